@@ -250,8 +250,9 @@ def _opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
         with av.open(os.fspath(path)) as container:
             yield container
     except (av.error.FFmpegError, EOFError) as error:
-        raise MediaError(f"{path}: cannot be decoded ({getattr(error, "strerror", None) or type(error).__name__}); it is cut off, "
-                         "damaged or not a media file, so copy, download or convert it again.") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise MediaError(f"{path}: cannot be decoded ({reason}); it is cut off, damaged or not a media file, so copy, "
+                         "download or convert it again.") from error
 
 
 def _stamp(path: str | os.PathLike) -> tuple[int, int]:
