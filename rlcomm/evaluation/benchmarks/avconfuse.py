@@ -1,0 +1,206 @@
+"""AV-ConfuseBench (RL-CoMM, arXiv 2511.10059): is a visible but muted instrument heard, a replaced sound noticed?
+
+muted     "Is there a violin sound?" of a clip whose violin is seen and muted; gold is always "no", so a model that
+          always says "no" scores 100 %. It is never reported without its positive control: the same question about an
+          instrument of the clip that does sound, gold "yes".
+modified  the whole sound is replaced (bird, drill, rain, thunderstorm, wind): "Describe what you see and what you
+          hear", judged for hearing and seeing, 0-5 each.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlcomm.data.sample import Sample, Turn, read_text, report
+from rlcomm.errors import UserError
+from rlcomm.evaluation import metrics
+from rlcomm.evaluation.benchmarks import Reading, Record
+from rlcomm.evaluation.judge import Vocabulary, halves, judge
+from rlcomm.evaluation.metrics import Metric
+
+MUTED, CONTROL, MODIFIED = "avconfuse_muted", "avconfuse_control", "avconfuse_modified"
+
+
+def read_muted(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sample]:
+    """Reads the official muted file, or a positive control in the same format (gold "yes").
+
+    Args:
+        path: JSON list of `{"video_id", "question", "answer": "no", "instruments": "violin, flute",
+            "instruments_len": "two"}`; `instruments` may also be a list.
+        video_dir: folder of the clips, `<video_id>.mp4`.
+
+    Raises:
+        UserError: every wrong row and missing clip, by row and field, in one message.
+    """
+    samples, problems = [], []
+    for number, row in _rows(path):
+        _require(row, ("video_id", "question", "answer"), number, problems)
+        answer = str(row.get("answer", "")).strip().lower()
+        if answer not in ("yes", "no"):
+            problems.append(f'row {number}, field \'answer\': must be "yes" or "no", this is {row.get("answer")!r}')
+        names = row.get("instruments") or []
+        names = [n.strip() for n in names.split(",")] if isinstance(names, str) else [str(n) for n in names]
+        clip = _clip(video_dir, str(row.get("video_id", "")), number, problems)
+        meta = {"video_id": str(row.get("video_id")), "instruments": [n for n in names if n]}
+        samples.append(Sample(f"{Path(path).stem}-{number}", (Turn(str(row.get("question")), answer),), clip, clip,
+                              meta=meta))
+    if problems:
+        raise UserError(report(path, problems))
+    return samples
+
+
+def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sample]:
+    """Reads the official modified file.
+
+    Args:
+        path: JSON list of `{"video_id", "filename": "combined_000001_bird.mp4", "question", "sound_type": "bird",
+            "annotation": "Based on the video, ... Based on the audio, ..."}`.
+        video_dir: folder of the clips; `filename` is looked up there, then `<video_id>.mp4`.
+
+    Returns:
+        Samples whose gold answer is the annotation, with `meta["sound_type"]` and, as far as the annotation's video
+        half names known instruments, `meta["visible"]`.
+
+    Raises:
+        UserError: every wrong row and missing clip, by row and field, in one message.
+    """
+    samples, problems, vocabulary = [], [], Vocabulary.of()
+    for number, row in _rows(path):
+        _require(row, ("video_id", "question", "sound_type", "annotation"), number, problems)
+        name = str(row.get("filename") or row.get("video_id", ""))
+        if not (Path(video_dir) / name).is_file():
+            name = str(row.get("video_id", ""))
+        clip = _clip(video_dir, name, number, problems)
+        annotation = str(row.get("annotation", ""))
+        sound = vocabulary.name(str(row.get("sound_type", "")))
+        meta = {"video_id": str(row.get("video_id")), "sound_type": str(row.get("sound_type")),
+                "visible": sorted(vocabulary.claimed(halves(annotation)[1]) - {sound})}
+        samples.append(Sample(f"{Path(path).stem}-{number}", (Turn(str(row.get("question")), annotation),), clip,
+                              clip, meta=meta))
+    if problems:
+        raise UserError(report(path, problems))
+    return samples
+
+
+def yes_no(answer: str | None) -> str | None:
+    """The class of an answer to a yes/no question: "yes", "no", or None for unparsed.
+
+    The first word decides, as a whole word: "No, it is silent." is "no"; "none", "not sure", "" and "yes or no" are
+    None. Never a substring: "no" is in "piano".
+    """
+    found = re.match(r"\W*(yes|no)\b(?!\s*(?:or|and|/)\s*(?:yes|no)\b)", (answer or "").lower())
+    return found.group(1) if found else None
+
+
+def score_muted(sample: Sample, reading: Reading) -> dict[str, Any]:
+    """The scored fields of one muted or control item: `class`, `parsed`, `correct`."""
+    answered = yes_no(reading.answer)
+    return {"class": answered, "parsed": answered is not None, "correct": answered == sample.answer}
+
+
+def score_modified(
+    sample: Sample, reading: Reading, prompt_style: str, vocabulary: Vocabulary, visible: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The scored fields of one modified item: `a_acc`, `v_acc` (0-5), `why`, `parsed`; `correct` does not apply.
+
+    Args:
+        sample: of `read_modified`.
+        reading: its a-think and v-think; under the direct prompt the whole text, parted where it follows the form the
+            question asks for ("Based on the video, ... Based on the audio, ...").
+        prompt_style: "steps" or "direct".
+        vocabulary: the names looked for.
+        visible: what the picture shows, where that is known better than from the annotation.
+    """
+    heard, seen = halves(reading.text) if prompt_style == "direct" else (reading.hearing, reading.seeing)
+    shown = list(visible) if visible is not None else sample.meta["visible"]
+    judgement = judge(heard, seen, sample.meta["sound_type"], shown, vocabulary)
+    return {"a_acc": judgement.a_acc, "v_acc": judgement.v_acc, "why": judgement.why,
+            "parsed": reading.answer is not None, "correct": None}
+
+
+def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
+    """Metrics of `avconfuse_muted`, with the positive control and the same-audio view beside them.
+
+    acc, acc_parsed, unparsed, yes_rate     joint view of the muted items (gold "no")
+    control_acc, control_unparsed           joint view of the control items (gold "yes")
+    same_audio_*                            the same, the picture left out
+    sign_flip_rate                          share of muted items, both answers parsed, whose joint answer is wrong and
+                                            whose same-audio answer is right
+    sign_flip_rate_margin                   share of muted items with M_A > 0 and M_J < 0, from the scores of "yes" and
+                                            "no" under the direct prompt (metrics.sign_flip_rate)
+
+    Metrics without a record are left out, so a control file that is missing shows as a missing number, not as one.
+    """
+    joint, control = _of(records, MUTED, "joint"), _of(records, CONTROL, "joint")
+    audio, audio_control = _of(records, MUTED, "audio_only"), _of(records, CONTROL, "audio_only")
+    result: dict[str, Metric] = {}
+    if joint:
+        result["acc"] = metrics.accuracy([r["correct"] for r in joint], _clips(joint))
+        result["acc_parsed"] = metrics.accuracy_parsed([r["correct"] for r in joint], [r["parsed"] for r in joint],
+                                                       _clips(joint))
+        result["unparsed"] = metrics.unparsed_rate([r["parsed"] for r in joint], _clips(joint))
+        result["yes_rate"] = metrics.yes_rate([r["class"] for r in joint], _clips(joint))
+    for name, part in (("control", control), ("same_audio", audio), ("same_audio_control", audio_control)):
+        if part:
+            result[f"{name}_acc"] = metrics.accuracy([r["correct"] for r in part], _clips(part))
+            result[f"{name}_unparsed"] = metrics.unparsed_rate([r["parsed"] for r in part], _clips(part))
+    by_id = {r["id"]: r for r in audio}
+    pairs = [(r, by_id[r["id"]]) for r in joint if r["id"] in by_id]
+    if pairs:
+        clips = _clips([r for r, _ in pairs])
+        result["sign_flip_rate"] = metrics.sign_flip_rate(
+            [_sign(r) for r, _ in pairs], [_sign(a) for _, a in pairs], clips)
+        margins = [(r.get("margin"), a.get("margin")) for r, a in pairs]
+        if any(m is not None for pair in margins for m in pair):
+            result["sign_flip_rate_margin"] = metrics.sign_flip_rate(
+                [j for j, _ in margins], [a for _, a in margins], clips)
+    return result
+
+
+def modified_metrics(records: Sequence[Record]) -> dict[str, Metric]:
+    """Metrics of `avconfuse_modified`: `a_acc` and `v_acc`, 0-5, and the share without an answer."""
+    part = _of(records, MODIFIED, "joint")
+    if not part:
+        return {}
+    return {"a_acc": metrics.mean([r["a_acc"] for r in part], _clips(part)),
+            "v_acc": metrics.mean([r["v_acc"] for r in part], _clips(part)),
+            "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part))}
+
+
+def _sign(record: Record) -> float | None:
+    """An answer as a margin: right +1, wrong -1, unparsed: none."""
+    if not record["parsed"]:
+        return None
+    return 1.0 if record["correct"] else -1.0
+
+
+def _of(records: Sequence[Record], name: str, view: str) -> list[Record]:
+    return [r for r in records if r["benchmark"] == name and r["view"] == view]
+
+
+def _clips(records: Sequence[Record]) -> list[str]:
+    return [r["video_id"] for r in records]
+
+
+def _rows(path: str | os.PathLike) -> list[tuple[int, dict]]:
+    try:
+        rows = json.loads(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid JSON ({error}); give the benchmark's JSON list.") from error
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: must be a JSON list of objects with at least one row; give the benchmark's file.")
+    return list(enumerate(rows, start=1))
+
+
+def _require(row: dict, fields: Sequence[str], number: int, problems: list[str]) -> None:
+    problems += [f"row {number}, field '{name}': is missing" for name in fields if row.get(name) in (None, "")]
+
+
+def _clip(video_dir: str | os.PathLike, name: str, number: int, problems: list[str]) -> str:
+    path = Path(video_dir) / (name if Path(name).suffix else f"{name}.mp4")
+    if not path.is_file():
+        problems.append(f"row {number}, clip {path}: does not exist")
+    return str(path)

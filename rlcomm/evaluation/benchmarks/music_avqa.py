@@ -1,0 +1,88 @@
+"""MUSIC-AVQA (Li et al., CVPR 2022): accuracy overall and per question type.
+
+Types are a modality and a kind: {Audio, Visual, Audio-Visual} x {Existential, Location, Counting, Comparative,
+Temporal}; the official files write them as '["Audio-Visual", "Existential"]'.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rlcomm.data.sample import Sample, report
+from rlcomm.errors import UserError
+from rlcomm.evaluation import metrics
+from rlcomm.evaluation.benchmarks import Reading, Record
+from rlcomm.evaluation.metrics import Metric
+
+NAME = "music_avqa"
+_KINDS = {"exis": "exist", "loca": "localis", "coun": "count", "comp": "comp", "temp": "temp"}
+_SOURCES = {"audio": "audio", "visual": "visual", "audiovisual": "audio_visual"}
+
+
+def read(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sample]:
+    """Reads an official file through `rlcomm.data.sources.read_music_avqa`.
+
+    Raises:
+        UserError: the rows that could not be read, all together: a benchmark is scored whole or not at all.
+    """
+    from rlcomm.data.sources import read_music_avqa
+
+    samples, problems = read_music_avqa(path, video_dir)
+    if problems:
+        raise UserError(report(path, [str(problem) for problem in problems]))
+    return samples
+
+
+def type_key(value: Any) -> str | None:
+    """The metric's name for a question type: '["Audio-Visual", "Counting"]' -> "audio_visual_count".
+
+    Also read: a list, and "Audio-Visual/Counting". None where the type is unknown.
+    """
+    if isinstance(value, str) and value.strip().startswith("["):
+        value = json.loads(value)
+    parts = value if isinstance(value, list) else re.split(r"[/,]", str(value or ""))
+    if len(parts) != 2:
+        return None
+    source = _SOURCES.get(re.sub(r"[^a-z]", "", parts[0].lower()))
+    kind = _KINDS.get(parts[1].strip().lower()[:4])
+    return f"{source}_{kind}" if source and kind else None
+
+
+def score(sample: Sample, reading: Reading) -> dict[str, Any]:
+    """The scored fields of one item: `parsed` (there is an answer), `correct` (the one matching rule of rewards)."""
+    from rlcomm.rewards.accuracy import matches
+
+    answer = reading.answer
+    return {"parsed": answer is not None, "type": type_key(sample.turns[0].type or sample.meta.get("question_type")),
+            "correct": answer is not None and matches(answer, sample.answer, sample.options)}
+
+
+def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
+    """Metrics of `music_avqa`: `acc`, `acc_<source>_<kind>` per type, and per kind as RL-CoMM groups them, `unparsed`.
+
+    The paper's five columns (Exist, Localis, Count, Comp, Temp) are `acc_exist` ... over all sources.
+    """
+    part = [r for r in records if r["benchmark"] == NAME and r["view"] == "joint"]
+    if not part:
+        return {}
+    result = {"acc": _accuracy(part), "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part))}
+    for kind in _KINDS.values():
+        chosen = [r for r in part if (r["type"] or "").endswith(f"_{kind}")]
+        if chosen:
+            result[f"acc_{kind}"] = _accuracy(chosen)
+    for source in _SOURCES.values():
+        for kind in _KINDS.values():
+            chosen = [r for r in part if r["type"] == f"{source}_{kind}"]
+            if chosen:
+                result[f"acc_{source}_{kind}"] = _accuracy(chosen)
+    return result
+
+
+def _accuracy(records: Sequence[Record]) -> Metric:
+    return metrics.accuracy([r["correct"] for r in records], _clips(records))
+
+
+def _clips(records: Sequence[Record]) -> list[str]:
+    return [r["video_id"] for r in records]

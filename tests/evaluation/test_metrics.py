@@ -1,0 +1,68 @@
+"""Hand-worked metrics; each test names its trap."""
+
+import numpy as np
+import pytest
+
+from rlcomm.evaluation import metrics
+
+
+def test_accuracy_by_hand():
+    assert metrics.accuracy([True, True, False, True])["value"] == 0.75
+    assert metrics.accuracy([True, True, False, True])["n"] == 4
+
+
+def test_unparsed_answers_are_wrong_in_acc_and_absent_from_acc_parsed():
+    # four muted items answered: no, yes, (unparsed), no
+    correct, parsed = [True, False, False, True], [True, True, False, True]
+    assert metrics.accuracy(correct)["value"] == 0.5
+    assert metrics.accuracy_parsed(correct, parsed)["value"] == pytest.approx(2 / 3)
+    assert metrics.accuracy_parsed(correct, parsed)["n"] == 3
+    assert metrics.unparsed_rate(parsed)["value"] == 0.25
+
+
+def test_yes_rate_counts_unparsed_in_its_denominator():
+    assert metrics.yes_rate(["yes", None, "no", "yes"])["value"] == 0.5
+
+
+def test_nothing_applicable_is_no_number():
+    assert metrics.mean([None, None]) == {"value": None, "n": 0, "ci95": None}
+    assert metrics.accuracy([]) == {"value": None, "n": 0, "ci95": None}
+
+
+def test_sign_flips_by_hand_with_ties_and_missing_margins():
+    joint = [-1.0, -1.0, 1.0, 0.0, None, -0.1]
+    audio = [2.0, -2.0, 2.0, 1.0, 1.0, 0.0]
+    #        flip  deaf  right tie  missing tie
+    assert metrics.sign_flip_rate(joint, audio)["value"] == pytest.approx(1 / 5)
+    assert metrics.sign_flip_rate(joint, audio)["n"] == 5
+
+
+def test_bootstrap_is_deterministic_and_ordered():
+    values = [1.0] * 30 + [0.0] * 20
+    low, high = metrics.bootstrap_ci95(values)
+    assert [low, high] == metrics.bootstrap_ci95(values)
+    assert low < 0.6 < high
+
+
+def test_bootstrap_matches_the_normal_interval_of_a_large_sample():
+    values = [1.0] * 400 + [0.0] * 600
+    half = 1.96 * np.sqrt(0.4 * 0.6 / 1000)
+    low, high = metrics.bootstrap_ci95(values)
+    assert low == pytest.approx(0.4 - half, abs=0.004)
+    assert high == pytest.approx(0.4 + half, abs=0.004)
+
+
+def test_bootstrap_over_two_clips_has_three_means():
+    # clip a: one item right; clip b: three items wrong. Draws: aa 1.0 (p 1/4), ab 0.25 (1/2), bb 0.0 (1/4)
+    assert metrics.bootstrap_ci95([1, 0, 0, 0], ["a", "b", "b", "b"]) == [0.0, 1.0]
+
+
+def test_questions_about_one_clip_are_not_independent():
+    values = [float(i < 50) for i in range(100)]
+    alone = metrics.bootstrap_ci95(values)
+    by_clip = metrics.bootstrap_ci95(values, [i // 10 for i in range(100)])
+    assert by_clip[1] - by_clip[0] > 2 * (alone[1] - alone[0])
+
+
+def test_constant_values_have_no_width():
+    assert metrics.bootstrap_ci95([1.0, 1.0, 1.0]) == [1.0, 1.0]
