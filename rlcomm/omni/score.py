@@ -1,0 +1,167 @@
+"""Log-probabilities and entropies of completions, with the media in the forward.
+
+Two forms of one computation:
+    rows    every completion in a row of its own behind its prompt: the plain reference
+    packed  [prompt | c1 | c2 | ...] in one row with a block mask: each prompt and its media are read once
+Both go through the (wrapped) model's own forward with TRL's fused head, so no (B, T, V) tensor of logits is kept and
+DDP, DeepSpeed and PEFT see an ordinary step.
+"""
+
+from typing import Any
+
+import torch
+
+from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media
+from rlcomm.omni.rollout import base_model, pad_prompts
+
+SCORINGS = ("packed", "rows")
+_IGNORED = -100
+
+
+def score(
+    model: Any,
+    prompts: list[EncodedPrompt],
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+    scoring: str = "packed",
+    pad_id: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of every completion token and entropy (nats) of the distribution it was drawn from.
+
+    Args:
+        model: the thinker, wrapped or not, with TRL's fused head (`load_policy` and TRL's trainers add it).
+        prompts: B prompts, one per row of `completions`; rows that share a prompt hold the same object.
+        completions: token ids (B, C), right-padded.
+        mask: (B, C) of 0/1, a prefix of ones in each row.
+        scoring: `packed` or `rows`.
+        pad_id: filler token.
+
+    Returns:
+        log-probs (B, C) and entropies (B, C), float, 0 where `mask` is 0.
+    """
+    build = {"packed": _packed, "rows": _rows}[scoring]
+    device = completions.device
+    inputs, readers, labels, where = build(prompts, completions, mask, pad_id)
+    inner = base_model(model.module if hasattr(model, "module") else model)
+    if isinstance(inputs["attention_mask"], dict):
+        lowest = torch.finfo(inner.dtype).min  # additive, so that every attention implementation takes it
+        allowed = inputs["attention_mask"]["full_attention"]
+        blocked = torch.zeros(allowed.shape, dtype=inner.dtype, device=device).masked_fill_(~allowed, lowest)
+        inputs["attention_mask"] = {"full_attention": blocked}
+    outputs = model(
+        **inputs, **merge_media(readers, device, inner.dtype), shift_labels=labels, fused_lm_head=True, use_cache=False
+    )
+    keep = mask.bool()
+    return tuple(
+        values.new_zeros(mask.shape).masked_scatter(keep, values.flatten()[where]) for values in (outputs.log_probs, outputs.entropy)
+    )  # type: ignore[return-value]
+
+
+def _rows(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.Tensor, pad_id: int) -> tuple:
+    """[pad | prompt | completion | pad], one row per completion, media repeated for each."""
+    device = completions.device
+    ids, prompt_mask, positions, following = pad_prompts(prompts, pad_id, device)
+    continued = following[:, None] + torch.arange(completions.shape[1], device=device)
+    inputs = {
+        "input_ids": torch.cat([ids, completions], 1),
+        "attention_mask": torch.cat([prompt_mask, mask.to(prompt_mask)], 1),
+        "position_ids": torch.cat([positions, continued.expand(3, -1, -1)], 2),
+    }
+    labels = torch.full_like(inputs["input_ids"], _IGNORED)
+    labels[:, ids.shape[1] - 1 : -1] = completions.masked_fill(~mask.bool(), _IGNORED)
+    return inputs, prompts, labels, labels.flatten() != _IGNORED
+
+
+def _packed(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.Tensor, pad_id: int) -> tuple:
+    """[prompt without its last token | last, c1 | last, c2 | ...] per distinct prompt.
+
+    The prompt's last token stands once in front of every completion, at its own position, so that each completion's
+    first token has its true predecessor beside it. A token attends to the prompt and to its own completion only.
+    """
+    device = completions.device
+    groups: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault(id(prompt), []).append(row)
+    readers = [prompts[rows[0]] for rows in groups.values()]
+    lengths = mask.sum(1).tolist()
+    longest = max(len(prompts[rows[0]]) - 1 + sum(lengths[row] for row in rows) for rows in groups.values())
+    ids = torch.full((len(groups), longest), pad_id, device=device)
+    labels = torch.full_like(ids, _IGNORED)
+    positions = torch.zeros((3, *ids.shape), dtype=torch.long, device=device)
+    segment = torch.full_like(ids, -1)  # 0: the prompt, k: the k-th completion, -1: padding
+    place = torch.zeros_like(mask, dtype=torch.long)  # where each completion token is predicted, in the flat batch
+    for line, rows in enumerate(groups.values()):
+        prompt = prompts[rows[0]]
+        end = len(prompt) - 1
+        ids[line, :end] = prompt.ids[:-1].to(device)
+        positions[:, line, :end] = prompt.positions[:, :-1].to(device)
+        segment[line, :end] = 0
+        for number, row in enumerate(rows, 1):
+            length = lengths[row]
+            if length == 0:
+                continue
+            stop = end + length
+            ids[line, end] = prompt.ids[-1]
+            ids[line, end + 1 : stop] = completions[row, : length - 1]
+            labels[line, end:stop] = completions[row, :length]
+            positions[:, line, end] = prompt.positions[:, -1].to(device)
+            positions[:, line, end + 1 : stop] = prompt.next_position + torch.arange(length - 1, device=device)
+            segment[line, end:stop] = number
+            place[row, :length] = line * longest + torch.arange(end, stop, device=device)
+            end = stop
+    seen, seer = segment[:, None, :], segment[:, :, None]
+    causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+    allowed = causal & ((seen == seer) | (seen == 0))
+    inputs = {"input_ids": ids, "attention_mask": {"full_attention": allowed[:, None]}, "position_ids": positions}
+    return inputs, readers, labels, place[mask.bool()]
+
+
+def pad_completions(completions: list[list[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-pads token lists: ids (B, C) and mask (B, C) of 0/1."""
+    longest = max(len(c) for c in completions)
+    ids = torch.tensor([c + [pad_id] * (longest - len(c)) for c in completions], device=device)
+    return ids, torch.tensor([[1] * len(c) + [0] * (longest - len(c)) for c in completions], device=device)
+
+
+@torch.no_grad()
+def candidate_scores(
+    model: Any,
+    processor: Any,
+    prompts: list[EncodedPrompt],
+    candidates: list[list[str]],
+    normalise: bool = True,
+    scoring: str = "packed",
+    prefixes: list[str] | None = None,
+) -> list[list[float]]:
+    """Log-probability of each candidate answer behind its prompt.
+
+    Args:
+        model: thinker with TRL's fused head.
+        processor: its processor.
+        prompts: B prompts.
+        candidates: per prompt, the labels to score.
+        normalise: mean over the label's tokens (end of turn included) instead of their sum.
+        scoring: see `score`.
+        prefixes: per prompt, words of the assistant that precede every candidate (not scored).
+
+    Returns:
+        Per prompt, one score (nats, at most 0) per candidate.
+    """
+    tokenizer = processor.tokenizer
+    device = base_model(model).device
+    rows, texts, skipped = [], [], []
+    for i, (prompt, labels) in enumerate(zip(prompts, candidates, strict=True)):
+        before = tokenizer(prefixes[i], add_special_tokens=False)["input_ids"] if prefixes else []
+        for label in labels:
+            rows.append(prompt)
+            texts.append(before + completion_ids(tokenizer, label))
+            skipped.append(len(before))
+    ids, mask = pad_completions(texts, tokenizer.pad_token_id, device)
+    logps, _ = score(model, rows, ids, mask, scoring, tokenizer.pad_token_id)
+    for row, count in enumerate(skipped):
+        logps[row, :count] = 0.0
+    totals = logps.sum(1)
+    if normalise:
+        totals = totals / (mask.sum(1) - torch.tensor(skipped, device=device))
+    values = iter(totals.tolist())
+    return [[next(values) for _ in labels] for labels in candidates]
