@@ -1,0 +1,8 @@
+"""Orchestra, the embedded world: eight instruments that are seen and heard, small enough to train on in minutes."""
+
+from rlcomm.data.orchestra.build import build
+from rlcomm.data.orchestra.instruments import INSTRUMENTS
+from rlcomm.data.orchestra.questions import hear_text, see_text
+from rlcomm.data.orchestra.sounds import SOUNDS
+
+__all__ = ["INSTRUMENTS", "SOUNDS", "build", "hear_text", "see_text"]

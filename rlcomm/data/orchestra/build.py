@@ -1,0 +1,261 @@
+"""Builds Orchestra on disk: clips, Sample files, and the official formats of MUSIC-AVQA and AV-ConfuseBench.
+
+Every scene has a random source of its own, made from the seed, its split and its number: the result does not depend on
+the number of workers, and a longer build begins with the scenes of a shorter one.
+"""
+
+import itertools
+import multiprocessing
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from rlcomm import files, steps
+from rlcomm.data.orchestra import questions, render
+from rlcomm.data.orchestra.instruments import INSTRUMENTS
+from rlcomm.data.orchestra.questions import EXISTENCE, Question
+from rlcomm.data.orchestra.scenes import Scene, draw
+from rlcomm.data.orchestra.sounds import SOUNDS
+from rlcomm.data.sample import Sample, Turn, write_jsonl
+from rlcomm.errors import UserError
+
+SYNC_ASYMMETRIC = 0.1  # share of the base's scenes in which picture and sound disagree
+_EXISTENCE_SHARE = 0.6  # of the training questions
+_WARMUP_EXISTENCE_SHARE = 0.5
+_MODIFIED_PER_SOUND = 20  # as in AV-ConfuseBench
+
+
+def _source(seed: int, split: str, index: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(split.encode()), index])
+
+
+def _chosen(index: int, share: float) -> bool:
+    """Whether row `index` belongs to a share spread evenly over the rows: exact for every length."""
+    return int((index + 1) * share + 1e-9) > int(index * share + 1e-9)
+
+
+def _pick(rng: np.random.Generator, items: Iterable[Any]) -> Any:
+    pool = list(items)
+    return pool[int(rng.integers(len(pool)))]
+
+
+def _of_type(rng: np.random.Generator, ask: list[Question], type: str) -> Question:
+    """A question of this type: templates, then answers, have equal chances, so "no" is no better a guess than "yes"."""
+    pool = [question for question in ask if question.type == type]
+    template = _pick(rng, sorted({question.template for question in pool}))
+    pool = [question for question in pool if question.template == template]
+    answer = _pick(rng, sorted({question.answer for question in pool}))
+    return _pick(rng, [question for question in pool if question.answer == answer])
+
+
+def _existence(rng: np.random.Generator, scene: Scene) -> Question:
+    """Half ask a sounding instrument and half an absent one; where one is muted, half ask that one and a quarter each
+    a sounding and an absent one."""
+    absent = [name for name in INSTRUMENTS if name not in scene.visible]
+    if scene.muted and rng.random() < 0.5:
+        return questions.existence(scene, scene.muted)
+    return questions.existence(scene, _pick(rng, scene.audible if rng.random() < 0.5 else absent))
+
+
+def _mixed(rng: np.random.Generator, scene: Scene, existence_share: float) -> Question:
+    if rng.random() < existence_share:
+        return _existence(rng, scene)
+    ask = questions.all_questions(scene)
+    return _of_type(rng, ask, _pick(rng, sorted({question.type for question in ask} - {EXISTENCE})))
+
+
+def _dense(rng: np.random.Generator, scene: Scene) -> list[Turn]:
+    """All existence questions, the open ones and three or four of other types, shuffled: one conversation."""
+    ask = questions.all_questions(scene)
+    types = sorted({question.type for question in ask} - {EXISTENCE})
+    some = rng.permutation(types)[:int(rng.integers(3, 5))]
+    turns = [question.turn() for question in ask if question.type == EXISTENCE] + questions.open_turns(scene)
+    turns += [_of_type(rng, ask, str(type)).turn() for type in some]
+    if rng.random() < 1 / 3:
+        turns.append(questions.open_turn(scene))
+    return [turns[i] for i in rng.permutation(len(turns))]
+
+
+class _Builder:
+    """What one build gathers before anything is written."""
+
+    def __init__(self, out: Path, seed: int) -> None:
+        self.out, self.seed = out, seed
+        self.scenes: list[Scene] = []
+
+    def scene(self, split: str, index: int, kind: str, test: bool = False,
+              ambient: str | None = None) -> tuple[Scene, np.random.Generator]:
+        rng = _source(self.seed, split, index)
+        scene = draw(f"{split}-{index:05d}", rng, test=test, kind=kind, ambient=ambient)
+        self.scenes.append(scene)
+        return scene, rng
+
+    def clip(self, scene: Scene) -> Path:
+        return self.out / "clips" / f"{scene.id}.mp4"
+
+    def sample(self, scene: Scene, split: str, turns: list[Turn], id: str | None = None) -> Sample:
+        clip = str(self.clip(scene))
+        truth = scene.truth()
+        meta = {"split": split} | {key: truth[key] for key in ("visible", "audible", "ambient", "muted")}
+        return Sample(id=id or scene.id, turns=tuple(turns), video=clip, audio=clip, meta=meta)
+
+
+def _sync(b: _Builder, rows: int) -> list[Sample]:
+    samples, odd = [], 0
+    for index in range(rows):
+        kind = "symmetric"
+        if _chosen(index, SYNC_ASYMMETRIC):
+            odd += 1
+            kind = "ambient" if odd % 3 == 0 else "muted"
+        scene, rng = b.scene("sync", index, kind)
+        samples.append(b.sample(scene, "sync", _dense(rng, scene)))
+    return samples
+
+
+def _only_heard(sample: Sample) -> Sample:
+    """The same conversation without the picture: the questions about the sound alone, for the audio model."""
+    turns = tuple(turn for turn in sample.turns if turn.type.startswith("Audio/") or turn.type == "Open/Hear")
+    return Sample(id=sample.id, turns=turns, audio=sample.audio, meta=sample.meta | {"split": "audio"})
+
+
+def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
+    samples = []
+    for index in range(rows):
+        scene, rng = b.scene("warmup", index, "muted" if _chosen(index, asymmetric) else "symmetric")
+        question = _mixed(rng, scene, _WARMUP_EXISTENCE_SHARE)
+        target = steps.build(questions.hear_text(scene.audible, scene.ambient), questions.see_text(scene.visible),
+                             question.answer)
+        samples.append(b.sample(scene, "warmup", [question.turn(target)]))
+    return samples
+
+
+def _train(b: _Builder, rows: int, asymmetric: float) -> tuple[list[Sample], list[dict]]:
+    samples, official = [], []
+    for index in range(rows):
+        scene, rng = b.scene("train", index, "muted" if _chosen(index, asymmetric) else "symmetric")
+        question = _mixed(rng, scene, _EXISTENCE_SHARE)
+        samples.append(b.sample(scene, "train", [question.turn()]))
+        official.append(question.music_avqa(scene.id, index))
+    return samples, official
+
+
+def _sync_test(b: _Builder, rows: int) -> tuple[list[Sample], list[dict]]:
+    """Equal numbers of every type, as far as the scenes allow; existence half yes, half no."""
+    samples: list[Sample] = []
+    official, asked = [], Counter({type: 0 for type in questions.TYPES})
+    for index in range(rows):
+        scene, rng = b.scene("test", index, "symmetric", test=True)
+        ask = questions.all_questions(scene)
+        type = min({question.type for question in ask}, key=lambda type: (asked[type], questions.TYPES.index(type)))
+        asked[type] += 1
+        question = _of_type(rng, ask, type)
+        samples.append(b.sample(scene, "test", [question.turn()]))
+        official.append(question.music_avqa(scene.id, index))
+    return samples, official
+
+
+def _confuse(b: _Builder, rows: int) -> dict[str, tuple[list[Sample], list[dict]]]:
+    """AV-ConfuseBench: muted with its positive control over the same clips, and modified."""
+    out: dict[str, tuple[list[Sample], list[dict]]] = {"muted": ([], []), "control": ([], []), "modified": ([], [])}
+    for index in range(rows):
+        scene, rng = b.scene("muted", index, "muted", test=True)
+        assert scene.muted
+        for split, name in (("muted", scene.muted), ("control", _pick(rng, scene.audible))):
+            question = questions.existence(scene, name)
+            out[split][0].append(b.sample(scene, split, [question.turn()], f"{split}-{index:05d}"))
+            seen = sorted(scene.visible)
+            out[split][1].append({"video_id": scene.id, "question": question.text, "answer": question.answer,
+                                  "instruments": seen, "instruments_len": len(seen)})
+    numbered = itertools.product(range(min(rows // len(SOUNDS), _MODIFIED_PER_SOUND)), SOUNDS)
+    for index, (_, ambient) in enumerate(numbered):
+        scene, _ = b.scene("modified", index, "ambient", test=True, ambient=ambient)
+        turn = questions.open_turn(scene)
+        out["modified"][0].append(b.sample(scene, "modified", [turn]))
+        out["modified"][1].append({"video_id": scene.id, "filename": f"{scene.id}.mp4", "question": turn.question,
+                                   "sound_type": ambient, "annotation": turn.answer})
+    return out
+
+
+def _render(job: tuple[Scene, Path]) -> None:
+    render.render(*job)
+
+
+def _render_all(b: _Builder, workers: int, progress: bool) -> None:
+    jobs = [(scene, b.clip(scene)) for scene in b.scenes]
+    bar = {"total": len(jobs), "desc": "Orchestra", "unit": "clip", "disable": not progress}
+    if workers == 1 or len(jobs) < 32:
+        for job in tqdm(jobs, **bar):
+            _render(job)
+        return
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with context.Pool(min(workers, len(jobs))) as pool:
+        for _ in tqdm(pool.imap_unordered(_render, jobs, chunksize=16), **bar):
+            pass
+
+
+def build(out: str | Path, *, seed: int = 0, sync: int = 0, warmup: int = 0, train: int = 0, test: int = 300,
+          asymmetric: float = 0.5, workers: int = 2, progress: bool = True) -> None:
+    """Writes Orchestra below `out`; splits of zero rows are left out.
+
+    Files: `clips/<id>.mp4`, `truth.json` (what is seen and heard in every clip), and
+
+    - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every scene),
+      visible = audible but for 10 % (two thirds of these have one instrument muted, in one third an ambient sound
+      replaces everything); `audio.jsonl`: their questions about the sound, without the picture.
+    - `warmup.jsonl`: single questions whose target has all three segments.
+    - `train.jsonl`, `music_avqa/train.json`: single questions, 60 % of them "Is there a ... sound?".
+    - `test/avconfuse/{muted,control,modified}.json`, `test/music_avqa/test.json` in the official formats, and the
+      same rows as `test/{muted,control,modified,sync}.jsonl`.
+
+    The same arguments give the same bytes (the clips: on the same machine), whatever the number of workers.
+
+    Args:
+        out: folder; made if missing.
+        seed: of everything.
+        sync: conversations for the base.
+        warmup: rows of the warm-up.
+        train: rows of the reinforcement learning.
+        test: muted clips, and rows of the sync test; the modified split has a fifth per sound, at most 20.
+        asymmetric: share in [0, 1] of warm-up and training scenes with one instrument muted.
+        workers: processes that render.
+        progress: show a bar.
+
+    Raises:
+        UserError: a value out of range, or `out` cannot be written.
+    """
+    for name, value in (("sync", sync), ("warmup", warmup), ("train", train), ("test", test), ("seed", seed)):
+        if value < 0:
+            raise UserError(f"orchestra {name}={value}: must not be negative; give 0 or more.")
+    if not 0 <= asymmetric <= 1:
+        raise UserError(f"orchestra asymmetric={asymmetric}: is a share; give a number from 0 to 1.")
+    if workers < 1:
+        raise UserError(f"orchestra workers={workers}: at least one process must render; give 1 or more.")
+    b = _Builder(Path(out), seed)
+    annotations: dict[str, list[Sample]] = {}
+    official: dict[str, list[dict]] = {}
+    annotations["sync"] = _sync(b, sync)
+    annotations["audio"] = [_only_heard(sample) for sample in annotations["sync"]]
+    annotations["warmup"] = _warmup(b, warmup, asymmetric)
+    annotations["train"], official["music_avqa/train"] = _train(b, train, asymmetric)
+    annotations["test/sync"], official["test/music_avqa/test"] = _sync_test(b, test)
+    for split, (samples, rows) in _confuse(b, test).items():
+        annotations[f"test/{split}"], official[f"test/avconfuse/{split}"] = samples, rows
+    try:
+        (b.out / "clips").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{b.out}: cannot be a folder for Orchestra ({error.strerror}); give another one.") from error
+    _render_all(b, workers, progress)
+    # Annotations last: where they stand, their clips are complete.
+    for name, rows in official.items():
+        if rows:
+            files.write_json(b.out / f"{name}.json", rows)
+    for name, samples in annotations.items():
+        if samples:
+            write_jsonl(b.out / f"{name}.jsonl", samples)
+    files.write_json(b.out / "truth.json", {scene.id: scene.truth() for scene in b.scenes})

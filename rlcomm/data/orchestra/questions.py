@@ -1,0 +1,155 @@
+"""Questions about a scene, in MUSIC-AVQA's own templates and answer vocabulary, with their gold answers.
+
+Every question is asked only where the scene answers it beyond doubt: loudness where two levels differ clearly, order
+where one instrument enters late. What is silent is never called first, loudest or sounding.
+"""
+
+import json
+from dataclasses import dataclass
+
+from rlcomm.data.orchestra.instruments import INSTRUMENTS
+from rlcomm.data.orchestra.scenes import PLACES, Scene
+from rlcomm.data.sample import Turn
+
+EXISTENCE = "Audio/Existential"
+TYPES = (
+    EXISTENCE, "Audio/Counting", "Audio/Comparative", "Visual/Existential", "Visual/Counting", "Visual/Location",
+    "Audio-Visual/Existential", "Audio-Visual/Counting", "Audio-Visual/Location", "Audio-Visual/Temporal",
+)
+HEAR, SEE, BOTH = "What do you hear?", "What do you see?", "What do you hear and what do you see?"
+_NUMBERS = ("zero", "one", "two", "three")
+_LOUDER = 5.0  # dB between two instruments before one is called louder
+_LOUDEST = 3.0  # dB between the loudest and the next one
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question as MUSIC-AVQA stores it.
+
+    Attributes:
+        type: e.g. "Audio-Visual/Location".
+        template: with placeholders in angle brackets.
+        values: what fills them, in order.
+        answer: gold answer y.
+    """
+
+    type: str
+    template: str
+    values: tuple[str, ...]
+    answer: str
+
+    @property
+    def text(self) -> str:
+        """The template with its placeholders filled."""
+        text = self.template
+        for value in self.values:
+            start = text.index("<")
+            text = text[:start] + value + text[text.index(">", start) + 1:]
+        return text
+
+    def turn(self, target: str | None = None) -> Turn:
+        """As a turn of a Sample."""
+        return Turn(self.text, self.answer, target=target, type=self.type)
+
+    def music_avqa(self, video_id: str, question_id: int) -> dict:
+        """As a row of MUSIC-AVQA's JSON ("anser" is spelt so there; lists are JSON strings)."""
+        return {
+            "video_id": video_id,
+            "question_id": question_id,
+            "type": json.dumps(self.type.split("/")),
+            "question_content": self.template,
+            "templ_values": json.dumps(list(self.values)),
+            "question_deleted": 0,
+            "anser": self.answer,
+        }
+
+
+def _list(names: tuple[str, ...] | list[str]) -> str:
+    """a drum / a drum and a flute / a drum, a flute and a harp: alphabetical."""
+    words = [f"a {name}" for name in sorted(names)]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def hear_text(audible: tuple[str, ...] | list[str], ambient: str | None = None) -> str:
+    """What is heard, in one sentence: "I hear a drum and a flute.", "I hear a bird.", "I hear nothing."."""
+    if ambient:
+        return f"I hear a {ambient}." if ambient in ("bird", "drill") else f"I hear {ambient}."
+    return f"I hear {_list(audible)}." if audible else "I hear nothing."
+
+
+def see_text(visible: tuple[str, ...] | list[str]) -> str:
+    """What is seen, in one sentence: "I see a drum, a flute and a harp."."""
+    return f"I see {_list(visible)}."
+
+
+def open_turns(scene: Scene) -> list[Turn]:
+    """The two open questions, with their answers."""
+    return [Turn(HEAR, hear_text(scene.audible, scene.ambient), type="Open/Hear"),
+            Turn(SEE, see_text(scene.visible), type="Open/See")]
+
+
+def open_turn(scene: Scene) -> Turn:
+    """The open question of the modified split: what is heard and what is seen, in two sentences."""
+    return Turn(BOTH, f"{hear_text(scene.audible, scene.ambient)} {see_text(scene.visible)}", type="Open/Both")
+
+
+def existence(scene: Scene, name: str) -> Question:
+    """Is there a violin sound?"""
+    return Question(EXISTENCE, "Is there a <Object> sound?", (name,), "yes" if name in scene.audible else "no")
+
+
+def all_questions(scene: Scene) -> list[Question]:
+    """Every question the scene answers, except the open ones, in a fixed order."""
+    seen, heard = sorted(scene.visible), scene.audible
+    ask = [existence(scene, name) for name in INSTRUMENTS]
+
+    def add(type: str, template: str, values: tuple[str, ...], answer: str) -> None:
+        ask.append(Question(type, template, values, answer))
+
+    add("Audio/Counting", "How many musical instruments were heard throughout the video?", (), _NUMBERS[len(heard)])
+    for one in heard:
+        for other in heard:
+            if abs(scene.loudness[one] - scene.loudness[other]) > _LOUDER:
+                add("Audio/Comparative", "Is the <Object> louder than the <Object>?", (one, other),
+                    "yes" if scene.loudness[one] > scene.loudness[other] else "no")
+
+    for name in INSTRUMENTS:
+        add("Visual/Existential", "Is there a <Object> in the entire video?", (name,), "yes" if name in seen else "no")
+    add("Visual/Counting", "How many types of musical instruments appeared in the entire video?", (),
+        _NUMBERS[len(seen)])
+    if len(seen) == 1:
+        add("Visual/Location", "What kind of musical instrument is it?", (), seen[0])
+    for name in seen:
+        where = PLACES.index(scene.place(name))
+        for side, others in (("left", scene.places[:where]), ("right", scene.places[where + 1:])):
+            standing = [other for other in others if other]
+            if len(standing) == 1:
+                add("Visual/Location", "What is the instrument on the <LR> of <Object>?", (side, name), standing[0])
+
+    if heard or scene.ambient:
+        add("Audio-Visual/Existential", "Is this sound from the instrument in the video?", (), "yes" if heard else "no")
+    for name in seen:
+        if name != scene.late:  # one that enters late sounds, but not always
+            add("Audio-Visual/Existential", "Is the <Object> in the video always playing?", (name,),
+                "yes" if name in heard else "no")
+    add("Audio-Visual/Counting", "How many instruments are sounding in the video?", (), _NUMBERS[len(heard)])
+    if heard:
+        loudest, *rest = sorted(heard, key=lambda name: -scene.loudness[name])
+        if not rest or scene.loudness[loudest] - scene.loudness[rest[0]] >= _LOUDEST:
+            add("Audio-Visual/Location", "Where is the <LL> instrument?", ("loudest",), scene.place(loudest))
+    if scene.late:
+        add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("last",), scene.place(scene.late))
+    if len(heard) == 2:
+        first = "What is the <TH> instrument that comes in?"
+        if scene.late is None:
+            add("Audio-Visual/Temporal", first, ("first",), "simultaneously")
+        else:
+            early = next(name for name in heard if name != scene.late)
+            add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("first",), scene.place(early))
+            add("Audio-Visual/Temporal", first, ("first",), early)
+            add("Audio-Visual/Temporal", first, ("second",), scene.late)
+            add("Audio-Visual/Temporal", "Which instrument makes sounds <BA> the <Object>?", ("before", scene.late),
+                early)
+            add("Audio-Visual/Temporal", "Which instrument makes sounds <BA> the <Object>?", ("after", early),
+                scene.late)
+    return ask
