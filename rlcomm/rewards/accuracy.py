@@ -1,0 +1,136 @@
+"""The accuracy reward, and the one place that decides whether an answer is right.
+
+Answers are compared whole, never by substring: "no" is in "piano", "one" is in "saxophone", and an empty answer
+is in everything.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rlcomm.steps import Steps
+
+if TYPE_CHECKING:
+    from rlcomm.data.sample import Sample
+
+_SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+          "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_UNITS = {word: number for number, word in enumerate(_SMALL)}
+_TENS = {word: 10 * number for number, word in enumerate(
+    ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2)}
+_ARTICLES = {"a", "an", "the"}
+_LETTER = re.compile(r"(?:(?:option|choice|answer)\b)?[^\w]*([a-z])[^\w]*", re.IGNORECASE)
+_LABELLED = re.compile(r"[(\[*]*([a-z])[*]*[)\].:]+[*]*\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+
+
+def normalise(text: str) -> str:
+    """One spelling for answers that mean the same.
+
+    NFKC, case folded, invisible characters dropped, underscores and punctuation to spaces (kept: a decimal point
+    and a minus sign of a number; dropped: apostrophes and the commas of "1,000"), articles left out unless
+    nothing else is there, number words up to ninety-nine to digits, single spaces.
+
+    Args:
+        text: any string.
+
+    Returns:
+        The normalised text; "" if it holds no letter, digit or symbol. Idempotent.
+
+    Example:
+        `normalise(" The Twenty-One\\u00a0_violins_! ")` is `"21 violins"`.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    text = re.sub(r"['\u2019]", "", text)
+    kept = []
+    for index, char in enumerate(text):
+        before, after = text[index - 1:index], text[index + 1:index + 2]
+        if (char == "." and before.isdigit() and after.isdigit()) or (
+                char in "-\u2212" and after.isdigit() and not before.strip()):
+            kept.append("-" if char != "." else ".")
+        elif unicodedata.category(char)[0] in "PZC" or unicodedata.category(char) == "Sk":
+            kept.append(" ")
+        else:
+            kept.append(char)
+    words = "".join(kept).split()
+    words = [word for word in words if word not in _ARTICLES] or words
+    return " ".join(_digits(words))
+
+
+def matches(candidate: str | None, gold: str, options: Sequence[str] = ()) -> bool:
+    """Whether `candidate` is the gold answer (o3 = y of RL-CoMM).
+
+    Open questions: equality of the normalised texts. Multiple choice: the option's letter ("B", "(b)", "B.",
+    "option B"), its text, or both where they agree; `gold` may itself be given either way.
+
+    Args:
+        candidate: the answer as parsed; None or nothing visible is never right.
+        gold: the gold answer.
+        options: the options' texts without letters, in the order shown; () for an open question.
+
+    Returns:
+        True or False.
+    """
+    if not candidate or not normalise(candidate):
+        return False
+    right = _option(gold, options)
+    if right is not None:
+        return _option(candidate, options) == right
+    return normalise(candidate) == normalise(gold)
+
+
+def score(steps: Steps, sample: "Sample") -> float:
+    """r_acc = 1[o3 = y], the reward of plain GRPO and a term of ARR and AVC.
+
+    Args:
+        steps: a parsed completion; without an answer segment it is wrong.
+        sample: gold answer and options of its first turn.
+
+    Returns:
+        0.0 or 1.0.
+    """
+    return float(steps.answer.found and matches(steps.answer.text, sample.answer, sample.options))
+
+
+def _option(answer: str, options: Sequence[str]) -> int | None:
+    """The index of the option that `answer` names, or None."""
+    if not options:
+        return None
+    texts = [normalise(option) for option in options]
+    labelled = _LABELLED.fullmatch(answer.strip())
+    if labelled:  # "A. violin": letter and text must agree (dropping the article "a" would hide that they do not)
+        index, text = _index(labelled.group(1)), normalise(labelled.group(2))
+        if index < len(texts) and texts[index] == text:
+            return index
+        literal = [option.strip().casefold() for option in options]  # an option that is itself called "A. violin"
+        folded = answer.strip().casefold()
+        return literal.index(folded) if folded in literal else None
+    if normalise(answer) in texts:
+        return texts.index(normalise(answer))
+    letter = _LETTER.fullmatch(unicodedata.normalize("NFKC", answer).strip())
+    if letter and _index(letter.group(1)) < len(options):
+        return _index(letter.group(1))
+    return None
+
+
+def _index(letter: str) -> int:
+    return ord(letter.lower()) - ord("a")
+
+
+def _digits(words: list[str]) -> list[str]:
+    """Number words to digits: ["twenty", "one"] -> ["21"]."""
+    out: list[str] = []
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in _TENS:
+            unit = _UNITS.get(words[index + 1], 0) if index + 1 < len(words) else 0
+            compound = 0 < unit < 10
+            out.append(str(_TENS[word] + (unit if compound else 0)))
+            index += 1 + compound
+            continue
+        out.append(str(_UNITS[word]) if word in _UNITS else word)
+        index += 1
+    return out

@@ -1,0 +1,124 @@
+"""The rewards as TRL reward functions; the only file of the rewards that knows TRL's conventions.
+
+To add a reward: write `score(steps, sample) -> float | None` in a file of its own, give it a name here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rlcomm.errors import UserError
+from rlcomm.rewards import accuracy, arr, avc, format
+from rlcomm.steps import Steps, parse
+
+if TYPE_CHECKING:
+    from rlcomm.data.sample import Sample
+    from rlcomm.rewards.embed import Embedder
+
+Completion = str | Sequence[Mapping[str, Any]]
+RewardFunction = Callable[..., list[float | None]]
+
+NAMES: tuple[str, ...] = ("format", "arr", "avc", "accuracy")
+NEED_EMBEDDER: frozenset[str] = frozenset({"arr", "avc"})
+
+
+def reward_functions(weights: Mapping[str, float], *, format_mode: str = "strict", omega: float | None = None,
+                     avc_mode: str = "similarity", embedder: "Embedder | None" = None) -> list[RewardFunction]:
+    """Makes the reward functions for TRL's `GRPOTrainer(reward_funcs=...)`.
+
+    Each has the name of its reward as `__name__` and is called as `(prompts, completions, sample=[...], **columns)`
+    with one `Sample` for each completion; it returns one float, or None (not applicable), for each. Each batch is
+    parsed once and its texts embedded in one model call, whichever function asks first.
+
+    Args:
+        weights: the rewards wanted, by name (NAMES), with their weights. Weight 0 computes and logs a reward
+            without training on it. Give TRL `reward_weights=[weights[f.__name__] for f in functions]`.
+        format_mode: "strict" or "lenient".
+        omega: threshold of ARR in [-1, 1]; needed with "arr".
+        avc_mode: "similarity" (the paper) or "calibrated".
+        embedder: needed with "arr" and "avc".
+
+    Returns:
+        The functions in the order of NAMES.
+
+    Raises:
+        UserError: a value out of its range, or one that is missing.
+    """
+    if unknown := sorted(set(weights) - set(NAMES)):
+        raise UserError(f"Reward weights name {', '.join(unknown)}, which is no reward; choose from {', '.join(NAMES)}.")
+    if not any(weights.values()):
+        raise UserError("All reward weights are 0, so nothing could be learned; give at least one a weight.")
+    if format_mode not in ("strict", "lenient"):
+        raise UserError(f"The format reward has no mode {format_mode!r}; choose strict or lenient.")
+    if avc_mode not in ("similarity", "calibrated"):
+        raise UserError(f"The AVC reward has no mode {avc_mode!r}; choose similarity or calibrated.")
+    if "arr" in weights and (omega is None or not -1 <= omega <= 1):
+        raise UserError(f"omega is {omega}, but ARR compares it with a cosine; set it within [-1, 1].")
+    if embedder is None and NEED_EMBEDDER & set(weights):
+        raise UserError("The rewards arr and avc compare sentence embeddings, but there is no embedder; name one.")
+
+    read = _Reader(embedder, with_arr="arr" in weights, with_avc="avc" in weights,
+                   calibrated=avc_mode == "calibrated")
+    scores: dict[str, Callable[[Steps, Sample], float | None]] = {
+        "format": lambda steps, sample: format.score(steps, sample, lenient=format_mode == "lenient"),
+        "arr": lambda steps, sample: arr.score(steps, sample, embedder, omega),  # type: ignore[arg-type]
+        "avc": lambda steps, sample: avc.score(steps, sample, embedder, avc_mode),  # type: ignore[arg-type]
+        "accuracy": accuracy.score,
+    }
+    return [_adapt(name, scores[name], read) for name in NAMES if name in weights]
+
+
+def completion_text(completion: Completion) -> str:
+    """The text of a completion as TRL hands it over: a string, or a list of chat messages."""
+    if isinstance(completion, str):
+        return completion
+    parts: list[str] = []
+    for message in completion:
+        content = message.get("content") or ""
+        parts.extend([content] if isinstance(content, str) else [part.get("text") or "" for part in content])
+    return "".join(parts)
+
+
+def _adapt(name: str, score: "Callable[[Steps, Sample], float | None]", read: "_Reader") -> RewardFunction:
+    def reward(prompts: Sequence[Any], completions: Sequence[Completion], sample: "Sequence[Sample] | None" = None,
+               **columns: Any) -> list[float | None]:
+        if sample is None or len(sample) != len(completions):
+            raise ValueError(f"the reward {name!r} needs a `sample` column with one Sample for each of the "
+                             f"{len(completions)} completions")
+        return [score(steps, row) for steps, row in zip(read(completions, sample), sample, strict=True)]
+
+    reward.__name__ = reward.__qualname__ = name
+    return reward
+
+
+class _Reader:
+    """Parses a batch once and embeds all its texts in one call; remembers the last batch."""
+
+    def __init__(self, embedder: "Embedder | None", with_arr: bool, with_avc: bool, calibrated: bool) -> None:
+        self.embedder, self.with_arr, self.with_avc, self.calibrated = embedder, with_arr, with_avc, calibrated
+        self.texts: list[str] | None = None
+        self.steps: list[Steps] = []
+        self.parsed = 0  # completions parsed so far
+
+    def __call__(self, completions: Sequence[Completion], samples: "Sequence[Sample]") -> list[Steps]:
+        texts = [completion_text(completion) for completion in completions]
+        if texts != self.texts:
+            distinct = {text: parse(text) for text in dict.fromkeys(texts)}
+            self.parsed += len(distinct)
+            self.texts, self.steps = texts, [distinct[text] for text in texts]
+        if self.embedder is not None:  # a hit costs nothing, and the same texts may come with other samples
+            self.embedder.prefetch(self._pairs(samples))
+        return self.steps
+
+    def _pairs(self, samples: "Sequence[Sample]") -> list[tuple[str, str | None]]:
+        """What ARR and AVC are about to compare; a text that no reward will read is not embedded."""
+        pairs: list[tuple[str, str | None]] = []
+        for steps, sample in zip(self.steps, samples, strict=True):
+            if not (steps.audio.found and steps.answer.found):
+                continue
+            if self.with_arr and sample.reference and accuracy.score(steps, sample):
+                pairs += [(steps.audio.text, None), (sample.reference, arr.INSTRUCTION)]
+            if self.with_avc and steps.video.found:
+                pairs += [(steps.audio.text, None), (steps.video.text, avc.INSTRUCTION)]
+                if self.calibrated and sample.reference:
+                    pairs.append((sample.reference, None))
+        return pairs

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from rlcomm.rewards.omega import MINILM_OMEGA, choose, heard_sentence, orchestra_groups
+
+INSTRUMENTS = ("cello", "drum", "flute", "guitar", "harp", "trumpet", "violin", "xylophone")
+
+
+class Angles:
+    """Sentences are angles in degrees in the plane."""
+
+    def encode(self, texts):
+        radians = np.radians([float(text) for text in texts])
+        return np.stack([np.cos(radians), np.sin(radians)], axis=1)
+
+
+def test_middle_of_the_gap():
+    found = choose([["0", "10"], ["60"]], Angles())
+    assert found.lowest_same == pytest.approx(np.cos(np.radians(10)))
+    assert found.highest_different == pytest.approx(np.cos(np.radians(50)))
+    assert found.omega == pytest.approx((found.lowest_same + found.highest_different) / 2)
+    assert found.separated == 1
+
+
+def test_best_compromise_where_there_is_no_gap():
+    # 10 of the second group lies nearer to 0 than 30 does: at best one of the two is refused
+    found = choose([["0", "30"], ["-10"], ["180"]], Angles())
+    assert found.lowest_same < found.highest_different
+    assert found.separated < 1
+
+
+def test_nothing_to_separate_is_refused():
+    with pytest.raises(ValueError, match="threshold"):
+        choose([["0"], ["60"]], Angles())
+
+
+def test_sentences():
+    assert heard_sentence(["drum"]) == "I hear a drum."
+    assert heard_sentence(["drum", "oboe", "harp"]) == "I hear a drum, an oboe and a harp."
+    assert heard_sentence([]) == "I hear nothing."
+
+
+def test_minilm_omega_separates_every_set_of_instruments(minilm):
+    groups = orchestra_groups(INSTRUMENTS)
+    assert sum(map(len, groups)) == 8 + 56 + 336 + 6
+    found = choose(groups, minilm)
+    assert found.separated == 1
+    assert found.omega == pytest.approx(MINILM_OMEGA, abs=1e-3)
+    # the constant itself, with room for another machine's rounding
+    assert found.highest_different + 5e-4 < MINILM_OMEGA < found.lowest_same - 5e-4
