@@ -7,6 +7,7 @@ type, completion, answer, gold, class, parsed, correct, format_ok, hearing, seei
 why, truth`; what does not apply is null.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -154,7 +155,7 @@ def collect(
     vocabulary = Vocabulary.of(_names(benchmarks, truth))
     media = media_settings or MediaSettings()
     records: list[Record] = []
-    with tqdm(total=sum(len(b.samples) * len(b.views) for b in benchmarks), desc="evaluate", unit="item",
+    with _inference(policy.model), tqdm(total=sum(len(b.samples) * len(b.views) for b in benchmarks), desc="evaluate", unit="item",
               disable=not progress, dynamic_ncols=True) as bar:
         for benchmark in benchmarks:
             for samples in _batches(benchmark.samples, batch_size):
@@ -249,6 +250,20 @@ def read(completion: str, prompt_style: str) -> Reading:
                    parts.video.text if parts.video.found else "")
 
 
+@contextlib.contextmanager
+def _inference(model: Any) -> Iterator[None]:
+    """No gradients and no dropout; the model is given back in the mode it came in (training, in a callback)."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
 def _ask(
     policy: Any, benchmark: Benchmark, samples: Sequence[Sample], clips: Sequence[Clip], view: str, prompt_style: str,
     max_new_tokens: int, margins: bool, truth: dict[str, dict], vocabulary: Vocabulary,
@@ -262,13 +277,13 @@ def _ask(
         samples = [s.without("video") for s in samples]
         clips = [dataclasses.replace(clip, frames=None) for clip in clips]
     pairs = list(zip(samples, clips, strict=True))
-    prompts = [encode(policy.processor, s, clip, prompt_style=prompt_style) for s, clip in pairs]
+    prompts = [encode(policy, s, clip, prompt_style=prompt_style) for s, clip in pairs]
     texts = [group[0] for group in generate(policy.model, policy.processor, prompts, num_generations=1,
                                             max_new_tokens=max_new_tokens, temperature=0.0)]
     gaps: list[float | None] = [None] * len(samples)
     if margins and benchmark.candidates:
         direct = prompts if prompt_style == "direct" else [
-            encode(policy.processor, s, clip, prompt_style="direct") for s, clip in pairs]
+            encode(policy, s, clip, prompt_style="direct") for s, clip in pairs]
         labels = list(benchmark.candidates)
         scores = candidate_scores(policy.model, policy.processor, direct, [labels] * len(direct), normalise=True)
         gaps = [_margin(s.answer, labels, row) for s, row in zip(samples, scores, strict=True)]

@@ -1,0 +1,101 @@
+"""Reading the official files; wrong rows are reported together."""
+
+import json
+
+import pytest
+import fake_world as world
+
+from rlcomm.data.sample import Sample, Turn
+from rlcomm.errors import UserError
+from rlcomm.evaluation.benchmarks import Reading, avconfuse, music_avqa
+from rlcomm.evaluation.judge import Vocabulary
+
+
+def write(path, rows):
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_the_official_muted_rows(tmp_path):
+    (tmp_path / "000001.mp4").write_bytes(b"x")
+    question = ("This is a video of audio corruption where some instrument sound is muted. Please answer:\n Is thera a "
+                "acoustic_guitar sound? \nYour answer can only be 'yes' or 'no'")
+    path = write(tmp_path / "m1.json", [{"video_id": "000001", "question": question, "answer": "no",
+                                         "instruments": "violin, acoustic_guitar", "instruments_len": "two"}])
+    (sample,) = avconfuse.read_muted(path, tmp_path)
+    assert (sample.id, sample.question, sample.answer) == ("m1-1", question, "no")
+    assert sample.video == sample.audio == str(tmp_path / "000001.mp4")
+    assert sample.meta == {"video_id": "000001", "instruments": ["violin", "acoustic_guitar"]}
+
+
+def test_the_official_modified_rows(tmp_path):
+    (tmp_path / "combined_000004_thunderstorm.mp4").write_bytes(b"x")
+    path = write(tmp_path / "m2.json", [{
+        "video_id": "000004", "filename": "combined_000004_thunderstorm.mp4", "question": "Describe what you see.",
+        "sound_type": "thunderstorm",
+        "annotation": "Based on the video, the person on the left is using a saxophone, the other an electric guitar. "
+                      "Based on the audio,there is a sound of thunder. There is only the sound of thunder, with no "
+                      "other sounds such as rain or wind."}])
+    (sample,) = avconfuse.read_modified(path, tmp_path)
+    assert sample.audio == str(tmp_path / "combined_000004_thunderstorm.mp4")
+    assert sample.meta["visible"] == ["guitar", "saxophone"]
+    text = "Based on the video... a sax and a guitar.\nBased on the audio... thunderclaps and a sax."
+    scored = avconfuse.score_modified(sample, Reading(text, text, text, text), "direct", Vocabulary.of())
+    assert (scored["a_acc"], scored["v_acc"]) == (2.5, 5.0)
+    assert scored["correct"] is None
+
+
+def test_all_wrong_rows_are_named_together(tmp_path):
+    path = write(tmp_path / "muted.json", [
+        {"video_id": "a", "question": "Is there a harp sound?", "answer": "maybe"}, {"question": "?", "answer": "no"}])
+    with pytest.raises(UserError) as error:
+        avconfuse.read_muted(path, tmp_path)
+    for part in ("muted.json", "row 1, field 'answer'", "row 1, clip", "row 2, field 'video_id'"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "[1]", "no json"])
+def test_a_file_of_another_shape_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json"):
+        avconfuse.read_muted(tmp_path / "x.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("No", "no"), ("yes.", "yes"), ("'no'", "no"), ("No, it is silent", "no"), ("Yes it is", "yes"), ("piano", None),
+     ("none", None), ("not sure", None), ("nope", None), ("yes or no", None), ("", None), (None, None)],
+)
+def test_yes_no(answer, expected):
+    assert avconfuse.yes_no(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [('["Audio-Visual", "Existential"]', "audio_visual_exist"), ("Audio/Comparative", "audio_comp"),
+     (["Visual", "Location"], "visual_localis"), ("", None), (None, None), ("Open/Hear", None)],
+)
+def test_type_keys(value, key):
+    assert music_avqa.type_key(value) == key
+
+
+def test_answers_are_matched_whole():
+    sample = Sample("1", (Turn("How many?", "one", type="Audio/Counting"),))
+    for answer, right in (("1", True), ("One.", True), ("saxophone", False), (None, False)):
+        scored = music_avqa.score(sample, Reading(answer or "", answer, "", ""))
+        assert (scored["correct"], scored["parsed"]) == (right, answer is not None)
+
+
+def test_metrics_without_a_control_leave_it_missing(tmp_path):
+    record = {"benchmark": "avconfuse_muted", "view": "joint", "id": "1", "video_id": "c1", "class": "no",
+              "parsed": True, "correct": True}
+    found = avconfuse.muted_metrics([record])
+    assert found["acc"]["value"] == 1.0
+    assert "control_acc" not in found
+    assert "same_audio_acc" not in found
+
+
+def test_the_hand_made_world_reads(tmp_path):
+    folder = world.build(tmp_path)
+    samples = avconfuse.read_muted(folder / "test/avconfuse/muted.json", folder / "clips")
+    assert [s.meta["video_id"] for s in samples] == ["c1", "c2"]
