@@ -115,7 +115,7 @@ def _bowed(rng: np.random.Generator, name: str, samples: int, grid: int, top: fl
 
 
 def _violin(rng: np.random.Generator, samples: int, grid: int) -> np.ndarray:
-    return _bowed(rng, "violin", samples, grid, 7600, 0.02, 0.7)
+    return _bowed(rng, "violin", samples, grid, 7600, 0.025, 0.45)
 
 
 def _cello(rng: np.random.Generator, samples: int, grid: int) -> np.ndarray:

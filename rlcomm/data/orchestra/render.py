@@ -22,7 +22,8 @@ def _shifted(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
 def frames(scene: Scene) -> np.ndarray:
     """The pictures of a scene: (4, 56, 84, 3) uint8, a quarter of a second each. They do not depend on the sound."""
     rng = np.random.default_rng([scene.seed, 1])
-    ground = rng.uniform(232, 250, 3) + np.linspace(*rng.uniform(-4, 4, 2), pictograms.HEIGHT)[:, None]
+    top, bottom = rng.uniform(-4, 4, 2)
+    ground = rng.uniform(232, 250, 3) + np.linspace(top, bottom, pictograms.HEIGHT)[:, None]
     out = np.empty((FPS, pictograms.HEIGHT, 3 * pictograms.WIDTH, 3), np.float32)
     out[:] = ground[None, :, None, :]
     for place, name in enumerate(scene.places):

@@ -79,13 +79,17 @@ class Scene:
 
 
 def in_test(places: tuple[str, str, str]) -> bool:
-    """Whether this arrangement belongs to the test side (about a quarter does), by a hash that never changes."""
-    return hashlib.sha256(("orchestra-0:" + "|".join(places)).encode()).digest()[0] % 4 == 0
+    """Whether this arrangement belongs to the test side (about a quarter does), by a hash that never changes.
+
+    Of 60,000 salts 9983 is the most even one: every instrument stands alone and in pairs about equally often on
+    both sides.
+    """
+    return hashlib.sha256(("orchestra-9983:" + "|".join(places)).encode()).digest()[0] % 4 == 0
 
 
 def draw(id: str, rng: np.random.Generator, *, test: bool, kind: str = "symmetric",
          ambient: str | None = None) -> Scene:
-    """Draws a scene.
+    """Draws a scene of the asked side and kind.
 
     Args:
         id: name of the clip.
