@@ -2,8 +2,8 @@
 
 import json
 
-import pytest
 import fake_world as world
+import pytest
 
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.errors import UserError

@@ -2,8 +2,8 @@
 
 import json
 
-import pytest
 import fake_world as world
+import pytest
 
 from rlcomm import steps
 from rlcomm.errors import UserError
@@ -170,7 +170,7 @@ def test_limit_takes_the_first_items_of_each_benchmark(monkeypatch, folder):
 
 def test_without_truth_hearing_is_not_judged(monkeypatch, folder):
     (folder / "truth.json").unlink()
-    _, records, row = run(monkeypatch, folder, oracle)
+    _, _, row = run(monkeypatch, folder, oracle)
     assert row["hearing_exact"] is None
     assert row["modified_v_acc"] == 5.0  # from the annotation
 
