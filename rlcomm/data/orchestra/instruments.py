@@ -108,7 +108,7 @@ def _bowed(rng: np.random.Generator, name: str, samples: int, grid: int, top: fl
     hertz = np.where(np.arange(samples) < turn, note(name, first), note(name, second)).astype(np.float32)
     wobble = 1 + vibrato * np.sin(2 * np.pi * rng.uniform(5, 7) * t + rng.uniform(0, 6.28))
     phase = np.cumsum(hertz * wobble, dtype=np.float64) * (2 * np.pi / RATE)
-    count = max(3, int(top / note(name, 11)))
+    count = max(3, int(top / note(name, semitones(grid)[-1])))
     wave = harmonics(phase.astype(np.float32), [k ** -tilt for k in range(1, count + 1)])
     swell = 1 + 0.25 * np.sin(2 * np.pi * rng.uniform(1, 2) * t + rng.uniform(0, 6.28))
     return wave * swell * _fade(samples, 0.05, 0.02)

@@ -159,7 +159,7 @@ def sprite(name: str, variant: int, step: int) -> np.ndarray:
     pen = _Pen(shade)
     _DRAW[name](pen)
     image = pen.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else pen.image
-    swing, lift = ((5, 0.8), (0, 0), (-5, -0.8), (0, 0))[step]
+    swing, lift = ((4, 0.8), (4, -0.8), (-4, -0.8), (-4, 0.8))[step]  # two steps apart always differ
     angle = np.deg2rad(tilt + swing)
     # Inverse map of: scale and rotate about the centre, then lift.
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale

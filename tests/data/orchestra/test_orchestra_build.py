@@ -1,0 +1,220 @@
+"""What build writes: the same bytes every time, the official formats, splits that share nothing."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlcomm import steps
+from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
+from rlcomm.data.sample import Sample, read_jsonl
+from rlcomm.errors import UserError
+
+SIZES = {"sync": 30, "warmup": 10, "train": 40, "test": 20}
+PLACES = ("left", "middle", "right")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("orchestra") / "world"
+    build(out, seed=3, **SIZES, workers=2, progress=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def truth(world: Path) -> dict[str, dict]:
+    return json.loads((world / "truth.json").read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def load(world: Path, name: str) -> list[dict]:
+    return json.loads((world / name).read_text())
+
+
+def clip_of(sample: Sample) -> str:
+    return Path(sample.audio or "").stem
+
+
+# ------------------------------------------------------------------------------------------------ determinism
+
+
+def test_same_seed_same_bytes_whatever_the_workers(world: Path, tmp_path: Path) -> None:
+    build(tmp_path, seed=3, **SIZES, workers=1, progress=False)
+    first, again = contents(world), contents(tmp_path)
+    assert first.keys() == again.keys()
+    assert [name for name in first if first[name] != again[name]] == []
+
+
+def test_another_seed_gives_other_scenes_and_a_longer_build_begins_alike(world: Path, tmp_path: Path) -> None:
+    build(tmp_path / "other", seed=4, sync=8, test=0, progress=False)
+    build(tmp_path / "short", seed=3, sync=8, test=0, progress=False)
+    first = (world / "sync.jsonl").read_text().splitlines()[:8]
+    assert (tmp_path / "short/sync.jsonl").read_text().splitlines() == first
+    assert (tmp_path / "other/sync.jsonl").read_text().splitlines() != first
+
+
+# ------------------------------------------------------------------------------------------------ disjointness
+
+
+def test_training_and_test_share_no_arrangement(truth: dict[str, dict]) -> None:
+    arrangements: dict[bool, set] = {False: set(), True: set()}
+    for clip, row in truth.items():
+        standing = {place: name for name, place in row["positions"].items()}
+        arrangement = tuple(standing.get(place, "") for place in PLACES)
+        arrangements[clip.split("-")[0] in ("test", "muted", "modified")].add(arrangement)
+    assert len(arrangements[True]) > 20 and len(arrangements[False]) > 40
+    assert not arrangements[True] & arrangements[False]
+
+
+def test_both_sides_know_every_instrument_alone() -> None:
+    for test in (False, True):
+        rng = np.random.default_rng(0)
+        alone = {scene.visible[0] for scene in (scenes.draw("x", rng, test=test) for _ in range(400))
+                 if len(scene.visible) == 1}
+        assert alone == set(INSTRUMENTS)
+
+
+# ------------------------------------------------------------------------------------------------ the splits
+
+
+def test_truth_covers_every_clip_and_agrees_with_the_rows(world: Path, truth: dict[str, dict]) -> None:
+    assert {path.stem for path in (world / "clips").iterdir()} == set(truth)
+    for name in ("sync", "audio", "warmup", "train", "test/sync", "test/muted", "test/control", "test/modified"):
+        for sample in read_jsonl(world / f"{name}.jsonl"):
+            row = truth[clip_of(sample)]
+            assert {key: sample.meta[key] for key in ("visible", "audible", "ambient", "muted")} == {
+                key: row[key] for key in ("visible", "audible", "ambient", "muted")}
+            assert sample.meta["split"] == ("test" if name == "test/sync" else name.split("/")[-1])
+            assert Path(sample.audio or "").is_file()
+            assert set(row["audible"]) == set(row["onsets"]) == set(row["loudness_db"])
+            gone = set(row["visible"]) - set(row["audible"])
+            if row["ambient"] is None:
+                assert gone == ({row["muted"]} if row["muted"] else set()) and row["audible"]
+
+
+def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
+    samples = read_jsonl(world / "sync.jsonl")
+    orders = set()
+    for sample in samples:
+        asked = {turn.question: turn.answer for turn in sample.turns}
+        assert len(asked) == len(sample.turns), "a question is asked twice"
+        for name in INSTRUMENTS:
+            assert asked[f"Is there a {name} sound?"] == ("yes" if name in sample.meta["audible"] else "no")
+        types = Counter(turn.type for turn in sample.turns)
+        assert types["Open/Hear"] == types["Open/See"] == 1
+        others = set(types) - {"Audio/Existential", "Open/Hear", "Open/See", "Open/Both"}
+        assert 3 <= len(others) <= 4
+        orders.add(sample.turns[0].question)
+    assert len(orders) > 5, "the order varies"
+    kinds = Counter("ambient" if s.meta["ambient"] else "muted" if s.meta["muted"] else "same" for s in samples)
+    assert kinds == {"same": 27, "muted": 2, "ambient": 1}
+
+
+def test_the_audio_model_gets_the_sound_alone(world: Path) -> None:
+    for sample in read_jsonl(world / "audio.jsonl"):
+        assert sample.video is None and sample.audio
+        assert {turn.type.split("/")[0] for turn in sample.turns} == {"Audio", "Open"}
+
+
+def test_warmup_targets_are_well_formed_and_true(world: Path) -> None:
+    samples = read_jsonl(world / "warmup.jsonl")
+    assert sum(sample.meta["muted"] is not None for sample in samples) == 5  # half of ten
+    for sample in samples:
+        target = sample.turns[0].target
+        assert target is not None
+        parsed = steps.parse(target)
+        assert {parsed.audio.status, parsed.video.status, parsed.answer.status} == {"ok"}
+        assert parsed.answer.text == sample.answer
+        for name in INSTRUMENTS:
+            assert (name in parsed.audio.text) == (name in sample.meta["audible"])
+            assert (name in parsed.video.text) == (name in sample.meta["visible"])
+
+
+def test_training_questions_ask_where_it_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlcomm.data.orchestra.render.render", lambda scene, path: None)
+    build(tmp_path, train=1200, test=0, workers=1, progress=False)
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    existence = [row for row in rows if row["type"] == "Audio/Existential"]
+    assert 0.55 < len(existence) / 1200 < 0.65
+    asked: dict[bool, Counter] = {False: Counter(), True: Counter()}
+    for row in existence:
+        name, meta = row["question"].split()[3], row["meta"]
+        kind = "muted" if name == meta["muted"] else "sounding" if name in meta["audible"] else "absent"
+        asked[meta["muted"] is not None][kind] += 1
+        assert row["answer"] == ("yes" if kind == "sounding" else "no")
+    odd, even = asked[True], asked[False]
+    assert sum(row["meta"]["muted"] is not None for row in rows) == 600
+    assert 0.4 < odd["muted"] / odd.total() < 0.6 and 0.17 < odd["sounding"] / odd.total() < 0.33
+    assert 0.4 < even["sounding"] / even.total() < 0.6 and even["muted"] == 0
+
+
+# ------------------------------------------------------------------------------------------------ official formats
+
+
+@pytest.mark.parametrize("name, samples", [("music_avqa/train.json", "train"),
+                                           ("test/music_avqa/test.json", "test/sync")])
+def test_music_avqa_format(world: Path, name: str, samples: str) -> None:
+    rows = load(world, name)
+    for row, sample in zip(rows, read_jsonl(world / f"{samples}.jsonl"), strict=True):
+        assert list(row) == ["video_id", "question_id", "type", "question_content", "templ_values",
+                             "question_deleted", "anser"]
+        assert "/".join(json.loads(row["type"])) == sample.turns[0].type
+        text = row["question_content"]
+        for value in json.loads(row["templ_values"]):
+            placeholder = text[text.index("<"):text.index(">") + 1]
+            assert placeholder in ("<Object>", "<LR>", "<FL>", "<LL>", "<TH>", "<BA>")
+            text = text.replace(placeholder, value, 1)
+        assert text == sample.question and row["anser"] == sample.answer
+        assert (world / "clips" / f"{row['video_id']}.mp4").is_file()
+
+
+def test_the_sync_test_is_symmetric_and_covers_every_type(world: Path, truth: dict[str, dict]) -> None:
+    rows = load(world, "test/music_avqa/test.json")
+    assert len(rows) == 20
+    assert Counter(row["type"] for row in rows).most_common()[-1][1] == 2  # ten types, two each
+    assert all(truth[row["video_id"]]["visible"] == truth[row["video_id"]]["audible"] for row in rows)
+
+
+def test_muted_and_control_ask_the_same_clips(world: Path, truth: dict[str, dict]) -> None:
+    muted, control = load(world, "test/avconfuse/muted.json"), load(world, "test/avconfuse/control.json")
+    assert len(muted) == len(control) == 20
+    for silent, sounding in zip(muted, control, strict=True):
+        row = truth[silent["video_id"]]
+        assert list(silent) == ["video_id", "question", "answer", "instruments", "instruments_len"]
+        assert silent["video_id"] == sounding["video_id"]
+        assert silent["question"] == f"Is there a {row['muted']} sound?" and silent["answer"] == "no"
+        assert sounding["question"].split()[3] in row["audible"] and sounding["answer"] == "yes"
+        assert row["muted"] in row["visible"] and row["audible"]
+        assert silent["instruments"] == row["visible"] and silent["instruments_len"] == len(row["visible"])
+
+
+def test_modified_has_each_sound_equally(world: Path, truth: dict[str, dict]) -> None:
+    rows = load(world, "test/avconfuse/modified.json")
+    assert Counter(row["sound_type"] for row in rows) == {sound: 4 for sound in SOUNDS}  # a fifth of twenty
+    for row in rows:
+        assert list(row) == ["video_id", "filename", "question", "sound_type", "annotation"]
+        assert row["sound_type"] == truth[row["video_id"]]["ambient"] and row["sound_type"] in row["annotation"]
+        assert all(name in row["annotation"] for name in truth[row["video_id"]]["visible"])
+        assert (world / "clips" / row["filename"]).is_file()
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize("wrong", [{"sync": -1}, {"asymmetric": 1.2}, {"workers": 0}, {"seed": -3}])
+def test_values_out_of_range_are_refused_before_anything_is_written(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        build(tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="out"):
+        build(tmp_path / "out", test=2, progress=False)
+    assert (tmp_path / "out").read_text() == "mine"
