@@ -93,12 +93,11 @@ def encode(
     if clip.frames is not None and is_image:
         content.append({"type": "image"})
         inputs["images"] = [torch.from_numpy(clip.frames[0]).permute(2, 0, 1)]
-        inputs["images_kwargs"] = {"do_resize": False}
+        inputs["images_kwargs"] = {"size": _own_size(clip)}
     elif clip.frames is not None:
         content.append({"type": "video"})
         inputs["videos"] = [torch.from_numpy(clip.frames).permute(0, 3, 1, 2)]
-        # Frames come sampled and sized from data.media; a processor-wide size would otherwise enlarge them.
-        inputs["videos_kwargs"] = {"do_sample_frames": False, "do_resize": False, "fps": clip.fps}
+        inputs["videos_kwargs"] = {"do_sample_frames": False, "fps": clip.fps, "size": _own_size(clip)}
     if clip.audio is not None:
         inputs["audio"] = [clip.audio]
         if "videos" in inputs:
@@ -119,6 +118,14 @@ def encode(
     positions = rope_positions(policy.config, ids, features)
     features.pop("video_second_per_grid", None)  # only the positions needed it
     return EncodedPrompt(ids[0], positions, int(positions.max()) + 1, dict(features))
+
+
+def _own_size(clip: Clip) -> dict[str, int]:
+    """Bounds within which the processor only rounds to whole patches: frames come sized from data.media, and the
+    processor's own class-wide size would enlarge small ones."""
+    assert clip.frames is not None
+    height, width = clip.frames.shape[1:3]
+    return {"shortest_edge": 28 * 28, "longest_edge": 4 * max(height, 28) * max(width, 28)}
 
 
 class _Rope(Qwen2_5OmniPreTrainedModelForConditionalGeneration):

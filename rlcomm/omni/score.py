@@ -14,7 +14,7 @@ import torch
 from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media
 from rlcomm.omni.rollout import base_model, pad_prompts
 
-SCORINGS = ("packed", "rows")
+SCORINGS = ("auto", "packed", "rows")
 _IGNORED = -100
 
 
@@ -23,7 +23,7 @@ def score(
     prompts: list[EncodedPrompt],
     completions: torch.Tensor,
     mask: torch.Tensor,
-    scoring: str = "packed",
+    scoring: str = "auto",
     pad_id: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of every completion token and entropy (nats) of the distribution it was drawn from.
@@ -33,12 +33,14 @@ def score(
         prompts: B prompts, one per row of `completions`; rows that share a prompt hold the same object.
         completions: token ids (B, C), right-padded.
         mask: (B, C) of 0/1, a prefix of ones in each row.
-        scoring: `packed` or `rows`.
+        scoring: `packed`, `rows`, or `auto`: packed where rows share a prompt.
         pad_id: filler token.
 
     Returns:
         log-probs (B, C) and entropies (B, C), float, 0 where `mask` is 0.
     """
+    if scoring == "auto":
+        scoring = "packed" if len({id(prompt) for prompt in prompts}) < len(prompts) else "rows"
     build = {"packed": _packed, "rows": _rows}[scoring]
     device = completions.device
     inputs, readers, labels, where = build(prompts, completions, mask, pad_id)
@@ -130,7 +132,7 @@ def candidate_scores(
     prompts: list[EncodedPrompt],
     candidates: list[list[str]],
     normalise: bool = True,
-    scoring: str = "packed",
+    scoring: str = "auto",
     prefixes: list[str] | None = None,
 ) -> list[list[float]]:
     """Log-probability of each candidate answer behind its prompt.

@@ -1,0 +1,400 @@
+"""Recipes: one flat dataclass a stage, read from YAML, overridden by `--key value`, checked in one place.
+
+A recipe's keys are the fields of TRL's and transformers' configs plus those defined here. `stage:` names the stage and
+with it the dataclass; paths are relative to the folder the command runs in.
+"""
+
+import dataclasses
+import difflib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+
+from trl import GRPOConfig, SFTConfig, TrlParser  # isort: skip
+
+from rlcomm import files
+from rlcomm.data.media import MediaSettings
+from rlcomm.errors import UserError
+
+REWARDS = ("format", "arr", "avc", "accuracy")
+UNCERTAINTIES = ("nats", "log10", "normalised", "1-pmax")
+ANSCO_TARGETS = ("self", "gold_answer", "gold")
+
+
+@dataclass
+class PolicyFields:
+    """Which model, and what of it trains."""
+
+    stage: str = field(default="", metadata={"help": "sft, warmup, base, step_rr, ans_co, reference, eval or pipeline"})
+    model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
+    model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
+    dtype: str = field(default="float32", metadata={"help": "of the loaded weights: float32, bfloat16 or float16"})
+    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
+    freeze_encoders: bool = field(default=True, metadata={"help": "audio and vision towers do not train"})
+    use_peft: bool = field(default=False, metadata={"help": "train LoRA adapters on the decoder instead of the weights"})
+    lora_r: int = field(default=16, metadata={"help": "LoRA rank"})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA scale"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout, in [0, 1)"})
+
+
+@dataclass
+class MediaFields:
+    """How clips are decoded: `rlcomm.data.media.MediaSettings`, prefixed."""
+
+    media_fps: float = field(default=2.0, metadata={"help": "frames a second"})
+    media_max_frames: int = field(default=32, metadata={"help": "at most so many frames, over the whole clip"})
+    media_max_pixels: int = field(default=151_200, metadata={"help": "at most so many pixels a frame"})
+    media_height: int | None = field(default=None, metadata={"help": "fixed frame height in pixels"})
+    media_width: int | None = field(default=None, metadata={"help": "fixed frame width in pixels"})
+    media_audio_seconds: float = field(default=30.0, metadata={"help": "the policy hears the first so many seconds"})
+    media_missing_audio: str = field(default="error", metadata={"help": "a clip without sound: error or silence"})
+    media_cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded clips"})
+    prompt_memory_mb: int = field(default=1024, metadata={"help": "encoded prompts kept in memory, megabytes"})
+
+    def media(self) -> MediaSettings:
+        """The decoding settings, checked."""
+        return MediaSettings(
+            fps=self.media_fps, max_frames=self.media_max_frames, height=self.media_height, width=self.media_width,
+            max_pixels=self.media_max_pixels, audio_seconds=self.media_audio_seconds,
+            missing_audio=self.media_missing_audio,
+        )  # fmt: skip
+
+
+@dataclass
+class DataFields(MediaFields):
+    """Which rows, asked how."""
+
+    dataset: str = field(default="", metadata={"help": "JSON Lines file of samples"})
+    max_rows: int | None = field(default=None, metadata={"help": "the first so many rows"})
+    prompt_style: str = field(default="steps", metadata={"help": "steps (three segments) or direct (the answer alone)"})
+
+
+@dataclass
+class RewardFields:
+    """Rewards of a rollout: r = sum of weight x reward, METHOD's r_format + r_arr + r_avc by default."""
+
+    rewards: list[str] = field(
+        default_factory=lambda: ["format", "arr", "avc"], metadata={"help": f"of {', '.join(REWARDS)}"}
+    )
+    format_mode: str = field(default="strict", metadata={"help": "strict, or lenient as in the released code"})
+    avc_mode: str = field(default="similarity", metadata={"help": "similarity (the paper's) or calibrated"})
+    omega: float | None = field(default=None, metadata={"help": "ARR's threshold in [-1, 1]; None: the embedder's own"})
+    embedder: str = field(default="minilm", metadata={"help": "sentence-transformers model, or minilm"})
+
+
+@dataclass
+class SFTRecipe(DataFields, PolicyFields, SFTConfig):
+    """Base, warm-up and conflict SFT (trl.SFTConfig plus ours)."""
+
+    modality_dropout_start: float = field(
+        default=0.0, metadata={"help": "share of the steps after which a sense may be left out, in [0, 1]"}
+    )
+    modality_dropout_video: float = field(default=0.0, metadata={"help": "share of rows then heard without the picture"})
+    modality_dropout_audio: float = field(default=0.0, metadata={"help": "share of rows then seen without the sound"})
+    report_to: Any = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
+
+    def __post_init__(self) -> None:
+        _fixed_for_our_path(self)
+        super().__post_init__()
+        _check_common(self)
+        for name in ("modality_dropout_start", "modality_dropout_video", "modality_dropout_audio"):
+            _check_range(self, name, 0.0, 1.0)
+        if self.modality_dropout_video + self.modality_dropout_audio > 1.0:
+            raise UserError(
+                f"modality_dropout_video and modality_dropout_audio are {self.modality_dropout_video} and "
+                f"{self.modality_dropout_audio}, together above 1; a row can lose one sense only, lower them."
+            )
+
+
+@dataclass
+class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
+    """Step-RR, and GRPO with any of our rewards (trl.GRPOConfig plus ours)."""
+
+    scoring: str = field(default="auto", metadata={"help": "packed, rows or auto: how completions are scored"})
+    loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
+    report_to: Any = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
+
+    def __post_init__(self) -> None:
+        self.remove_unused_columns = False
+        for name, fine, why in (
+            ("use_vllm", not self.use_vllm, "vLLM gets images only, the sound would be lost silently"),
+            ("use_transformers_continuous_batching", not self.use_transformers_continuous_batching,
+             "continuous batching takes no processor, so no media"),
+            ("use_liger_kernel", not self.use_liger_kernel, "it replaces the forward that our scoring is proved on"),
+            ("beta", self.beta == 0.0, "the reference is another model, a KL to it means nothing"),
+        ):  # fmt: skip
+            if not fine:
+                raise UserError(f"{name} is {getattr(self, name)!r}, which cannot work here ({why}); leave it out.")
+        _check_groups(self)
+        super().__post_init__()
+        _check_common(self)
+        _check_rewards(self)
+
+
+@dataclass
+class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
+    """Ans-CO (trl.SFTConfig for the optimiser, rollout settings named as in trl.GRPOConfig)."""
+
+    num_generations: int = field(default=8, metadata={"help": "rollouts per row, the best of which is learned"})
+    temperature: float = field(default=0.9, metadata={"help": "of the rollouts, > 0"})
+    top_p: float = field(default=1.0, metadata={"help": "nucleus share in (0, 1]"})
+    max_completion_length: int = field(default=256, metadata={"help": "new tokens at most"})
+    rollout_batch_size: int = field(default=16, metadata={"help": "prompts sampled at a time"})
+    ansco_lambda: float = field(default=0.5, metadata={"help": "weight of the answer entropy, >= 0"})
+    ansco_threshold: float = field(default=0.75, metadata={"help": "above this uncertainty lambda is 0"})
+    ansco_uncertainty: str = field(default="normalised", metadata={"help": ", ".join(UNCERTAINTIES)})
+    ansco_target: str = field(default="self", metadata={"help": "self, gold_answer or gold"})
+    report_to: Any = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
+
+    def __post_init__(self) -> None:
+        _fixed_for_our_path(self)
+        super().__post_init__()
+        _check_common(self)
+        _check_rewards(self)
+        _check_choice(self, "ansco_uncertainty", UNCERTAINTIES)
+        _check_choice(self, "ansco_target", ANSCO_TARGETS)
+        _check_range(self, "ansco_lambda", 0.0, None)
+        _check_range(self, "temperature", 1e-6, None)
+        _check_range(self, "num_generations", 1, None)
+
+
+@dataclass
+class ReferenceRecipe(DataFields):
+    """The audio model's reasoning, one per row."""
+
+    stage: str = "reference"
+    model_name_or_path: str = field(default="nano_audio", metadata={"help": "audio-language model, or nano_audio"})
+    model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
+    dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
+    output: str = field(default="", metadata={"help": "JSON Lines file with the reference filled in"})
+    purpose: str = field(default="rl", metadata={"help": "rl, or warmup: write warm-up rows from reference and policy"})
+    policy_model: str = field(default="nano_omni", metadata={"help": "for warmup: the model that says what is seen"})
+    batch_size: int = field(default=32, metadata={"help": "rows at a time"})
+    temperature: float = field(default=0.5, metadata={"help": "sampling temperature"})
+    top_p: float = field(default=0.95, metadata={"help": "nucleus share"})
+    max_new_tokens: int = field(default=64, metadata={"help": "at most so many"})
+    seed: int = field(default=0, metadata={"help": "with the row's id, makes each row's own random stream"})
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "purpose", ("rl", "warmup"))
+        _check_range(self, "temperature", 0.0, None)
+        _check_range(self, "top_p", 1e-6, 1.0)
+        _check_range(self, "batch_size", 1, None)
+        if not self.dataset or not self.output:
+            raise UserError("dataset and output are not both set; name the rows to read and the file to write.")
+
+
+@dataclass
+class EvalRecipe(MediaFields):
+    """Evaluation of one model on conflict benchmarks in their official files."""
+
+    stage: str = "eval"
+    model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
+    model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
+    dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
+    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
+    output_dir: str = field(default="runs/eval", metadata={"help": "where results.json and records go"})
+    prompt_style: str = field(default="steps", metadata={"help": "steps or direct"})
+    video_dir: str = field(default="", metadata={"help": "folder of the clips"})
+    muted: str | None = field(default=None, metadata={"help": "AV-ConfuseBench muted, official JSON"})
+    control: str | None = field(default=None, metadata={"help": "its positive control, same format"})
+    modified: str | None = field(default=None, metadata={"help": "AV-ConfuseBench modified, official JSON"})
+    music_avqa: str | None = field(default=None, metadata={"help": "MUSIC-AVQA, official JSON"})
+    truth: str | None = field(default=None, metadata={"help": "JSON: clip id -> visible, audible, ambient, muted"})
+    max_rows: int | None = field(default=None, metadata={"help": "the first so many rows of each"})
+    max_new_tokens: int = field(default=96, metadata={"help": "at most so many"})
+    batch_size: int = field(default=32, metadata={"help": "prompts at a time"})
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "prompt_style", ("steps", "direct"))
+        _check_range(self, "batch_size", 1, None)
+        if not any((self.muted, self.modified, self.music_avqa)):
+            raise UserError("no benchmark file is set; give muted (with control), modified or music_avqa.")
+        if self.muted and not self.control:
+            raise UserError("muted is set without control; 'always no' scores 100 % on muted, so give the control file too.")
+
+
+@dataclass
+class PipelineRecipe:
+    """A chain of stages, each its own process; every stage starts from the model of the one before."""
+
+    stage: str = "pipeline"
+    output_dir: str = field(default="runs/pipeline", metadata={"help": "a folder per stage, summary.json, report.html"})
+    model_name_or_path: str = field(default="nano_omni", metadata={"help": "the base the first stage starts from"})
+    stages: list[str] = field(default_factory=list, metadata={"help": "recipe files, in order, beside this one"})
+    eval: str | None = field(default=None, metadata={"help": "eval recipe, run for the base and after every stage"})
+    seed: int | None = field(default=None, metadata={"help": "overrides the seed of every stage"})
+    launch: str | None = field(default=None, metadata={"help": "accelerate configuration to start each stage with"})
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise UserError("stages is empty; list the recipe files of the stages in order.")
+
+
+STAGES: dict[str, type] = {
+    "base": SFTRecipe, "sft": SFTRecipe, "warmup": SFTRecipe, "step_rr": StepRRRecipe, "grpo": StepRRRecipe,
+    "ans_co": AnsCORecipe, "reference": ReferenceRecipe, "eval": EvalRecipe, "pipeline": PipelineRecipe,
+}  # fmt: skip
+
+
+def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> Any:
+    """Reads a recipe.
+
+    Args:
+        path: YAML file, a flat mapping.
+        overrides: `["--key", "value", ...]`.
+
+    Returns:
+        The dataclass of its stage, checked.
+
+    Raises:
+        UserError: unknown key (with the nearest known one), wrong type, value out of range, missing file.
+    """
+    values = read_yaml(path)
+    overrides = list(overrides or [])
+    stage = _override(overrides, "stage") or values.get("stage")
+    if stage not in STAGES:
+        raise UserError(
+            f"{path}: stage is {stage!r}, which is no stage; set it to one of {', '.join(sorted(STAGES))}."
+        )
+    cls = STAGES[stage]
+    known = {f.name for f in dataclasses.fields(cls) if f.init}
+    given = [item[2:].split("=")[0].replace("-", "_") for item in overrides if item.startswith("--")]
+    for where, keys in ((str(path), values), ("the command line", given)):
+        for key in keys:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                raise UserError(
+                    f"{where}: {key!r} is no key of a {stage} recipe; "
+                    + (f"did you mean {near[0]!r}?" if near else "`rlcomm train --help` lists where keys come from.")
+                )
+    parser = _Parser(cls, allow_abbrev=False)
+    parser.where = str(path)
+    parser.set_defaults_with_config(**values)
+    try:
+        return parser.parse_args_into_dataclasses(args=overrides)[0]
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}; correct the value and run again.") from error
+
+
+class _Parser(TrlParser):
+    where = ""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; correct the value and run again.")
+
+
+def _override(overrides: list[str], key: str) -> str | None:
+    return overrides[overrides.index(f"--{key}") + 1] if f"--{key}" in overrides[:-1] else None
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """A YAML file that holds a flat mapping.
+
+    Raises:
+        UserError: it is missing, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: is not valid YAML ({str(error).splitlines()[0]}); correct it.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no `key: value` lines; a recipe is a flat mapping.")
+    return values
+
+
+def resolved(recipe: Any) -> dict[str, Any]:
+    """The keys of a recipe that differ from their defaults, as plain values, for `recipe.yaml`."""
+    values = {}
+    for f in dataclasses.fields(recipe):
+        value = getattr(recipe, f.name)
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        if f.init and value != default and isinstance(value, (str, int, float, bool, list, dict, type(None))):
+            values[f.name] = value
+    return values
+
+
+def save_recipe(recipe: Any, path: str | os.PathLike) -> None:
+    """Writes `recipe.yaml`: running it again runs the same thing."""
+    files.write_text(path, yaml.safe_dump(resolved(recipe), sort_keys=True, allow_unicode=True))
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _fixed_for_our_path(recipe: Any) -> None:
+    """What our collator needs of TRL's SFT: rows as they are, nothing truncated (a cut placeholder breaks the forward)."""
+    recipe.remove_unused_columns = False
+    recipe.dataset_kwargs = {"skip_prepare_dataset": True}
+    recipe.max_length = None
+    for name in ("packing", "padding_free", "use_liger_kernel"):
+        if getattr(recipe, name):
+            raise UserError(f"{name} is set, which would go around the path that carries the media; leave it out.")
+
+
+def _check_common(recipe: Any) -> None:
+    _check_choice(recipe, "prompt_style", ("steps", "direct"))
+    _check_range(recipe, "lora_dropout", 0.0, 1.0)
+    _check_range(recipe, "lora_r", 1, None)
+    _check_range(recipe, "learning_rate", 0.0, None)
+    recipe.media()
+    if not recipe.dataset:
+        raise UserError("dataset is not set; name a JSON Lines file of samples (`rlcomm data --help` makes them).")
+
+
+def _check_rewards(recipe: Any) -> None:
+    _check_choice(recipe, "format_mode", ("strict", "lenient"))
+    _check_choice(recipe, "avc_mode", ("similarity", "calibrated"))
+    if recipe.omega is not None:
+        _check_range(recipe, "omega", -1.0, 1.0)
+    for name in recipe.rewards:
+        if name not in REWARDS:
+            raise UserError(f"rewards has {name!r}, which is no reward; use some of {', '.join(REWARDS)}.")
+    weights = getattr(recipe, "reward_weights", None)
+    if weights is not None and len(weights) != len(recipe.rewards):
+        raise UserError(
+            f"reward_weights has {len(weights)} values for {len(recipe.rewards)} rewards; give one for each of "
+            f"{', '.join(recipe.rewards)}."
+        )
+
+
+def _check_choice(recipe: Any, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(recipe, name) not in choices:
+        raise UserError(f"{name} is {getattr(recipe, name)!r}, which is unknown; use one of {', '.join(choices)}.")
+
+
+def _check_range(recipe: Any, name: str, low: float | None, high: float | None) -> None:
+    value = getattr(recipe, name)
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
+        raise UserError(f"{name} is {value!r}, which is out of range; it must be {bounds}.")
+
+
+def _check_groups(recipe: Any) -> None:
+    """A generation batch holds whole groups: batch x processes x steps per generation must be a multiple of G."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    per_device, group = recipe.per_device_train_batch_size, recipe.num_generations
+    accumulate = recipe.steps_per_generation or recipe.gradient_accumulation_steps
+    total = recipe.generation_batch_size or per_device * processes * accumulate
+    if group < 2:
+        raise UserError(f"num_generations is {group}, and one completion has nothing to be compared with; use 2 or more.")
+    if total % group == 0:
+        return
+    groups = [g for g in range(2, total + 1) if total % g == 0]
+    nearest = sorted(groups, key=lambda g: abs(g - group))[:2]
+    batches = [b for b in range(1, per_device + group + 1) if b * processes * accumulate % group == 0]
+    batch = sorted(batches, key=lambda b: abs(b - per_device))[:2]
+    raise UserError(
+        f"per_device_train_batch_size {per_device} x {processes} process(es) x {accumulate} step(s) per generation = "
+        f"{total} completions, which is no multiple of num_generations {group}, so a group would be cut; use "
+        f"num_generations {' or '.join(map(str, nearest))}, or per_device_train_batch_size {' or '.join(map(str, batch))}."
+    )

@@ -1,0 +1,114 @@
+"""SFT on clips: TRL's SFTTrainer with rlcomm's collator and its one scoring path, so the loss hears what the sampler hears."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from trl import SFTTrainer
+
+
+from rlcomm.data.sample import Sample
+from rlcomm.omni.encode import conversation_pieces
+from rlcomm.omni.prompts import Prompts
+from rlcomm.omni.score import score
+
+_IGNORED = -100
+
+
+def targets(sample: Sample, prompt_style: str) -> list[str]:
+    """The assistant's words of every turn: the row's own target, or the gold answer where the style is `direct`."""
+    return [turn.target if turn.target is not None else turn.answer for turn in sample.turns]
+
+
+class ConversationCollator:
+    """Dataset rows `{"row": index, "drop": "" | "audio" | "video"}` -> a batch for `OmniSFTTrainer`.
+
+    The batch holds `prompts` (a list of B EncodedPrompts), `completion_ids` (B, C), `completion_mask` (B, C) and
+    `labels` (B, C), -100 outside the assistant's words.
+    """
+
+    def __init__(self, samples: Sequence[Sample], prompts: Prompts):
+        self.samples, self.prompts = samples, prompts
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        encoded, texts, masks = [], [], []
+        for row in rows:
+            sample = self.samples[row["row"]]
+            if row.get("drop"):
+                sample = sample.without(row["drop"])
+            ids, mask = conversation_pieces(
+                self.prompts.policy, sample, self.prompts.prompt_style, targets(sample, self.prompts.prompt_style)
+            )
+            encoded.append(self.prompts(sample))
+            texts.append(ids)
+            masks.append(mask)
+        longest = max(map(len, texts))
+        pad = self.prompts.policy.processor.tokenizer.pad_token_id
+        ids = torch.tensor([text + [pad] * (longest - len(text)) for text in texts])
+        spoken = torch.tensor([mask + [0] * (longest - len(mask)) for mask in masks])
+        present = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
+        return {
+            "prompts": encoded,
+            "completion_ids": ids,
+            "completion_mask": present,
+            "labels": ids.masked_fill(spoken == 0, _IGNORED),
+        }
+
+
+class OmniSFTTrainer(SFTTrainer):
+    """Minimises the mean negative log-likelihood of the assistant's tokens, media in the forward.
+
+    Takes TRL's `SFTConfig` with `dataset_kwargs={"skip_prepare_dataset": True}`, `remove_unused_columns=False` and
+    `max_length=None` (`rlcomm.recipe` sets them), and a `ConversationCollator`.
+    """
+
+    scoring = "auto"
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """Tokens with a loss in the whole accumulation window, over all ranks (our labels are not shifted)."""
+        if not batch_samples:
+            return None
+        count = sum((batch["labels"] != _IGNORED).sum() for batch in batch_samples).to(device)
+        return self.accelerator.gather(count).sum() if self.args.average_tokens_across_devices else count
+
+    def compute_loss(
+        self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None
+    ) -> Any:
+        logps, entropies = score(
+            model, inputs["prompts"], inputs["completion_ids"], inputs["completion_mask"], self.scoring,
+            self._tokenizer.pad_token_id,
+        )  # fmt: skip
+        counted = inputs["labels"] != _IGNORED
+        loss = self.token_loss(logps, entropies, counted, inputs, num_items_in_batch)
+        mode = "train" if self.model.training else "eval"
+        share = counted.sum().clamp(min=1)
+        self._metrics[mode]["entropy"].append(((entropies * counted).sum() / share).item())
+        if return_outputs:
+            return loss, {"logps": logps.detach()}
+        return loss
+
+    def token_loss(
+        self, logps: torch.Tensor, entropies: torch.Tensor, counted: torch.Tensor, inputs: dict,
+        num_items_in_batch: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """-sum log p / number of tokens, over the assistant's tokens.
+
+        Args:
+            logps: (B, C), 0 outside the completions.
+            entropies: (B, C), nats.
+            counted: (B, C) bool, tokens with a loss.
+            inputs: the collated batch.
+            num_items_in_batch: tokens with a loss over the accumulation window and all ranks; None: this batch alone.
+        """
+        total = counted.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = -(logps * counted).sum() / total.clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # DDP averages gradients over ranks
+        return loss
+
+    def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> tuple:
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs).detach(), None, None
+
+
