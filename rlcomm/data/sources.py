@@ -42,12 +42,12 @@ class ImportReport:
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        text = f"{self.out}: {self.written} samples written"
+        text = f"{self.out}: {self.written} sample{'s' * (self.written != 1)} written"
         if not self.problems:
             return text + "."
         shown = self.problems[:20]
         more = [f"  ... and {len(self.problems) - len(shown)} more"] if len(self.problems) > len(shown) else []
-        return "\n".join([f"{text}, {len(self.problems)} problems (these rows are left out):",
+        return "\n".join([f"{text}, {len(self.problems)} problem{'s' * (len(self.problems) != 1)} (these rows are left out):",
                           *(f"  {problem}" for problem in shown), *more])
 
 
