@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 
+from rlcomm.data.orchestra import INSTRUMENTS
+from rlcomm.data.orchestra.questions import hear_text
 from rlcomm.rewards.omega import MINILM_OMEGA, choose, heard_sentence, orchestra_groups
-
-INSTRUMENTS = ("cello", "drum", "flute", "guitar", "harp", "trumpet", "violin", "xylophone")
 
 
 class Angles:
@@ -38,6 +40,12 @@ def test_sentences():
     assert heard_sentence(["drum"]) == "I hear a drum."
     assert heard_sentence(["drum", "oboe", "harp"]) == "I hear a drum, an oboe and a harp."
     assert heard_sentence([]) == "I hear nothing."
+
+
+def test_the_sentences_are_those_of_orchestra():
+    spoken = {hear_text(names) for size in (0, 1, 2, 3) for names in itertools.combinations(INSTRUMENTS, size)}
+    spoken |= {hear_text([], sound) for sound in ("wind", "bird", "rain", "drill", "thunder")}
+    assert spoken <= {sentence for group in orchestra_groups(INSTRUMENTS) for sentence in group}
 
 
 def test_minilm_omega_separates_every_set_of_instruments(minilm):
