@@ -1,4 +1,4 @@
-"""Orchestra, the embedded world: eight instruments that are seen and heard, small enough to train on in minutes."""
+"""Orchestra, the embedded world: eight instruments, seen and heard, small enough to train on in minutes."""
 
 from rlcomm.data.orchestra.build import build
 from rlcomm.data.orchestra.instruments import INSTRUMENTS

@@ -1,9 +1,10 @@
 """Builds Orchestra on disk: clips, Sample files, and the official formats of MUSIC-AVQA and AV-ConfuseBench.
 
-Every scene has a random source of its own, made from the seed, its split and its number: the result does not depend on
-the number of workers, and a longer build begins with the scenes of a shorter one.
+Every scene has a random source of its own, made from the seed, its split and its number: the result does not
+depend on the number of workers, and a longer build begins with the scenes of a shorter one.
 """
 
+import dataclasses
 import itertools
 import multiprocessing
 import sys
@@ -23,6 +24,7 @@ from rlcomm.data.orchestra.questions import EXISTENCE, Question
 from rlcomm.data.orchestra.scenes import Scene, draw
 from rlcomm.data.orchestra.sounds import SOUNDS
 from rlcomm.data.sample import Sample, Turn, write_jsonl
+from rlcomm.data.sources import read_music_avqa
 from rlcomm.errors import UserError
 
 SYNC_ASYMMETRIC = 0.1  # share of the base's scenes in which picture and sound disagree
@@ -46,7 +48,7 @@ def _pick(rng: np.random.Generator, items: Iterable[Any]) -> Any:
 
 
 def _of_type(rng: np.random.Generator, ask: list[Question], type: str) -> Question:
-    """A question of this type: templates, then answers, have equal chances, so "no" is no better a guess than "yes"."""
+    """A question of this type: templates, then answers have equal chances ("no" is no better a guess)."""
     pool = [question for question in ask if question.type == type]
     template = _pick(rng, sorted({question.template for question in pool}))
     pool = [question for question in pool if question.template == template]
@@ -55,8 +57,10 @@ def _of_type(rng: np.random.Generator, ask: list[Question], type: str) -> Questi
 
 
 def _existence(rng: np.random.Generator, scene: Scene) -> Question:
-    """Half ask a sounding instrument and half an absent one; where one is muted, half ask that one and a quarter each
-    a sounding and an absent one."""
+    """Is there a ... sound? Half ask a sounding instrument, half an absent one.
+
+    Where one is muted, half ask that one and a quarter each a sounding and an absent one.
+    """
     absent = [name for name in INSTRUMENTS if name not in scene.visible]
     if scene.muted and rng.random() < 0.5:
         return questions.existence(scene, scene.muted)
@@ -82,6 +86,11 @@ def _dense(rng: np.random.Generator, scene: Scene) -> list[Turn]:
     return [turns[i] for i in rng.permutation(len(turns))]
 
 
+def _meta(scene: Scene, split: str) -> dict[str, Any]:
+    truth = scene.truth()
+    return {"split": split} | {key: truth[key] for key in ("visible", "audible", "ambient", "muted")}
+
+
 class _Builder:
     """What one build gathers before anything is written."""
 
@@ -101,9 +110,15 @@ class _Builder:
 
     def sample(self, scene: Scene, split: str, turns: list[Turn], id: str | None = None) -> Sample:
         clip = str(self.clip(scene))
-        truth = scene.truth()
-        meta = {"split": split} | {key: truth[key] for key in ("visible", "audible", "ambient", "muted")}
-        return Sample(id=id or scene.id, turns=tuple(turns), video=clip, audio=clip, meta=meta)
+        return Sample(id=id or scene.id, turns=tuple(turns), video=clip, audio=clip, meta=_meta(scene, split))
+
+    def imported(self, name: str, split: str) -> list[Sample]:
+        """The rows of a MUSIC-AVQA file as users get them, through the importer, and what is true of them."""
+        samples, problems = read_music_avqa(self.out / f"{name}.json", self.out / "clips")
+        assert not problems, problems
+        scenes = {scene.id: scene for scene in self.scenes}
+        return [dataclasses.replace(sample, meta=sample.meta | _meta(scenes[sample.meta["video_id"]], split))
+                for sample in samples]
 
 
 def _sync(b: _Builder, rows: int) -> list[Sample]:
@@ -129,40 +144,39 @@ def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
     for index in range(rows):
         scene, rng = b.scene("warmup", index, "muted" if _chosen(index, asymmetric) else "symmetric")
         question = _mixed(rng, scene, _WARMUP_EXISTENCE_SHARE)
-        target = steps.build(questions.hear_text(scene.audible, scene.ambient), questions.see_text(scene.visible),
-                             question.answer)
+        target = steps.build(questions.hear_text(scene.audible, scene.ambient),
+                             questions.see_text(scene.visible), question.answer)
         samples.append(b.sample(scene, "warmup", [question.turn(target)]))
     return samples
 
 
-def _train(b: _Builder, rows: int, asymmetric: float) -> tuple[list[Sample], list[dict]]:
-    samples, official = [], []
+def _train(b: _Builder, rows: int, asymmetric: float) -> list[dict]:
+    official = []
     for index in range(rows):
         scene, rng = b.scene("train", index, "muted" if _chosen(index, asymmetric) else "symmetric")
         question = _mixed(rng, scene, _EXISTENCE_SHARE)
-        samples.append(b.sample(scene, "train", [question.turn()]))
         official.append(question.music_avqa(scene.id, index))
-    return samples, official
+    return official
 
 
-def _sync_test(b: _Builder, rows: int) -> tuple[list[Sample], list[dict]]:
+def _sync_test(b: _Builder, rows: int) -> list[dict]:
     """Equal numbers of every type, as far as the scenes allow; existence half yes, half no."""
-    samples: list[Sample] = []
     official, asked = [], Counter({type: 0 for type in questions.TYPES})
     for index in range(rows):
         scene, rng = b.scene("test", index, "symmetric", test=True)
         ask = questions.all_questions(scene)
-        type = min({question.type for question in ask}, key=lambda type: (asked[type], questions.TYPES.index(type)))
+        possible = {question.type for question in ask}
+        type = min((type for type in questions.TYPES if type in possible), key=asked.__getitem__)
         asked[type] += 1
         question = _of_type(rng, ask, type)
-        samples.append(b.sample(scene, "test", [question.turn()]))
         official.append(question.music_avqa(scene.id, index))
-    return samples, official
+    return official
 
 
 def _confuse(b: _Builder, rows: int) -> dict[str, tuple[list[Sample], list[dict]]]:
     """AV-ConfuseBench: muted with its positive control over the same clips, and modified."""
-    out: dict[str, tuple[list[Sample], list[dict]]] = {"muted": ([], []), "control": ([], []), "modified": ([], [])}
+    out: dict[str, tuple[list[Sample], list[dict]]]
+    out = {"muted": ([], []), "control": ([], []), "modified": ([], [])}
     for index in range(rows):
         scene, rng = b.scene("muted", index, "muted", test=True)
         assert scene.muted
@@ -171,14 +185,16 @@ def _confuse(b: _Builder, rows: int) -> dict[str, tuple[list[Sample], list[dict]
             out[split][0].append(b.sample(scene, split, [question.turn()], f"{split}-{index:05d}"))
             seen = sorted(scene.visible)
             out[split][1].append({"video_id": scene.id, "question": question.text, "answer": question.answer,
-                                  "instruments": seen, "instruments_len": len(seen)})
+                                  "instruments": ", ".join(seen),
+                                  "instruments_len": questions.NUMBERS[len(seen)]})
     numbered = itertools.product(range(min(rows // len(SOUNDS), _MODIFIED_PER_SOUND)), SOUNDS)
     for index, (_, ambient) in enumerate(numbered):
         scene, _ = b.scene("modified", index, "ambient", test=True, ambient=ambient)
         turn = questions.open_turn(scene)
         out["modified"][0].append(b.sample(scene, "modified", [turn]))
-        out["modified"][1].append({"video_id": scene.id, "filename": f"{scene.id}.mp4", "question": turn.question,
-                                   "sound_type": ambient, "annotation": turn.answer})
+        out["modified"][1].append({"video_id": scene.id, "filename": f"{scene.id}.mp4",
+                                   "question": turn.question, "sound_type": ambient,
+                                   "annotation": turn.answer})
     return out
 
 
@@ -205,13 +221,14 @@ def build(out: str | Path, *, seed: int = 0, sync: int = 0, warmup: int = 0, tra
 
     Files: `clips/<id>.mp4`, `truth.json` (what is seen and heard in every clip), and
 
-    - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every scene),
-      visible = audible but for 10 % (two thirds of these have one instrument muted, in one third an ambient sound
-      replaces everything); `audio.jsonl`: their questions about the sound, without the picture.
+    - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every
+      scene), visible = audible but for 10 % (two thirds of these have one instrument muted, in one third an
+      ambient sound replaces everything); `audio.jsonl`: their questions about the sound, without the picture.
     - `warmup.jsonl`: single questions whose target has all three segments.
-    - `train.jsonl`, `music_avqa/train.json`: single questions, 60 % of them "Is there a ... sound?".
-    - `test/avconfuse/{muted,control,modified}.json`, `test/music_avqa/test.json` in the official formats, and the
-      same rows as `test/{muted,control,modified,sync}.jsonl`.
+    - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
+      `train.jsonl`: the same rows through the importer.
+    - `test/avconfuse/{muted,control,modified}.json`, `test/music_avqa/test.json` in the official formats, and
+      the same rows as `test/{muted,control,modified,sync}.jsonl`.
 
     The same arguments give the same bytes (the clips: on the same machine), whatever the number of workers.
 
@@ -242,19 +259,25 @@ def build(out: str | Path, *, seed: int = 0, sync: int = 0, warmup: int = 0, tra
     annotations["sync"] = _sync(b, sync)
     annotations["audio"] = [_only_heard(sample) for sample in annotations["sync"]]
     annotations["warmup"] = _warmup(b, warmup, asymmetric)
-    annotations["train"], official["music_avqa/train"] = _train(b, train, asymmetric)
-    annotations["test/sync"], official["test/music_avqa/test"] = _sync_test(b, test)
+    official["music_avqa/train"] = _train(b, train, asymmetric)
+    official["test/music_avqa/test"] = _sync_test(b, test)
     for split, (samples, rows) in _confuse(b, test).items():
         annotations[f"test/{split}"], official[f"test/avconfuse/{split}"] = samples, rows
     try:
         (b.out / "clips").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{b.out}: cannot be a folder for Orchestra ({error.strerror}); give another one.") from error
+        raise UserError(f"{b.out}: cannot be a folder for Orchestra ({error.strerror}); give another one."
+                        ) from error
+    # Annotations of an earlier build go first, the new ones come last: where they stand, all clips are there.
+    written = [f"{name}.json" for name in official] + [f"{name}.jsonl" for name in annotations]
+    for name in (*written, "train.jsonl", "test/sync.jsonl", "truth.json"):
+        (b.out / name).unlink(missing_ok=True)
     _render_all(b, workers, progress)
-    # Annotations last: where they stand, their clips are complete.
     for name, rows in official.items():
         if rows:
             files.write_json(b.out / f"{name}.json", rows)
+    for name, source in (("train", "music_avqa/train"), ("test/sync", "test/music_avqa/test")):
+        annotations[name] = b.imported(source, name.split("/")[0]) if official[source] else []
     for name, samples in annotations.items():
         if samples:
             write_jsonl(b.out / f"{name}.jsonl", samples)

@@ -1,8 +1,8 @@
 """The eight instruments of Orchestra and their timbres, synthesised with numpy at 16 kHz.
 
-Every instrument has its own register, its own envelope and its own rhythm, so that a small network can tell it in a
-mixture; pitch, rhythm and colour still vary with the seed. Notes lie on two interleaved grids (`grid` 0 and 1: the even
-and the odd semitones above the instrument's lowest note), so that training and test never share a pitch.
+Every instrument has its own register, envelope and rhythm, so that a small network can tell it in a mixture;
+pitch, rhythm and colour still vary with the seed. Notes lie on two interleaved grids (`grid` 0 and 1: the even
+and the odd semitones above the instrument's lowest note): training and test never share a pitch.
 """
 
 from collections.abc import Callable
@@ -43,12 +43,12 @@ INSTRUMENTS: tuple[str, ...] = tuple(BY_NAME)
 
 
 def semitones(grid: int) -> tuple[int, ...]:
-    """Semitones above the lowest note that `grid` (0: training, 1: test) may play: six of twelve, disjoint."""
+    """Semitones above the lowest note that `grid` (0: training, 1: test) plays: six of twelve, disjoint."""
     return tuple(range(grid, 12, 2))
 
 
 def note(name: str, semitone: float) -> float:
-    """Frequency in Hz of the note `semitone` above the lowest one of `name` (equal temperament, A4 = 440 Hz)."""
+    """Frequency in Hz of the note `semitone` above the lowest one of `name` (equal temperament, A4 = 440)."""
     return 440.0 * 2.0 ** ((BY_NAME[name].lowest + semitone - 69) / 12)
 
 
@@ -72,8 +72,9 @@ def harmonics(phase: np.ndarray, amplitudes: np.ndarray | list) -> np.ndarray:
     return out
 
 
-def shaped_noise(rng: np.random.Generator, samples: int, low: float, high: float, tilt: float = 0.0) -> np.ndarray:
-    """Noise between `low` and `high` Hz (soft edges), falling by `tilt` dB an octave above `low`; (N,) of unit RMS."""
+def shaped_noise(rng: np.random.Generator, samples: int, low: float, high: float,
+                 tilt: float = 0.0) -> np.ndarray:
+    """Noise from `low` to `high` Hz (soft edges), falling by `tilt` dB an octave; (N,), unit RMS."""
     spectrum = np.fft.rfft(rng.standard_normal(samples, dtype=np.float32))
     hertz = np.fft.rfftfreq(samples, 1 / RATE) + 1e-3
     shape = 1 / np.sqrt((1 + (low / hertz) ** 6) * (1 + (hertz / high) ** 6))
@@ -123,7 +124,7 @@ def _cello(rng: np.random.Generator, samples: int, grid: int) -> np.ndarray:
 
 
 def _pluck(hertz: float, length: int, brightness: float, damping: float) -> np.ndarray:
-    """A string let go: harmonics that die the faster the higher they are (what Karplus-Strong's loop does)."""
+    """A string let go: harmonics that die faster the higher they are (what Karplus-Strong's loop does)."""
     t = _time(length)
     count = max(1, min(14, int(7000 / hertz)))
     decay = np.exp(-damping * t)
@@ -183,7 +184,8 @@ def _trumpet(rng: np.random.Generator, samples: int, grid: int) -> np.ndarray:
         bright = np.clip(t / 0.03, 0, 1)
         levels = [np.float32(1 / (1 + ((k * hertz - 1500) / 1500) ** 2)) * bright ** (1 + 0.15 * k)
                   for k in range(1, count + 1)]
-        _add(out, start, harmonics((2 * np.pi * hertz * t).astype(np.float32), levels) * _fade(length, 0.008, 0.02))
+        tone = harmonics((2 * np.pi * hertz * t).astype(np.float32), levels)
+        _add(out, start, tone * _fade(length, 0.008, 0.02))
     return out
 
 

@@ -1,8 +1,8 @@
 """The eight instruments as pictograms, drawn with PIL at four times their size and reduced.
 
-A variant is one look of an instrument (shade, scale, tilt, mirrored or not); training and test use disjoint variants.
-`motion` is a step of the playing gesture: every visible instrument moves, silent or not, so that the picture never
-tells what sounds.
+A variant is one look of an instrument (shade, scale, tilt, mirrored or not), shown in training or in test, not
+in both. A step is a moment of the playing gesture: every visible instrument moves, silent or not, so that the
+picture never tells what sounds.
 """
 
 import functools
@@ -124,7 +124,8 @@ def _drum(p: _Pen) -> None:
 
 
 def _xylophone(p: _Pen) -> None:
-    colours: list[Colour] = [(230, 50, 60), (245, 150, 40), (240, 220, 60), (80, 190, 90), (60, 140, 225), (150, 80, 200)]
+    colours: list[Colour] = [(230, 50, 60), (245, 150, 40), (240, 220, 60), (80, 190, 90), (60, 140, 225),
+                             (150, 80, 200)]
     p.line([(4.5, 16), (8, 50)], 1.6, _DARK)
     p.line([(23.5, 16), (20, 50)], 1.6, _DARK)
     for i, colour in enumerate(colours):
@@ -146,7 +147,7 @@ def variants(test: bool) -> tuple[int, ...]:
 
 @functools.cache
 def sprite(name: str, variant: int, step: int) -> np.ndarray:
-    """One instrument in its column: (56, 28, 4) float32 in [0, 255], colour premultiplied by alpha, alpha in [0, 1].
+    """One instrument in its column: (56, 28, 4) float32; colour in [0, 255] times alpha, alpha in [0, 1].
 
     Args:
         name: the instrument.

@@ -1,6 +1,6 @@
-"""Questions about a scene, in MUSIC-AVQA's own templates and answer vocabulary, with their gold answers.
+"""Questions about a scene, in MUSIC-AVQA's own templates and answer vocabulary, with gold answers.
 
-Every question is asked only where the scene answers it beyond doubt: loudness where two levels differ clearly, order
+Every question is asked only where the scene answers it beyond doubt: loudness where levels differ clearly, order
 where one instrument enters late. What is silent is never called first, loudest or sounding.
 """
 
@@ -13,11 +13,12 @@ from rlcomm.data.sample import Turn
 
 EXISTENCE = "Audio/Existential"
 TYPES = (
-    EXISTENCE, "Audio/Counting", "Audio/Comparative", "Visual/Existential", "Visual/Counting", "Visual/Location",
+    EXISTENCE, "Audio/Counting", "Audio/Comparative",
+    "Visual/Existential", "Visual/Counting", "Visual/Location",
     "Audio-Visual/Existential", "Audio-Visual/Counting", "Audio-Visual/Location", "Audio-Visual/Temporal",
 )
 HEAR, SEE, BOTH = "What do you hear?", "What do you see?", "What do you hear and what do you see?"
-_NUMBERS = ("zero", "one", "two", "three")
+NUMBERS = ("zero", "one", "two", "three")
 _LOUDER = 5.0  # dB between two instruments before one is called louder
 _LOUDEST = 3.0  # dB between the loudest and the next one
 
@@ -89,13 +90,16 @@ def open_turns(scene: Scene) -> list[Turn]:
 
 
 def open_turn(scene: Scene) -> Turn:
-    """The open question of the modified split: what is heard and what is seen, in two sentences."""
-    return Turn(BOTH, f"{hear_text(scene.audible, scene.ambient)} {see_text(scene.visible)}", type="Open/Both")
+    """The open question of the modified split, answered in the two halves that AV-ConfuseBench asks for."""
+    answer = (f"Based on the video, {see_text(scene.visible)} "
+              f"Based on the audio, {hear_text(scene.audible, scene.ambient)}")
+    return Turn(BOTH, answer, type="Open/Both")
 
 
 def existence(scene: Scene, name: str) -> Question:
     """Is there a violin sound?"""
-    return Question(EXISTENCE, "Is there a <Object> sound?", (name,), "yes" if name in scene.audible else "no")
+    answer = "yes" if name in scene.audible else "no"
+    return Question(EXISTENCE, "Is there a <Object> sound?", (name,), answer)
 
 
 def all_questions(scene: Scene) -> list[Question]:
@@ -106,7 +110,8 @@ def all_questions(scene: Scene) -> list[Question]:
     def add(type: str, template: str, values: tuple[str, ...], answer: str) -> None:
         ask.append(Question(type, template, values, answer))
 
-    add("Audio/Counting", "How many musical instruments were heard throughout the video?", (), _NUMBERS[len(heard)])
+    add("Audio/Counting", "How many musical instruments were heard throughout the video?", (),
+        NUMBERS[len(heard)])
     for one in heard:
         for other in heard:
             if abs(scene.loudness[one] - scene.loudness[other]) > _LOUDER:
@@ -114,9 +119,10 @@ def all_questions(scene: Scene) -> list[Question]:
                     "yes" if scene.loudness[one] > scene.loudness[other] else "no")
 
     for name in INSTRUMENTS:
-        add("Visual/Existential", "Is there a <Object> in the entire video?", (name,), "yes" if name in seen else "no")
+        add("Visual/Existential", "Is there a <Object> in the entire video?", (name,),
+            "yes" if name in seen else "no")
     add("Visual/Counting", "How many types of musical instruments appeared in the entire video?", (),
-        _NUMBERS[len(seen)])
+        NUMBERS[len(seen)])
     if len(seen) == 1:
         add("Visual/Location", "What kind of musical instrument is it?", (), seen[0])
     for name in seen:
@@ -124,32 +130,35 @@ def all_questions(scene: Scene) -> list[Question]:
         for side, others in (("left", scene.places[:where]), ("right", scene.places[where + 1:])):
             standing = [other for other in others if other]
             if len(standing) == 1:
-                add("Visual/Location", "What is the instrument on the <LR> of <Object>?", (side, name), standing[0])
+                add("Visual/Location", "What is the instrument on the <LR> of <Object>?", (side, name),
+                    standing[0])
 
     if heard or scene.ambient:
-        add("Audio-Visual/Existential", "Is this sound from the instrument in the video?", (), "yes" if heard else "no")
+        add("Audio-Visual/Existential", "Is this sound from the instrument in the video?", (),
+            "yes" if heard else "no")
     for name in seen:
         if name != scene.late:  # one that enters late sounds, but not always
             add("Audio-Visual/Existential", "Is the <Object> in the video always playing?", (name,),
                 "yes" if name in heard else "no")
-    add("Audio-Visual/Counting", "How many instruments are sounding in the video?", (), _NUMBERS[len(heard)])
+    add("Audio-Visual/Counting", "How many instruments are sounding in the video?", (), NUMBERS[len(heard)])
     if heard:
         loudest, *rest = sorted(heard, key=lambda name: -scene.loudness[name])
         if not rest or scene.loudness[loudest] - scene.loudness[rest[0]] >= _LOUDEST:
             add("Audio-Visual/Location", "Where is the <LL> instrument?", ("loudest",), scene.place(loudest))
     if scene.late:
-        add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("last",), scene.place(scene.late))
+        add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("last",),
+            scene.place(scene.late))
     if len(heard) == 2:
         first = "What is the <TH> instrument that comes in?"
         if scene.late is None:
             add("Audio-Visual/Temporal", first, ("first",), "simultaneously")
         else:
             early = next(name for name in heard if name != scene.late)
-            add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("first",), scene.place(early))
+            add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("first",),
+                scene.place(early))
             add("Audio-Visual/Temporal", first, ("first",), early)
             add("Audio-Visual/Temporal", first, ("second",), scene.late)
-            add("Audio-Visual/Temporal", "Which instrument makes sounds <BA> the <Object>?", ("before", scene.late),
-                early)
-            add("Audio-Visual/Temporal", "Which instrument makes sounds <BA> the <Object>?", ("after", early),
-                scene.late)
+            beside = "Which instrument makes sounds <BA> the <Object>?"
+            add("Audio-Visual/Temporal", beside, ("before", scene.late), early)
+            add("Audio-Visual/Temporal", beside, ("after", early), scene.late)
     return ask

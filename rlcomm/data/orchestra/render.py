@@ -20,7 +20,7 @@ def _shifted(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
 
 
 def frames(scene: Scene) -> np.ndarray:
-    """The pictures of a scene: (4, 56, 84, 3) uint8, a quarter of a second each. They do not depend on the sound."""
+    """The pictures of a scene: (4, 56, 84, 3) uint8, a quarter of a second each, whatever its sound."""
     rng = np.random.default_rng([scene.seed, 1])
     top, bottom = rng.uniform(-4, 4, 2)
     ground = rng.uniform(232, 250, 3) + np.linspace(top, bottom, pictograms.HEIGHT)[:, None]
@@ -40,7 +40,10 @@ def frames(scene: Scene) -> np.ndarray:
 
 
 def stems(scene: Scene) -> dict[str, np.ndarray]:
-    """The sound of each audible instrument (or of the ambient sound) alone: (16000,) float32 each, as in the mix."""
+    """The sound of each audible instrument (or of the ambient sound) alone: (16000,) float32 each.
+
+    The mix is their sum, turned down only where it would clip.
+    """
     samples = int(SECONDS * instruments.RATE)
     if scene.ambient:
         return {scene.ambient: _LEVEL * sounds.play(scene.ambient, scene.seed, samples)}

@@ -1,8 +1,8 @@
 """A scene: which instruments are seen and where, which of them sound, from when and how loud.
 
-Training and test scenes share nothing but the eight instruments: the ordered tuple of what stands where falls into a
-training or a test bucket by a stable hash, notes come from disjoint grids of pitches (`Scene.grid`), pictures from
-disjoint variants (`pictograms.variants`).
+Training and test scenes share nothing but the eight instruments: what stands where falls into a training or a
+test bucket by a stable hash, notes come from disjoint grids of pitches (`Scene.grid`), pictures from disjoint
+variants (`pictograms.variants`).
 """
 
 import hashlib
@@ -81,8 +81,8 @@ class Scene:
 def in_test(places: tuple[str, str, str]) -> bool:
     """Whether this arrangement belongs to the test side (about a quarter does), by a hash that never changes.
 
-    Of 60,000 salts 9983 is the most even one: every instrument stands alone and in pairs about equally often on
-    both sides.
+    Of 60,000 salts 9983 is the most even one: every instrument stands alone on both sides, and in pairs about
+    equally often.
     """
     return hashlib.sha256(("orchestra-9983:" + "|".join(places)).encode()).digest()[0] % 4 == 0
 
@@ -95,7 +95,7 @@ def draw(id: str, rng: np.random.Generator, *, test: bool, kind: str = "symmetri
         id: name of the clip.
         rng: the source of all choices.
         test: from the test side (arrangements, notes, pictures) or the training side.
-        kind: "symmetric": all visible instruments sound; "muted": two or three are visible and one of them is silent;
+        kind: "symmetric": all visible instruments sound; "muted": two or three are visible, one is silent;
             "ambient": an ambient sound replaces them all.
         ambient: which one; None draws it.
     """

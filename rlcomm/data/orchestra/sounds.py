@@ -1,4 +1,4 @@
-"""The five ambient sounds of AV-ConfuseBench's modified split, synthesised: wind, bird, rain, drill, thunder."""
+"""The five sounds of AV-ConfuseBench's modified split, synthesised: wind, bird, rain, drill, thunder."""
 
 from collections.abc import Callable
 

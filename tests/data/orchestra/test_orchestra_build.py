@@ -9,6 +9,7 @@ import pytest
 
 from rlcomm import steps
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
+from rlcomm.data.orchestra.build import _Builder, _train
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 
@@ -29,7 +30,7 @@ def truth(world: Path) -> dict[str, dict]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def load(world: Path, name: str) -> list[dict]:
@@ -40,7 +41,7 @@ def clip_of(sample: Sample) -> str:
     return Path(sample.audio or "").stem
 
 
-# ------------------------------------------------------------------------------------------------ determinism
+# -------------------------------------------------------------------------------- determinism
 
 
 def test_same_seed_same_bytes_whatever_the_workers(world: Path, tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_another_seed_gives_other_scenes_and_a_longer_build_begins_alike(world: 
     assert (tmp_path / "other/sync.jsonl").read_text().splitlines() != first
 
 
-# ------------------------------------------------------------------------------------------------ disjointness
+# -------------------------------------------------------------------------------- disjointness
 
 
 def test_training_and_test_share_no_arrangement(truth: dict[str, dict]) -> None:
@@ -79,12 +80,13 @@ def test_both_sides_know_every_instrument_alone() -> None:
         assert alone == set(INSTRUMENTS)
 
 
-# ------------------------------------------------------------------------------------------------ the splits
+# -------------------------------------------------------------------------------- the splits
 
 
 def test_truth_covers_every_clip_and_agrees_with_the_rows(world: Path, truth: dict[str, dict]) -> None:
     assert {path.stem for path in (world / "clips").iterdir()} == set(truth)
-    for name in ("sync", "audio", "warmup", "train", "test/sync", "test/muted", "test/control", "test/modified"):
+    tests = [f"test/{name}" for name in ("sync", "muted", "control", "modified")]
+    for name in ("sync", "audio", "warmup", "train", *tests):
         for sample in read_jsonl(world / f"{name}.jsonl"):
             row = truth[clip_of(sample)]
             assert {key: sample.meta[key] for key in ("visible", "audible", "ambient", "muted")} == {
@@ -111,7 +113,8 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
         assert 3 <= len(others) <= 4
         orders.add(sample.turns[0].question)
     assert len(orders) > 5, "the order varies"
-    kinds = Counter("ambient" if s.meta["ambient"] else "muted" if s.meta["muted"] else "same" for s in samples)
+    kinds = Counter("ambient" if sample.meta["ambient"] else "muted" if sample.meta["muted"] else "same"
+                    for sample in samples)
     assert kinds == {"same": 27, "muted": 2, "ambient": 1}
 
 
@@ -135,25 +138,25 @@ def test_warmup_targets_are_well_formed_and_true(world: Path) -> None:
             assert (name in parsed.video.text) == (name in sample.meta["visible"])
 
 
-def test_training_questions_ask_where_it_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlcomm.data.orchestra.render.render", lambda scene, path: None)
-    build(tmp_path, train=1200, test=0, workers=1, progress=False)
-    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
-    existence = [row for row in rows if row["type"] == "Audio/Existential"]
+def test_training_questions_ask_where_it_matters(tmp_path: Path) -> None:
+    builder = _Builder(tmp_path, seed=0)
+    rows = _train(builder, 1200, 0.5)
+    scene_of = {scene.id: scene for scene in builder.scenes}
+    existence = [row for row in rows if row["type"] == '["Audio", "Existential"]']
     assert 0.55 < len(existence) / 1200 < 0.65
     asked: dict[bool, Counter] = {False: Counter(), True: Counter()}
     for row in existence:
-        name, meta = row["question"].split()[3], row["meta"]
-        kind = "muted" if name == meta["muted"] else "sounding" if name in meta["audible"] else "absent"
-        asked[meta["muted"] is not None][kind] += 1
-        assert row["answer"] == ("yes" if kind == "sounding" else "no")
+        scene, (name,) = scene_of[row["video_id"]], json.loads(row["templ_values"])
+        kind = "muted" if name == scene.muted else "sounding" if name in scene.audible else "absent"
+        asked[scene.muted is not None][kind] += 1
+        assert row["anser"] == ("yes" if kind == "sounding" else "no")
     odd, even = asked[True], asked[False]
-    assert sum(row["meta"]["muted"] is not None for row in rows) == 600
+    assert sum(scene.muted is not None for scene in builder.scenes) == 600
     assert 0.4 < odd["muted"] / odd.total() < 0.6 and 0.17 < odd["sounding"] / odd.total() < 0.33
     assert 0.4 < even["sounding"] / even.total() < 0.6 and even["muted"] == 0
 
 
-# ------------------------------------------------------------------------------------------------ official formats
+# -------------------------------------------------------------------------------- official formats
 
 
 @pytest.mark.parametrize("name, samples", [("music_avqa/train.json", "train"),
@@ -190,7 +193,8 @@ def test_muted_and_control_ask_the_same_clips(world: Path, truth: dict[str, dict
         assert silent["question"] == f"Is there a {row['muted']} sound?" and silent["answer"] == "no"
         assert sounding["question"].split()[3] in row["audible"] and sounding["answer"] == "yes"
         assert row["muted"] in row["visible"] and row["audible"]
-        assert silent["instruments"] == row["visible"] and silent["instruments_len"] == len(row["visible"])
+        assert silent["instruments"] == ", ".join(row["visible"])
+        assert silent["instruments_len"] == {2: "two", 3: "three"}[len(row["visible"])]
 
 
 def test_modified_has_each_sound_equally(world: Path, truth: dict[str, dict]) -> None:
@@ -198,12 +202,14 @@ def test_modified_has_each_sound_equally(world: Path, truth: dict[str, dict]) ->
     assert Counter(row["sound_type"] for row in rows) == {sound: 4 for sound in SOUNDS}  # a fifth of twenty
     for row in rows:
         assert list(row) == ["video_id", "filename", "question", "sound_type", "annotation"]
-        assert row["sound_type"] == truth[row["video_id"]]["ambient"] and row["sound_type"] in row["annotation"]
-        assert all(name in row["annotation"] for name in truth[row["video_id"]]["visible"])
+        what = truth[row["video_id"]]
+        seen, heard = row["annotation"].split(" Based on the audio, ")
+        assert row["sound_type"] == what["ambient"] and row["sound_type"] in heard
+        assert seen.startswith("Based on the video, ") and all(name in seen for name in what["visible"])
         assert (world / "clips" / row["filename"]).is_file()
 
 
-# ------------------------------------------------------------------------------------------------ bad input
+# -------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize("wrong", [{"sync": -1}, {"asymmetric": 1.2}, {"workers": 0}, {"seed": -3}])
@@ -218,3 +224,10 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="out"):
         build(tmp_path / "out", test=2, progress=False)
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_second_build_leaves_no_rows_of_the_first(tmp_path: Path) -> None:
+    build(tmp_path, train=2, test=0, progress=False)
+    build(tmp_path, warmup=2, test=0, progress=False)
+    assert not (tmp_path / "train.jsonl").exists() and not (tmp_path / "music_avqa/train.json").exists()
+    assert len(read_jsonl(tmp_path / "warmup.jsonl")) == 2

@@ -37,7 +37,8 @@ def test_a_muted_violin_is_gone_from_the_clip_itself(tmp_path: Path) -> None:
 def test_the_picture_does_not_tell_what_sounds() -> None:
     np.testing.assert_array_equal(render.frames(SCENE), render.frames(MUTED))
     np.testing.assert_array_equal(
-        render.frames(SCENE), render.frames(replace(SCENE, audible=(), ambient="wind", onsets={}, loudness={})))
+        render.frames(SCENE),
+        render.frames(replace(SCENE, audible=(), ambient="wind", onsets={}, loudness={})))
 
 
 def test_all_visible_instruments_move_between_the_two_frames_a_model_sees() -> None:
@@ -84,7 +85,7 @@ def test_the_clip_gives_back_what_was_put_in(tmp_path: Path) -> None:
     assert np.corrcoef(heard[:15_000], meant[:15_000])[0, 1] > 0.95  # 0.7 when one sample late
 
 
-# ------------------------------------------------------------------------------------------ training against test
+# -------------------------------------------------------------------------------- training against test
 
 
 def played_semitones(monkeypatch: pytest.MonkeyPatch, test: bool) -> dict[str, set[int]]:
@@ -127,7 +128,7 @@ def test_training_and_test_show_no_common_picture(monkeypatch: pytest.MonkeyPatc
     assert len(set(looks)) == pictograms.VARIANTS
 
 
-# ------------------------------------------------------------------------------------------ can it be told apart
+# -------------------------------------------------------------------------------- can it be told apart
 
 
 def features(wave: np.ndarray) -> np.ndarray:
@@ -145,8 +146,9 @@ def features(wave: np.ndarray) -> np.ndarray:
 def test_timbres_are_distinct() -> None:
     def heard(name: str, seed: int, grid: int) -> np.ndarray:
         level = 0.07 * 10 ** (np.random.default_rng(seed).uniform(-4, 4) / 20)
-        wave = sounds.play(name, seed, 16_000) if name in SOUNDS else instruments.play(name, seed, grid, 16_000)
-        return features(level * wave)
+        if name in SOUNDS:
+            return features(level * sounds.play(name, seed, 16_000))
+        return features(level * instruments.play(name, seed, grid, 16_000))
 
     names = INSTRUMENTS + SOUNDS
     train = np.array([[heard(name, seed, 0) for seed in range(12)] for name in names])
@@ -163,8 +165,10 @@ def test_timbres_are_distinct() -> None:
 def test_pictograms_are_distinct_within_their_column() -> None:
     looks = np.array([[pictograms.sprite(name, variant, 0) for variant in range(pictograms.VARIANTS)]
                       for name in INSTRUMENTS])
-    tiles = looks.reshape(8, pictograms.VARIANTS, 4, 14, 2, 14, 4).mean((3, 5)).reshape(8, pictograms.VARIANTS, -1)
+    tiles = looks.reshape(8, pictograms.VARIANTS, 4, 14, 2, 14, 4).mean((3, 5))
+    tiles = tiles.reshape(8, pictograms.VARIANTS, -1)
     tiles /= tiles.std((0, 1)) + 1e-6
     train, test = (tiles[:, list(pictograms.variants(side))] for side in (False, True))
-    distance = ((test[:, :, None, None] - train[None, None]) ** 2).sum(-1)  # (8, test variants, 8, training variants)
+    # (8 instruments, test variants, 8 instruments, training variants)
+    distance = ((test[:, :, None, None] - train[None, None]) ** 2).sum(-1)
     assert (distance.min(-1).argmin(-1) == np.arange(8)[:, None]).mean() > 0.95

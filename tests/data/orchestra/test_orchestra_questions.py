@@ -8,7 +8,7 @@ from rlcomm.data.orchestra import hear_text, see_text
 from rlcomm.data.orchestra.questions import Question, all_questions, existence, open_turn, open_turns
 from rlcomm.data.orchestra.scenes import Scene
 
-# A harp (muted) on the left, a drum in the middle, a flute that enters late on the right, 6 dB softer than the drum.
+# A muted harp on the left, a drum in the middle, on the right a flute: late, 6 dB softer than the drum.
 TRIO = Scene("trio", ("harp", "drum", "flute"), ("drum", "flute"), "harp", None, {"drum": 0.05, "flute": 0.45},
              {"drum": 3.0, "flute": -3.0}, 7, False)
 # A cello on the left, a violin on the right, together and equally loud.
@@ -93,9 +93,10 @@ def test_every_answer_when_rain_replaces_a_guitar() -> None:
 
 def test_open_questions() -> None:
     hear, see = open_turns(TRIO)
-    assert (hear.question, hear.answer, hear.type) == ("What do you hear?", "I hear a drum and a flute.", "Open/Hear")
-    assert (see.question, see.answer, see.type) == ("What do you see?", "I see a drum, a flute and a harp.", "Open/See")
-    assert open_turn(RAIN).answer == "I hear rain. I see a guitar."
+    assert (hear.question, hear.answer) == ("What do you hear?", "I hear a drum and a flute.")
+    assert (see.question, see.answer) == ("What do you see?", "I see a drum, a flute and a harp.")
+    assert (hear.type, see.type) == ("Open/Hear", "Open/See")
+    assert open_turn(RAIN).answer == "Based on the video, I see a guitar. Based on the audio, I hear rain."
 
 
 @pytest.mark.parametrize("audible, ambient, text", [
@@ -117,11 +118,12 @@ def test_what_is_seen_in_one_sentence() -> None:
 
 
 def test_music_avqa_row() -> None:
-    question = Question("Audio/Comparative", "Is the <Object> louder than the <Object>?", ("drum", "flute"), "yes")
+    template = "Is the <Object> louder than the <Object>?"
+    question = Question("Audio/Comparative", template, ("drum", "flute"), "yes")
     row = question.music_avqa("trio", 4)
     assert row == {
         "video_id": "trio", "question_id": 4, "type": '["Audio", "Comparative"]',
-        "question_content": "Is the <Object> louder than the <Object>?", "templ_values": '["drum", "flute"]',
+        "question_content": template, "templ_values": '["drum", "flute"]',
         "question_deleted": 0, "anser": "yes",
     }
     assert json.loads(row["templ_values"]) == ["drum", "flute"]
