@@ -1,8 +1,8 @@
 """The eight instruments of Orchestra and their timbres, synthesised with numpy at 16 kHz.
 
 Every instrument has its own register, envelope and rhythm, so that a small network can tell it in a mixture;
-pitch, rhythm and colour still vary with the seed. Notes lie on two interleaved grids (`grid` 0 and 1: the even
-and the odd semitones above the instrument's lowest note): training and test never share a pitch.
+pitch, rhythm and colour still vary with the seed. Notes lie on two interleaved grids (0: the even semitones
+above the instrument's lowest note, 1: the odd ones), so training and test never share a pitch.
 """
 
 from collections.abc import Callable

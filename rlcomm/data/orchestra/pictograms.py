@@ -1,7 +1,7 @@
 """The eight instruments as pictograms, drawn with PIL at four times their size and reduced.
 
-A variant is one look of an instrument (shade, scale, tilt, mirrored or not), shown in training or in test, not
-in both. A step is a moment of the playing gesture: every visible instrument moves, silent or not, so that the
+A variant is one look of an instrument (shade, scale, tilt, mirrored or not), for training or for test, not
+both. A step is a moment of the playing gesture: every visible instrument moves, silent or not, so that the
 picture never tells what sounds.
 """
 

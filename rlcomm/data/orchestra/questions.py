@@ -1,7 +1,7 @@
 """Questions about a scene, in MUSIC-AVQA's own templates and answer vocabulary, with gold answers.
 
-Every question is asked only where the scene answers it beyond doubt: loudness where levels differ clearly, order
-where one instrument enters late. What is silent is never called first, loudest or sounding.
+Every question is asked only where the scene answers it beyond doubt: loudness where levels differ clearly,
+order where one instrument enters late. What is silent is never called first, loudest or sounding.
 """
 
 import json

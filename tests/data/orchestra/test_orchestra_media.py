@@ -12,7 +12,8 @@ from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, instruments, pictograms, 
 from rlcomm.data.orchestra.scenes import Scene, draw
 
 SCENE = Scene("s", ("violin", "cello", "drum"), ("cello", "drum", "violin"), None, None,
-              {"cello": 0.02, "drum": 0.5, "violin": 0.08}, {"cello": 0.0, "drum": -4.0, "violin": 2.5}, 11, False)
+              {"cello": 0.02, "drum": 0.5, "violin": 0.08}, {"cello": 0.0, "drum": -4.0, "violin": 2.5},
+              11, False)
 MUTED = replace(SCENE, audible=("cello", "drum"), muted="violin", onsets={"cello": 0.02, "drum": 0.5},
                 loudness={"cello": 0.0, "drum": -4.0})
 

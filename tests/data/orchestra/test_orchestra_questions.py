@@ -9,8 +9,8 @@ from rlcomm.data.orchestra.questions import Question, all_questions, existence, 
 from rlcomm.data.orchestra.scenes import Scene
 
 # A muted harp on the left, a drum in the middle, on the right a flute: late, 6 dB softer than the drum.
-TRIO = Scene("trio", ("harp", "drum", "flute"), ("drum", "flute"), "harp", None, {"drum": 0.05, "flute": 0.45},
-             {"drum": 3.0, "flute": -3.0}, 7, False)
+TRIO = Scene("trio", ("harp", "drum", "flute"), ("drum", "flute"), "harp", None,
+             {"drum": 0.05, "flute": 0.45}, {"drum": 3.0, "flute": -3.0}, 7, False)
 # A cello on the left, a violin on the right, together and equally loud.
 DUO = Scene("duo", ("cello", "", "violin"), ("cello", "violin"), None, None, {"cello": 0.0, "violin": 0.1},
             {"cello": 1.0, "violin": 0.0}, 7, False)
