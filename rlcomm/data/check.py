@@ -1,4 +1,4 @@
-"""`rlcomm data check FILE`: reads every row, decodes every clip, and says everything that is wrong at once."""
+"""`rlcomm data check FILE`: reads every row, decodes every clip, and names all that is wrong at once."""
 
 import dataclasses
 import os
@@ -16,8 +16,9 @@ from rlcomm.data.sample import Sample, scan_jsonl
 _SILENCE = 1e-4  # largest sample of a sound that nobody hears (-80 dB of full scale)
 
 
-def check(path: str | os.PathLike, settings: MediaSettings | None = None, workers: int = 2,
-          progress: bool = True) -> list[str]:
+def check(
+    path: str | os.PathLike, settings: MediaSettings | None = None, workers: int = 2, progress: bool = True
+) -> list[str]:
     """Reads every row and decodes every clip of a JSON Lines file of samples.
 
     Args:
@@ -27,8 +28,9 @@ def check(path: str | os.PathLike, settings: MediaSettings | None = None, worker
         progress: show a bar.
 
     Returns:
-        One line a finding, by row and field, in the order of the rows. Lines that begin with "note: " (silent sound,
-        sound longer than the policy hears) are worth knowing; all others are problems. Empty: all is well.
+        One line a finding, by row and field, in the order of the rows. Lines that begin with "note: " (silent
+        sound, sound longer than the policy hears) are worth knowing; all others are problems. Empty: all is
+        well.
 
     Raises:
         UserError: the file itself is missing or unreadable.
@@ -53,12 +55,16 @@ def check(path: str | os.PathLike, settings: MediaSettings | None = None, worker
         if problem is not None:
             findings.append((number, f"row {number}, field {_field(sample, problem)}: {problem}"))
         if peak is not None and peak < _SILENCE:
-            findings.append((number, f"note: row {number}, field 'audio': {sample.audio}: is silent from start to end"))
+            findings.append(
+                (number, f"note: row {number}, field 'audio': {sample.audio}: is silent from start to end")
+            )
         long += settings.audio_seconds is not None and seconds > settings.audio_seconds
     lines = [line for _, line in sorted(findings, key=lambda finding: finding[0])]
     if long:
-        lines.append(f"note: the sound of {long} of {len(rows)} rows is longer than audio_seconds "
-                     f"({settings.audio_seconds:g}); the policy hears its first {settings.audio_seconds:g} s")
+        lines.append(
+            f"note: the sound of {long} of {len(rows)} rows is longer than audio_seconds "
+            f"({settings.audio_seconds:g}); the policy hears its first {settings.audio_seconds:g} s"
+        )
     return lines
 
 
@@ -79,7 +85,11 @@ def _check_row(sample: Sample) -> Iterator[str]:
                 yield f"field '{prefix}answer': {turn.answer!r} is none of the options {list(turn.options)}"
         if turn.target is not None:
             parsed = steps.parse(turn.target)
-            for name, segment in (("a-think", parsed.audio), ("v-think", parsed.video), ("answer", parsed.answer)):
+            for name, segment in (
+                ("a-think", parsed.audio),
+                ("v-think", parsed.video),
+                ("answer", parsed.answer),
+            ):
                 if segment.status != "ok":
                     yield f"field '{prefix}target': its <{name}> is {segment.status.replace('_', ' ')}"
 
@@ -101,10 +111,12 @@ def _field(sample: Sample, problem: str) -> str:
     """The field whose file the message begins with."""
     if sample.video is not None and sample.video == sample.audio:
         return "'audio'" if "has no audio track" in problem or "its audio track" in problem else "'video'"
-    return "'audio'" if sample.audio is not None and problem.startswith(f"{Path(sample.audio)}:") else "'video'"
+    return (
+        "'audio'" if sample.audio is not None and problem.startswith(f"{Path(sample.audio)}:") else "'video'"
+    )
 
 
 def _row_of(problem: str) -> int:
     """The number in "row 12, field ..."."""
     digits = problem.removeprefix("row ")
-    return int(digits[:len(digits) - len(digits.lstrip("0123456789"))] or 0)
+    return int(digits[: len(digits) - len(digits.lstrip("0123456789"))] or 0)

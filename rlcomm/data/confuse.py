@@ -1,18 +1,19 @@
-"""`rlcomm data confuse`: clips whose sound and picture disagree, made from anyone's clips (AV-ConfuseBench's way).
+"""`rlcomm data confuse`: clips whose sound and picture disagree, made from anyone's clips.
 
-    muted      one visible instrument is silenced: all stems but its own are mixed (others go on sounding), or, without
-               stems, the whole track is silenced
+    muted      one visible instrument is silenced: all stems but its own are mixed, so that others go on
+               sounding; without stems the whole track is silenced
     modified   the whole sound is replaced by another: wind, rain, a drill, ...
     shifted    the sound is moved in time against the picture
 
-What is written can be read by `rlcomm eval` as it is:
+The way of AV-ConfuseBench (RL-CoMM, arXiv 2511.10059). `rlcomm eval` reads what is written as it is:
 
-    OUT/clips/*.mp4                          picture copied packet by packet, new AAC mono sound
-    OUT/test/avconfuse/muted.json            official format, gold "no"; control.json: instruments that do sound, "yes"
-    OUT/test/avconfuse/modified.json         official format
-    OUT/test/shifted.json                    {video_id, filename, seconds}
-    OUT/test/muted.jsonl, control.jsonl      the same questions as samples, to train on
-    OUT/truth.json                           what is seen and heard in every clip
+    OUT/clips/*.mp4                      picture copied packet by packet, new AAC mono sound
+    OUT/test/avconfuse/muted.json        official format, gold "no"
+    OUT/test/avconfuse/control.json      the same for instruments that do sound, gold "yes"
+    OUT/test/avconfuse/modified.json     official format
+    OUT/test/shifted.json                {video_id, filename, seconds}
+    OUT/test/{muted,control}.jsonl       the same questions as samples, to train on
+    OUT/truth.json                       what is seen and heard in every clip
 
 Stems are mixed as they are: give them in step with the picture, at the loudness they should have.
 """
@@ -37,10 +38,14 @@ from rlcomm.errors import UserError
 
 MODES = ("muted", "modified", "shifted")
 # the benchmark's own wording (its "Is thera" read as "Is there")
-MUTED_QUESTION = ("This is a video of audio corruption where some instrument sound is muted. Please answer:\n "
-                  "Is there a {} sound? \nYour answer can only be 'yes' or 'no'")
-MODIFIED_QUESTION = ("Describe what you see and what you hear. The output format should be as follows: Based on the "
-                     "video...\nBased on the audio...")
+MUTED_QUESTION = (
+    "This is a video of audio corruption where some instrument sound is muted. Please answer:\n "
+    "Is there a {} sound? \nYour answer can only be 'yes' or 'no'"
+)
+MODIFIED_QUESTION = (
+    "Describe what you see and what you hear. The output format should be as follows: Based on the "
+    "video...\nBased on the audio..."
+)
 _COPIED = ("h264", "hevc", "mpeg4", "av1", "vp9")  # codecs an .mp4 can hold; others are encoded anew
 _SOUND_FILES = (".wav", ".ogg", ".mp3", ".flac", ".m4a", ".opus", ".aac", ".mp4")
 _VIDEO_FILES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
@@ -75,28 +80,36 @@ class _Job:
     rows: dict[str, list[dict]]
 
 
-def confuse(clips: str | os.PathLike | Sequence[str | os.PathLike], out: str | os.PathLike, mode: str, *,
-            stems: str | os.PathLike | Mapping[str, Mapping[str, str | os.PathLike]] | None = None,
-            sounds: str | os.PathLike | Mapping[str, str | os.PathLike] | None = None,
-            instruments: str | os.PathLike | Mapping[str, Sequence[str]] | None = None,
-            seconds: float = 1.0, limit: int | None = None, workers: int = 2, progress: bool = True) -> ConfuseReport:
+def confuse(
+    clips: str | os.PathLike | Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    mode: str,
+    *,
+    stems: str | os.PathLike | Mapping[str, Mapping[str, str | os.PathLike]] | None = None,
+    sounds: str | os.PathLike | Mapping[str, str | os.PathLike] | None = None,
+    instruments: str | os.PathLike | Mapping[str, Sequence[str]] | None = None,
+    seconds: float = 1.0,
+    limit: int | None = None,
+    workers: int = 2,
+    progress: bool = True,
+) -> ConfuseReport:
     """Makes the variants of one mode; further modes may be written into the same `out`.
 
-    Command line: `rlcomm data confuse CLIPS --mode muted|modified|shifted --out DIR [--stems DIR] [--sounds DIR]
-    [--instruments FILE] [--seconds S] [--limit N] [--workers N]`.
+    Command line: `rlcomm data confuse CLIPS --mode muted|modified|shifted --out DIR [--stems DIR] [--sounds
+    DIR] [--instruments FILE] [--seconds S] [--limit N] [--workers N]`.
 
     Args:
-        clips: a folder, a clip, a JSON Lines file of samples (whose `meta["visible"]` names the instruments), or a list
-            of clips. The id of a clip is its file name without the extension.
+        clips: a folder, a clip, a JSON Lines file of samples (whose `meta["visible"]` names the instruments),
+            or a list of clips. The id of a clip is its file name without the extension.
         out: folder to write to.
         mode: "muted", "modified" or "shifted".
-        stems: of muted: folder `<clip id>/<instrument>.wav` (ogg, mp3, flac, m4a, ...), or {clip id: {instrument: file}}.
-            Every stem gives one clip without it. None: the whole track is silenced and the control is the same clip
-            with its sound.
-        sounds: of modified: folder of `<sound type>.wav`, or {sound type: file}. A sound is looped or cut to the
-            clip's length and brought to the clip's loudness (RMS), without clipping.
-        instruments: what is visible in each clip: JSON file or mapping {clip id: [names]}. Needed for muted without
-            stems; elsewhere it completes the annotations.
+        stems: of muted: folder `<clip id>/<instrument>.wav` (ogg, mp3, flac, m4a, ...), or {clip id:
+            {instrument: file}}. Every stem gives one clip without it. None: the whole track is silenced and
+            the control is the same clip with its sound.
+        sounds: of modified: folder of `<sound type>.wav`, or {sound type: file}. A sound is looped or cut to
+            the clip's length and brought to the clip's loudness (RMS), without clipping.
+        instruments: what is visible in each clip: JSON file or mapping {clip id: [names]}. Needed for muted
+            without stems; elsewhere it completes the annotations.
         seconds: of shifted: how much later the sound comes; negative: earlier. The gap is silent.
         limit: only the first so many clips.
         workers: threads.
@@ -111,7 +124,9 @@ def confuse(clips: str | os.PathLike | Sequence[str | os.PathLike], out: str | o
     if mode not in MODES:
         raise UserError(f"mode: {mode!r} is not known; give one of {', '.join(MODES)}.")
     if workers < 1 or (limit is not None and limit < 1):
-        raise UserError(f"workers: {workers}, limit: {limit}; nothing would be done, so give numbers above 0.")
+        raise UserError(
+            f"workers: {workers}, limit: {limit}; nothing would be done, so give numbers above 0."
+        )
     sources, visible = _clips(clips)
     visible |= _instruments(instruments)
     jobs, problems = _jobs(sources[:limit], visible, mode, stems, sounds, seconds)
@@ -127,21 +142,29 @@ def confuse(clips: str | os.PathLike | Sequence[str | os.PathLike], out: str | o
 
     done = []
     with ThreadPoolExecutor(workers) as pool:
-        results = tqdm(pool.map(write, jobs), total=len(jobs), desc=f"confuse {mode}", unit="clip", disable=not progress)
+        results = tqdm(
+            pool.map(write, jobs), total=len(jobs), desc=f"confuse {mode}", unit="clip", disable=not progress
+        )
         for job, problem in zip(jobs, results, strict=True):
             if problem is None:
                 done.append(job)
             else:
                 problems.append(f"clip {job.source.stem}: {problem}")
     if not done:
-        raise UserError(report(f"{mode} clips of {clips if isinstance(clips, (str, os.PathLike)) else 'the list'}",
-                               problems or ["there are no clips"]))
+        raise UserError(
+            report(
+                f"{mode} clips of {clips if isinstance(clips, (str, os.PathLike)) else 'the list'}",
+                problems or ["there are no clips"],
+            )
+        )
     _annotate(folder, mode, done)
     return ConfuseReport(os.fspath(out), len(done), problems)
 
 
-def replace_audio(source: str | os.PathLike, out: str | os.PathLike, audio: np.ndarray | None, rate: int) -> None:
-    """Writes `source` with another sound; the picture's packets are copied, not encoded again, where .mp4 allows.
+def replace_audio(
+    source: str | os.PathLike, out: str | os.PathLike, audio: np.ndarray | None, rate: int
+) -> None:
+    """Writes `source` with another sound; the picture is copied, not encoded again, where .mp4 allows.
 
     Args:
         source: a clip with a picture.
@@ -158,8 +181,10 @@ def replace_audio(source: str | os.PathLike, out: str | os.PathLike, audio: np.n
         raise MediaError(f"{source}: has no moving picture; give a video.")
     with files.replacing(out) as temporary:
         try:
-            with av.open(os.fspath(source)) as reader, \
-                    av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as writer:
+            with (
+                av.open(os.fspath(source)) as reader,
+                av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as writer,
+            ):
                 picture = reader.streams.video[0]
                 copied = picture.codec_context.name in _COPIED or picture.codec.canonical_name in _COPIED
                 video = writer.add_stream_from_template(picture) if copied else _encoder(writer, picture)
@@ -185,8 +210,10 @@ def replace_audio(source: str | os.PathLike, out: str | os.PathLike, audio: np.n
                     for packet in encode_audio(sound, audio, rate):
                         writer.mux(packet)
         except av.error.FFmpegError as error:
-            raise MediaError(f"{source}: its picture cannot be copied ({error.strerror}); convert the clip to an H.264 "
-                             ".mp4.") from error
+            raise MediaError(
+                f"{source}: its picture cannot be copied ({error.strerror}); convert the clip to an H.264 "
+                ".mp4."
+            ) from error
 
 
 def shift(audio: np.ndarray, rate: int, seconds: float) -> np.ndarray:
@@ -194,25 +221,25 @@ def shift(audio: np.ndarray, rate: int, seconds: float) -> np.ndarray:
     samples = round(seconds * rate)
     shifted = np.zeros_like(audio)
     if samples >= 0:
-        shifted[samples:] = audio[:len(audio) - samples] if samples < len(audio) else 0
+        shifted[samples:] = audio[: len(audio) - samples] if samples < len(audio) else 0
     else:
-        shifted[:max(0, len(audio) + samples)] = audio[-samples:]
+        shifted[: max(0, len(audio) + samples)] = audio[-samples:]
     return shifted
 
 
 def replacement(sound: np.ndarray, original: np.ndarray, rate: int) -> np.ndarray:
     """`sound` looped or cut to the length of `original` and brought to its RMS, (N,) float32 in [-1, 1].
 
-    A loop's seams are cross-faded over 10 ms. Where the original is silent the level is -20 dB of full scale; where the
-    matched sound would clip, it is as loud as it can be.
+    A loop's seams are cross-faded over 10 ms. Where the original is silent the level is -20 dB of full scale;
+    where the matched sound would clip, it is as loud as it can be.
     """
     length = len(original)
     seam = min(round(_SEAM_SECONDS * rate), len(sound) // 4)
     looped = sound
     while len(looped) < length:
         ramp = np.linspace(0, 1, seam, dtype=np.float32)
-        joint = looped[len(looped) - seam:] * (1 - ramp) + sound[:seam] * ramp
-        looped = np.concatenate([looped[:len(looped) - seam], joint, sound[seam:]])
+        joint = looped[len(looped) - seam :] * (1 - ramp) + sound[:seam] * ramp
+        looped = np.concatenate([looped[: len(looped) - seam], joint, sound[seam:]])
     looped = looped[:length]
     wanted = float(np.sqrt(np.mean(original.astype(np.float64) ** 2))) if length else 0.0
     level = float(np.sqrt(np.mean(looped.astype(np.float64) ** 2))) if length else 0.0
@@ -226,11 +253,12 @@ def mix(stems: Mapping[str, np.ndarray], without: str, length: int) -> np.ndarra
 
     The gain is that of the full mix, so that the others are no louder for one being silent.
     """
+
     def total(names: Sequence[str]) -> np.ndarray:
         summed = np.zeros(length, np.float32)
         for name in names:
             part = stems[name][:length]
-            summed[:len(part)] += part
+            summed[: len(part)] += part
         return summed
 
     gain = 1 / max(1.0, float(np.abs(total(list(stems))).max(initial=0.0)))
@@ -240,72 +268,127 @@ def mix(stems: Mapping[str, np.ndarray], without: str, length: int) -> np.ndarra
 # --------------------------------------------------------------------------------------------------- inside
 
 
-def _jobs(sources: Sequence[Path], visible: Mapping[str, Sequence[str]], mode: str, stems: Any, sounds: Any,
-          seconds: float) -> tuple[list[_Job], list[str]]:
+def _jobs(
+    sources: Sequence[Path],
+    visible: Mapping[str, Sequence[str]],
+    mode: str,
+    stems: Any,
+    sounds: Any,
+    seconds: float,
+) -> tuple[list[_Job], list[str]]:
     if mode == "modified":
         return _modified(sources, visible, _sounds(sounds))
     if mode == "shifted":
         if seconds == 0:
-            raise UserError("seconds: 0 would leave the sound where it is; give how much later (or earlier) it comes.")
-        return [_Job(source, f"{source.stem}_shift{seconds:+g}", _truth(visible[source.stem], None, None) if source.stem in visible else {},
-                     lambda source=source: (shift(*_own(source), seconds), _rate(source)),
-                     {"shifted": [{"video_id": source.stem, "filename": f"{source.stem}_shift{seconds:+g}.mp4",
-                                   "seconds": seconds}]}) for source in sources], []
+            raise UserError(
+                "seconds: 0 would leave the sound where it is; give how much later (or earlier) it comes."
+            )
+        return [
+            _Job(
+                source,
+                f"{source.stem}_shift{seconds:+g}",
+                _truth(visible[source.stem], None, None) if source.stem in visible else {},
+                lambda source=source: (shift(*_own(source), seconds), _rate(source)),
+                {
+                    "shifted": [
+                        {
+                            "video_id": source.stem,
+                            "filename": f"{source.stem}_shift{seconds:+g}.mp4",
+                            "seconds": seconds,
+                        }
+                    ]
+                },
+            )
+            for source in sources
+        ], []
     return _muted_stems(sources, _stems(stems)) if stems is not None else _muted_whole(sources, visible)
 
 
-def _muted_stems(sources: Sequence[Path], stems: Mapping[str, Mapping[str, Path]]) -> tuple[list[_Job], list[str]]:
+def _muted_stems(
+    sources: Sequence[Path], stems: Mapping[str, Mapping[str, Path]]
+) -> tuple[list[_Job], list[str]]:
     jobs, problems = [], []
     for source in sources:
         parts = stems.get(source.stem, {})
         if len(parts) < 2:
-            problems.append(f"clip {source.stem}: has {len(parts)} stems; at least two are needed, so that another "
-                            "instrument still sounds")
+            problems.append(
+                f"clip {source.stem}: has {len(parts)} stems; at least two are needed, so that another "
+                "instrument still sounds"
+            )
             continue
         names = sorted(parts)
         for muted in names:
             name = f"{source.stem}_no_{muted}"
-            rows = {"muted": [_muted_row(name, muted, "no", names)],
-                    "control": [_muted_row(name, other, "yes", names) for other in names if other != muted]}
+            rows = {
+                "muted": [_muted_row(name, muted, "no", names)],
+                "control": [_muted_row(name, other, "yes", names) for other in names if other != muted],
+            }
 
-            def audio(source: Path = source, muted: str = muted,
-                      parts: Mapping[str, Path] = parts) -> tuple[np.ndarray, int]:
+            def audio(
+                source: Path = source, muted: str = muted, parts: Mapping[str, Path] = parts
+            ) -> tuple[np.ndarray, int]:
                 rate = 48_000
                 sounding = {name: decode_audio(path, rate) for name, path in parts.items()}
                 return mix(sounding, muted, round(probe(source).seconds * rate)), rate
 
-            jobs.append(_Job(source, name, _truth(names, [n for n in names if n != muted], muted), audio, rows))
+            jobs.append(
+                _Job(source, name, _truth(names, [n for n in names if n != muted], muted), audio, rows)
+            )
     return jobs, problems
 
 
-def _muted_whole(sources: Sequence[Path], visible: Mapping[str, Sequence[str]]) -> tuple[list[_Job], list[str]]:
+def _muted_whole(
+    sources: Sequence[Path], visible: Mapping[str, Sequence[str]]
+) -> tuple[list[_Job], list[str]]:
     jobs, problems = [], []
     for source in sources:
         names = sorted(visible.get(source.stem, ()))
         if not names:
-            problems.append(f"clip {source.stem}: nothing says which instruments it shows; name them in --instruments "
-                            "(JSON {clip id: [names]}), or give stems")
+            problems.append(
+                f"clip {source.stem}: nothing says which instruments it shows; name them in --instruments "
+                "(JSON {clip id: [names]}), or give stems"
+            )
             continue
         silent = f"{source.stem}_silent"
-        jobs.append(_Job(source, silent, _truth(names, [], names[0] if len(names) == 1 else names),
-                         lambda source=source: (np.zeros_like(_own(source)[0]), _rate(source)),
-                         {"muted": [_muted_row(silent, name, "no", names) for name in names]}))
-        sounding = f"{source.stem}_sounding"  # not the bare id, under which other modes look up their own truth
-        jobs.append(_Job(source, sounding, _truth(names, names, None), lambda source=source: _own(source),
-                         {"control": [_muted_row(sounding, name, "yes", names) for name in names]}))
+        jobs.append(
+            _Job(
+                source,
+                silent,
+                _truth(names, [], names[0] if len(names) == 1 else names),
+                lambda source=source: (np.zeros_like(_own(source)[0]), _rate(source)),
+                {"muted": [_muted_row(silent, name, "no", names) for name in names]},
+            )
+        )
+        # not the bare id, under which other modes look up their own truth
+        sounding = f"{source.stem}_sounding"
+        jobs.append(
+            _Job(
+                source,
+                sounding,
+                _truth(names, names, None),
+                lambda source=source: _own(source),
+                {"control": [_muted_row(sounding, name, "yes", names) for name in names]},
+            )
+        )
     return jobs, problems
 
 
-def _modified(sources: Sequence[Path], visible: Mapping[str, Sequence[str]],
-              sounds: Mapping[str, Path]) -> tuple[list[_Job], list[str]]:
+def _modified(
+    sources: Sequence[Path], visible: Mapping[str, Sequence[str]], sounds: Mapping[str, Path]
+) -> tuple[list[_Job], list[str]]:
     jobs = []
     for source in sources:
         for sound, path in sounds.items():
             names = sorted(visible.get(source.stem, ()))
             name = f"combined_{source.stem}_{sound}"
             seen = f"Based on the video, {_listed(names)} can be seen. " if names else ""
-            row = {"video_id": source.stem, "filename": f"{name}.mp4", "question": MODIFIED_QUESTION,
-                   "sound_type": sound, "annotation": f"{seen}Based on the audio, there is a sound of {sound}."}
+            row = {
+                "video_id": source.stem,
+                "filename": f"{name}.mp4",
+                "question": MODIFIED_QUESTION,
+                "sound_type": sound,
+                "annotation": f"{seen}Based on the audio, there is a sound of {sound}.",
+            }
 
             def audio(source: Path = source, path: Path = path) -> tuple[np.ndarray, int]:
                 original, rate = _own(source)
@@ -325,12 +408,23 @@ def _annotate(folder: Path, mode: str, jobs: Sequence[_Job]) -> None:
             if mode == "muted":
                 clip = os.fspath(folder / "clips" / f"{job.name}.mp4")
                 for row in some:
-                    turn = Turn(f"Is there a {row['asked']} sound?", row["answer"], type="Audio-Visual/Existential")
-                    samples.setdefault(name, []).append(Sample(f"{job.name}-{row['asked']}", (turn,), clip, clip,
-                                                               meta={"split": name, **job.truth}))
+                    turn = Turn(
+                        f"Is there a {row['asked']} sound?", row["answer"], type="Audio-Visual/Existential"
+                    )
+                    samples.setdefault(name, []).append(
+                        Sample(
+                            f"{job.name}-{row['asked']}",
+                            (turn,),
+                            clip,
+                            clip,
+                            meta={"split": name, **job.truth},
+                        )
+                    )
     for name, some in rows.items():
         place = folder / "test" / ("shifted.json" if mode == "shifted" else f"avconfuse/{name}.json")
-        files.write_json(place, [{key: value for key, value in row.items() if key != "asked"} for row in some])
+        files.write_json(
+            place, [{key: value for key, value in row.items() if key != "asked"} for row in some]
+        )
     for name, rest in samples.items():
         write_jsonl(folder / "test" / f"{name}.jsonl", rest)
     truth = folder / "truth.json"
@@ -338,16 +432,29 @@ def _annotate(folder: Path, mode: str, jobs: Sequence[_Job]) -> None:
     files.write_json(truth, known | {job.name: job.truth for job in jobs if job.truth})
 
 
-def _truth(visible: Sequence[str], audible: Sequence[str] | None, muted: str | list[str] | None,
-           ambient: str | None = None) -> dict[str, Any]:
-    return {"visible": list(visible), "audible": list(visible if audible is None else audible), "muted": muted,
-            "ambient": ambient}
+def _truth(
+    visible: Sequence[str],
+    audible: Sequence[str] | None,
+    muted: str | list[str] | None,
+    ambient: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "visible": list(visible),
+        "audible": list(visible if audible is None else audible),
+        "muted": muted,
+        "ambient": ambient,
+    }
 
 
 def _muted_row(video_id: str, asked: str, answer: str, names: Sequence[str]) -> dict[str, Any]:
-    return {"video_id": video_id, "question": MUTED_QUESTION.format(asked), "answer": answer,
-            "instruments": ", ".join(names), "instruments_len": _WORDS[len(names)] if len(names) <= 10
-            else str(len(names)), "asked": asked}
+    return {
+        "video_id": video_id,
+        "question": MUTED_QUESTION.format(asked),
+        "answer": answer,
+        "instruments": ", ".join(names),
+        "instruments_len": _WORDS[len(names)] if len(names) <= 10 else str(len(names)),
+        "asked": asked,
+    }
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -372,9 +479,12 @@ def _own(source: Path) -> tuple[np.ndarray, int]:
 
 def _encoder(writer: av.container.OutputContainer, picture: av.VideoStream) -> av.VideoStream:
     rate = picture.average_rate or Fraction(25)
-    video = writer.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "18", "threads": "1"})
-    video.width, video.height = (side - side % 2 for side in (picture.codec_context.width,
-                                                              picture.codec_context.height))
+    video = writer.add_stream(
+        "libx264", rate=rate, options={"preset": "veryfast", "crf": "18", "threads": "1"}
+    )
+    video.width, video.height = (
+        side - side % 2 for side in (picture.codec_context.width, picture.codec_context.height)
+    )
     video.pix_fmt = "yuv420p"
     if picture.time_base is not None:
         video.codec_context.time_base = picture.time_base
@@ -397,7 +507,9 @@ def _clips(clips: Any) -> tuple[list[Path], dict[str, Sequence[str]]]:
     else:
         found = [Path(clips)]
     if not found:
-        raise UserError(f"clips: there is no video in {clips}; give a folder of clips, a clip, or a samples .jsonl.")
+        raise UserError(
+            f"clips: there is no video in {clips}; give a folder of clips, a clip, or a samples .jsonl."
+        )
     return found, visible
 
 
@@ -408,7 +520,9 @@ def _instruments(given: Any) -> dict[str, Sequence[str]]:
         except ValueError as error:
             raise UserError(f"{given}: is not valid JSON ({error}); give {{clip id: [names]}}.") from error
     given = {} if given is None else given
-    if not isinstance(given, Mapping) or not all(isinstance(names, (list, tuple)) for names in given.values()):
+    if not isinstance(given, Mapping) or not all(
+        isinstance(names, (list, tuple)) for names in given.values()
+    ):
         raise UserError("instruments: must map every clip id to a list of names; correct the file.")
     return {str(clip): [str(name) for name in names] for clip, names in given.items()}
 
@@ -416,20 +530,30 @@ def _instruments(given: Any) -> dict[str, Sequence[str]]:
 def _stems(given: Any) -> dict[str, dict[str, Path]]:
     if isinstance(given, (str, os.PathLike)):
         if not Path(given).is_dir():
-            raise UserError(f"stems: {given} is not a folder; give one with <clip id>/<instrument>.wav in it.")
-        return {folder.name: {path.stem: path for path in sorted(folder.iterdir())
-                              if path.suffix.lower() in _SOUND_FILES}
-                for folder in sorted(Path(given).iterdir()) if folder.is_dir()}
+            raise UserError(
+                f"stems: {given} is not a folder; give one with <clip id>/<instrument>.wav in it."
+            )
+        return {
+            folder.name: {
+                path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SOUND_FILES
+            }
+            for folder in sorted(Path(given).iterdir())
+            if folder.is_dir()
+        }
     return {clip: {name: Path(path) for name, path in parts.items()} for clip, parts in given.items()}
 
 
 def _sounds(given: Any) -> dict[str, Path]:
     found = {}
     if isinstance(given, (str, os.PathLike)) and Path(given).is_dir():
-        found = {path.stem: path for path in sorted(Path(given).iterdir()) if path.suffix.lower() in _SOUND_FILES}
+        found = {
+            path.stem: path for path in sorted(Path(given).iterdir()) if path.suffix.lower() in _SOUND_FILES
+        }
     elif isinstance(given, Mapping):
         found = {name: Path(path) for name, path in given.items()}
     if not found:
-        raise UserError(f"sounds: {given} holds no sound; mode modified needs a folder of <sound type>.wav files "
-                        "(bird, drill, rain, thunderstorm and wind in the benchmark).")
+        raise UserError(
+            f"sounds: {given} holds no sound; mode modified needs a folder of <sound type>.wav files "
+            "(bird, drill, rain, thunderstorm and wind in the benchmark)."
+        )
     return found

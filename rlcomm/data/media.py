@@ -46,14 +46,16 @@ class MediaSettings:
 
     Attributes:
         fps: frames a second of clip time, > 0.
-        max_frames: at most this many frames (even, >= 2); a longer clip is sampled evenly over its whole length, at a
-            lower rate.
-        height: frame height in pixels; None: as in the file, within `max_pixels` (or from `width` by the aspect).
+        max_frames: at most this many frames (even, >= 2); a longer clip is sampled evenly over its whole
+            length, at a lower rate.
+        height: frame height in pixels; None: as in the file, within `max_pixels` (or from `width` by the
+            aspect).
         width: frame width in pixels; None likewise.
         max_pixels: bound on height x width where neither is set; the aspect is kept.
         audio_seconds: the policy hears the first so many seconds; None: all.
         sampling_rate: of the audio, in Hz.
-        missing_audio: what a clip whose sound was asked for but which has no audio track gives: "error" or "silence".
+        missing_audio: what a clip whose sound was asked for but which has no audio track gives: "error" or
+            "silence".
     """
 
     fps: float = 2.0
@@ -66,15 +68,24 @@ class MediaSettings:
     missing_audio: str = "error"
 
     def __post_init__(self) -> None:
-        wrong = [(self.fps > 0, "fps", "frames a second must be above 0"),
-                 (self.max_frames >= 2 and self.max_frames % 2 == 0, "max_frames",
-                  "frames go in pairs (temporal patch 2), so it must be even and at least 2"),
-                 (self.height is None or self.height > 0, "height", "pixels must be above 0"),
-                 (self.width is None or self.width > 0, "width", "pixels must be above 0"),
-                 (self.max_pixels > 0, "max_pixels", "pixels must be above 0"),
-                 (self.audio_seconds is None or self.audio_seconds > 0, "audio_seconds", "seconds must be above 0"),
-                 (self.sampling_rate > 0, "sampling_rate", "the rate in Hz must be above 0"),
-                 (self.missing_audio in ("error", "silence"), "missing_audio", "it is error or silence")]
+        wrong = [
+            (self.fps > 0, "fps", "frames a second must be above 0"),
+            (
+                self.max_frames >= 2 and self.max_frames % 2 == 0,
+                "max_frames",
+                "frames go in pairs (temporal patch 2), so it must be even and at least 2",
+            ),
+            (self.height is None or self.height > 0, "height", "pixels must be above 0"),
+            (self.width is None or self.width > 0, "width", "pixels must be above 0"),
+            (self.max_pixels > 0, "max_pixels", "pixels must be above 0"),
+            (
+                self.audio_seconds is None or self.audio_seconds > 0,
+                "audio_seconds",
+                "seconds must be above 0",
+            ),
+            (self.sampling_rate > 0, "sampling_rate", "the rate in Hz must be above 0"),
+            (self.missing_audio in ("error", "silence"), "missing_audio", "it is error or silence"),
+        ]
         for fine, name, why in wrong:
             if not fine:
                 raise UserError(f"{name}: {getattr(self, name)!r} was set; {why}; change it in the recipe.")
@@ -85,9 +96,11 @@ class Clip:
     """A decoded clip.
 
     Attributes:
-        frames: (F, H, W, 3) uint8 RGB; F is even and >= 2 for a video, 1 for an image; None: no picture asked for.
+        frames: (F, H, W, 3) uint8 RGB; F is even and >= 2 for a video, 1 for an image; None: no picture asked
+            for.
         fps: true rate of `frames` in frames per second of clip time.
-        audio: (N,) float32 mono in [-1, 1] at `sampling_rate`, starting at clip time 0; None: no sound asked for.
+        audio: (N,) float32 mono in [-1, 1] at `sampling_rate`, starting at clip time 0; None: no sound asked
+            for.
     """
 
     frames: np.ndarray | None
@@ -136,8 +149,11 @@ def probe(path: str | os.PathLike, peak: bool = False) -> Probe:
     with _opened(path) as container:
         picture, sound = _picture(container), _sound(container)
         image = _is_image(container)
-        found = Probe(picture is not None, sound is not None,
-                      0.0 if image else max(_seconds(container, picture), _seconds(container, sound)))
+        found = Probe(
+            picture is not None,
+            sound is not None,
+            0.0 if image else max(_seconds(container, picture), _seconds(container, sound)),
+        )
         if picture is not None:
             found.width, found.height = picture.codec_context.width, picture.codec_context.height
             found.fps = None if image or not picture.average_rate else float(picture.average_rate)
@@ -149,16 +165,21 @@ def probe(path: str | os.PathLike, peak: bool = False) -> Probe:
     return found
 
 
-def load_clip(video: str | os.PathLike | None, audio: str | os.PathLike | None, settings: MediaSettings,
-              cache_dir: str | os.PathLike | None = None) -> Clip:
+def load_clip(
+    video: str | os.PathLike | None,
+    audio: str | os.PathLike | None,
+    settings: MediaSettings,
+    cache_dir: str | os.PathLike | None = None,
+) -> Clip:
     """Decodes what a sample shows and plays.
 
     Args:
         video: file whose frames are shown; None: no picture.
         audio: file whose sound is heard; None: no sound.
         settings: rates, sizes, lengths.
-        cache_dir: keep decoded clips here, keyed by the bytes of the files and the settings, so that a changed file or
-            setting is never read from it; safe under several processes. None: decode every time.
+        cache_dir: keep decoded clips here, keyed by the bytes of the files and the settings, so that a
+            changed file or setting is never read from it; safe under several processes. None: decode every
+            time.
 
     Raises:
         MediaError: a file is missing, empty, damaged, cut off, or lacks what was asked of it.
@@ -170,7 +191,9 @@ def load_clip(video: str | os.PathLike | None, audio: str | os.PathLike | None, 
     if cached is None:
         cached = _decode(video, audio, settings)
         arrays = {"fps": np.float64(cached.fps)}
-        arrays |= {name: value for name in ("frames", "audio") if (value := getattr(cached, name)) is not None}
+        arrays |= {
+            name: value for name in ("frames", "audio") if (value := getattr(cached, name)) is not None
+        }
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         with replacing(place) as temporary:
@@ -178,7 +201,9 @@ def load_clip(video: str | os.PathLike | None, audio: str | os.PathLike | None, 
     return cached
 
 
-def cache_key(video: str | os.PathLike | None, audio: str | os.PathLike | None, settings: MediaSettings) -> str:
+def cache_key(
+    video: str | os.PathLike | None, audio: str | os.PathLike | None, settings: MediaSettings
+) -> str:
     """Hex digest of the bytes of both files and of the settings.
 
     Raises:
@@ -192,8 +217,9 @@ def cache_key(video: str | os.PathLike | None, audio: str | os.PathLike | None, 
 def decode_audio(path: str | os.PathLike, rate: int, seconds: float | None = None) -> np.ndarray:
     """The sound of a file from clip time 0, (N,) float32 mono in [-1, 1] at `rate` Hz.
 
-    Time 0 is the start of the clip, not of its audio track: a track that starts late is preceded by zeros, encoder
-    priming before time 0 is dropped. Channels are averaged (a plain downmix would raise the level by 3 dB).
+    Time 0 is the start of the clip, not of its audio track: a track that starts late is preceded by zeros,
+    encoder priming before time 0 is dropped. Channels are averaged (a plain downmix would raise the level by
+    3 dB).
 
     Args:
         path: any file with an audio track.
@@ -206,8 +232,10 @@ def decode_audio(path: str | os.PathLike, rate: int, seconds: float | None = Non
     with _opened(path) as container:
         sound = _sound(container)
         if sound is None:
-            raise MediaError(f"{path}: has no audio track, but its sound was asked for; give a clip with sound, leave "
-                             "the sample's audio empty, or set missing_audio: silence.")
+            raise MediaError(
+                f"{path}: has no audio track, but its sound was asked for; give a clip with sound, leave "
+                "the sample's audio empty, or set missing_audio: silence."
+            )
         return _decode_sound(container, sound, rate, seconds, path)
 
 
@@ -222,12 +250,16 @@ def decode_frames(path: str | os.PathLike, settings: MediaSettings) -> tuple[np.
     with _opened(path) as container:
         picture = _picture(container)
         if picture is None:
-            raise MediaError(f"{path}: has no picture (an audio-only file), but its frames were asked for; give a "
-                             "video or an image, or leave the sample's video empty.")
+            raise MediaError(
+                f"{path}: has no picture (an audio-only file), but its frames were asked for; give a "
+                "video or an image, or leave the sample's video empty."
+            )
         return _decode_picture(container, picture, settings, path)
 
 
-def _decode(video: str | os.PathLike | None, audio: str | os.PathLike | None, settings: MediaSettings) -> Clip:
+def _decode(
+    video: str | os.PathLike | None, audio: str | os.PathLike | None, settings: MediaSettings
+) -> Clip:
     frames, fps = (None, settings.fps) if video is None else decode_frames(video, settings)
     if audio is None:
         return Clip(frames, fps, None)
@@ -252,8 +284,10 @@ def _opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
             yield container
     except (av.error.FFmpegError, EOFError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise MediaError(f"{path}: cannot be decoded ({reason}); it is cut off, damaged or not a media file, so copy, "
-                         "download or convert it again.") from error
+        raise MediaError(
+            f"{path}: cannot be decoded ({reason}); it is cut off, damaged or not a media file, so copy, "
+            "download or convert it again."
+        ) from error
 
 
 def _stamp(path: str | os.PathLike) -> tuple[int, int]:
@@ -329,21 +363,21 @@ def _cut_off(path: str | os.PathLike, got: float, announced: float) -> MediaErro
 
 
 def _check_length(path: str | os.PathLike, got: float, announced: float) -> None:
-    """Raises where a clip ends far before its announced length, in seconds; headers are often a little off."""
+    """Raises where a clip ends far before its announced seconds; headers are often a little off."""
     if got < announced - max(1.0, 0.1 * announced):
         raise _cut_off(path, got, announced)
 
 
 def _check_whole(path: str | os.PathLike, size: int) -> None:
-    """Raises where an .mp4 or RIFF file (wav, avi) is shorter than it says: ffmpeg would decode what is left, silently.
-    """
+    """Raises where an .mp4 or RIFF file (wav, avi) is shorter than it says; ffmpeg would decode the rest."""
     with open(path, "rb") as stream:
         head = stream.read(16)
         end = 0
         if head[:4] == b"RIFF":
             length = int.from_bytes(head[4:8], "little")
             end = 0 if length == 0xFFFFFFFF else 8 + length  # all ones: written to a pipe, length unknown
-        while head[4:8].isalnum() and head[:4] != b"RIFF" and end < size:  # boxes of an .mp4, the first one is ftyp
+        # boxes of an .mp4, the first one is ftyp
+        while head[4:8].isalnum() and head[:4] != b"RIFF" and end < size:
             if end == 0 and head[4:8] != b"ftyp":
                 break
             length = int.from_bytes(head[:4], "big")
@@ -356,8 +390,13 @@ def _check_whole(path: str | os.PathLike, size: int) -> None:
         raise MediaError(f"{path}: is cut off ({size} of {end} bytes); copy or download it again.")
 
 
-def _decode_sound(container: av.container.InputContainer, sound: av.AudioStream, rate: int, seconds: float | None,
-                  path: str | os.PathLike) -> np.ndarray:
+def _decode_sound(
+    container: av.container.InputContainer,
+    sound: av.AudioStream,
+    rate: int,
+    seconds: float | None,
+    path: str | os.PathLike,
+) -> np.ndarray:
     zero = _start(container)
     resampler = av.AudioResampler(format="fltp", rate=rate)
     pieces: list[np.ndarray] = []
@@ -379,8 +418,9 @@ def _decode_sound(container: av.container.InputContainer, sound: av.AudioStream,
             stopped = True
             break
     if first is None:
-        raise MediaError(f"{path}: its audio track holds no sound that can be decoded; copy, download or convert it "
-                         "again.")
+        raise MediaError(
+            f"{path}: its audio track holds no sound that can be decoded; copy, download or convert it again."
+        )
     for part in resampler.resample(None):
         pieces.append(part.to_ndarray().mean(axis=0, dtype=np.float32))
     audio = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
@@ -397,8 +437,12 @@ def _decode_sound(container: av.container.InputContainer, sound: av.AudioStream,
     return np.clip(audio, -1.0, 1.0, out=np.ascontiguousarray(audio, np.float32))
 
 
-def _decode_picture(container: av.container.InputContainer, picture: av.VideoStream, settings: MediaSettings,
-                    path: str | os.PathLike) -> tuple[np.ndarray, float]:
+def _decode_picture(
+    container: av.container.InputContainer,
+    picture: av.VideoStream,
+    settings: MediaSettings,
+    path: str | os.PathLike,
+) -> tuple[np.ndarray, float]:
     picture.codec_context.thread_count = 1
     if _is_image(container):
         for frame in container.decode(picture):
@@ -463,21 +507,26 @@ def _scan_length(path: str | os.PathLike) -> float:
     with av.open(os.fspath(path)) as container:
         picture = _picture(container)
         assert picture is not None and picture.time_base is not None
-        times = [packet.pts + (packet.duration or 0) for packet in container.demux(picture) if packet.pts is not None]
+        times = [
+            packet.pts + (packet.duration or 0)
+            for packet in container.demux(picture)
+            if packet.pts is not None
+        ]
         return max(0.0, float(max(times, default=0) * picture.time_base) - _start(container))
 
 
 # --------------------------------------------------------------------------------------------------- writing
 
 
-def write_clip(path: str | os.PathLike, frames: np.ndarray, fps: float, audio: np.ndarray | None,
-               rate: int = 16_000) -> None:
+def write_clip(
+    path: str | os.PathLike, frames: np.ndarray, fps: float, audio: np.ndarray | None, rate: int = 16_000
+) -> None:
     """Writes an H.264 + AAC .mp4 that plays in a browser page; the same input gives the same bytes.
 
     Args:
         path: where; written beside and renamed.
-        frames: (F, H, W, 3) uint8 RGB. Odd heights and widths get one more row or column (4:2:0 colour), a copy of
-            the last.
+        frames: (F, H, W, 3) uint8 RGB. Odd heights and widths get one more row or column (4:2:0 colour), a
+            copy of the last.
         fps: frames a second.
         audio: (N,) float32 mono in [-1, 1]; None: no audio track.
         rate: of the audio, Hz.
@@ -487,10 +536,20 @@ def write_clip(path: str | os.PathLike, frames: np.ndarray, fps: float, audio: n
     """
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     step = Fraction(fps).limit_denominator(100_000)
-    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4",
-                                               options={"movflags": "+faststart"}) as container:
-        video = container.add_stream("libx264", rate=step, options={
-            "preset": "veryfast", "crf": _CRF, "threads": "1", "x264-params": "rc-lookahead=0:sync-lookahead=0"})
+    with (
+        replacing(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
+        video = container.add_stream(
+            "libx264",
+            rate=step,
+            options={
+                "preset": "veryfast",
+                "crf": _CRF,
+                "threads": "1",
+                "x264-params": "rc-lookahead=0:sync-lookahead=0",
+            },
+        )
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
         sound = None

@@ -2,11 +2,11 @@
 
 A row of a file, with one question (flat) or several over the same clip:
 
-    {"id": "7", "video": "clips/7.mp4", "audio": "clips/7.mp4", "question": "Is a harp playing?", "answer": "no"}
-    {"id": "8", "video": "clips/8.mp4", "audio": "clips/8.mp4", "turns": [{"question": ..., "answer": ...}, ...]}
+    {"id": "7", "video": "7.mp4", "audio": "7.mp4", "question": "Is a harp playing?", "answer": "no"}
+    {"id": "8", "video": "8.mp4", "audio": "8.mp4", "turns": [{"question": ..., "answer": ...}, ...]}
 
-Optional fields: `options`, `target`, `type` (of a question), `reference`, `meta` (of a row). Relative paths start at
-the folder of the file they stand in.
+Optional fields: `options`, `target`, `type` (of a question), `reference`, `meta` (of a row). Relative paths
+start at the folder of the file they stand in.
 """
 
 import dataclasses
@@ -49,7 +49,8 @@ class Turn:
 class Sample:
     """One row: a clip, one or several questions about it, and the reference's reasoning.
 
-    A sample whose `video` and `audio` are the same path is a clip with its own sound (interleaved audio-in-video).
+    A sample whose `video` and `audio` are the same path is a clip with its own sound (interleaved
+    audio-in-video).
 
     Attributes:
         id: unique in its file.
@@ -96,16 +97,19 @@ class Sample:
         """The row as JSON values; a single turn is written flat and empty fields are left out.
 
         Args:
-            folder: media paths at or below it (or below its parent, as `../clips/x.mp4`) are written relative to it,
-                so that a data folder can be moved; others are written in full. None: paths as they are.
+            folder: media paths at or below it (or below its parent, as `../clips/x.mp4`) are written relative
+                to it, so that a data folder can be moved; others are written in full. None: paths as they
+                are.
         """
         row: dict[str, Any] = {"id": self.id}
         for name in ("video", "audio"):
             path = getattr(self, name)
             if path is not None:
                 row[name] = path if folder is None else _relative(path, folder)
-        turns = [{k: v for k, v in dataclasses.asdict(turn).items() if v or k in ("question", "answer")}
-                 for turn in self.turns]
+        turns = [
+            {k: v for k, v in dataclasses.asdict(turn).items() if v or k in ("question", "answer")}
+            for turn in self.turns
+        ]
         for turn in turns:
             if "options" in turn:
                 turn["options"] = list(turn["options"])
@@ -144,8 +148,8 @@ def read_jsonl(path: str | os.PathLike) -> list[Sample]:
     Media files are not opened (`rlcomm data check` does that).
 
     Raises:
-        UserError: the file is missing, not text or has no row, or rows are wrong: all of them in one message, by row
-            (line number, from 1) and field; ids that occur twice are named too.
+        UserError: the file is missing, not text or has no row, or rows are wrong: all of them in one message,
+            by row (line number, from 1) and field; ids that occur twice are named too.
     """
     path = Path(path)
     samples, problems = scan_jsonl(path)
@@ -157,7 +161,7 @@ def read_jsonl(path: str | os.PathLike) -> list[Sample]:
 
 
 def scan_jsonl(path: str | os.PathLike) -> tuple[list[tuple[int, Sample]], list[str]]:
-    """Reads what can be read: ((row number, sample) pairs, problems), for checks that go on after a bad row."""
+    """Reads what can be read: ((row number, sample) pairs, problems); a bad row does not end it."""
     path = Path(path)
     samples: list[tuple[int, Sample]] = []
     problems: list[str] = []
@@ -176,7 +180,9 @@ def scan_jsonl(path: str | os.PathLike) -> tuple[list[tuple[int, Sample]], list[
         if sample is None or found:
             continue
         if sample.id in seen:
-            problems.append(f"row {number}, field 'id': {sample.id!r} is already the id of row {seen[sample.id]}")
+            problems.append(
+                f"row {number}, field 'id': {sample.id!r} is already the id of row {seen[sample.id]}"
+            )
         seen.setdefault(sample.id, number)
         samples.append((number, sample))
     return samples, problems

@@ -1,7 +1,7 @@
 """Files that users already have -> Samples: MUSIC-AVQA, AVQA, the R1 family, and the paper's warm-up JSON.
 
-Every reader returns what it could read and what it could not, so that one run names all wrong rows, by row (from 1;
-of JSON Lines the line) and field:
+Every reader returns what it could read and what it could not, so that one run names all wrong rows, by row
+(from 1; of JSON Lines the line) and field:
 
     samples, problems = read_music_avqa("train.json", "videos")
 
@@ -46,13 +46,21 @@ class ImportReport:
         if not self.problems:
             return text + "."
         shown = self.problems[:20]
-        more = [f"  ... and {len(self.problems) - len(shown)} more"] if len(self.problems) > len(shown) else []
-        return "\n".join([f"{text}, {len(self.problems)} problem{'s' * (len(self.problems) != 1)} (these rows are left out):",
-                          *(f"  {problem}" for problem in shown), *more])
+        plural = "s" * (len(self.problems) != 1)
+        lines = [f"{text}, {len(self.problems)} problem{plural} (these rows are left out):"]
+        lines += [f"  {problem}" for problem in shown]
+        if len(self.problems) > len(shown):
+            lines.append(f"  ... and {len(self.problems) - len(shown)} more")
+        return "\n".join(lines)
 
 
-def import_file(kind: str, path: str | os.PathLike, media_dir: str | os.PathLike, out: str | os.PathLike,
-                limit: int | None = None) -> ImportReport:
+def import_file(
+    kind: str,
+    path: str | os.PathLike,
+    media_dir: str | os.PathLike,
+    out: str | os.PathLike,
+    limit: int | None = None,
+) -> ImportReport:
     """`rlcomm data import KIND FILE --media_dir DIR --out OUT.jsonl [--limit N]`.
 
     Args:
@@ -66,13 +74,20 @@ def import_file(kind: str, path: str | os.PathLike, media_dir: str | os.PathLike
         UserError: unknown kind, a file that cannot be read, or not one usable row.
     """
     if kind not in KINDS:
-        raise UserError(f"kind: {kind!r} is not a format that can be imported; give one of {', '.join(KINDS)}.")
+        raise UserError(
+            f"kind: {kind!r} is not a format that can be imported; give one of {', '.join(KINDS)}."
+        )
     if limit is not None and limit < 1:
-        raise UserError(f"limit: {limit} rows would leave nothing to import; give a number above 0 or leave it out.")
+        raise UserError(
+            f"limit: {limit} rows would leave nothing to import; give a number above 0 or leave it out."
+        )
     samples, problems = KINDS[kind](path, media_dir)
     if not samples:
-        raise UserError(report(path, problems) if problems else
-                        f"{path}: has no usable row; check that it is a {kind} file.")
+        raise UserError(
+            report(path, problems)
+            if problems
+            else f"{path}: has no usable row; check that it is a {kind} file."
+        )
     samples = samples[:limit]
     write_jsonl(out, samples)
     return ImportReport(os.fspath(out), len(samples), problems)
@@ -81,16 +96,18 @@ def import_file(kind: str, path: str | os.PathLike, media_dir: str | os.PathLike
 def read_music_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:
     """Reads MUSIC-AVQA (Li et al., CVPR 2022): `avqa-train.json` and its like.
 
-    Rows: `{"video_id", "question_id", "type": '["Audio-Visual", "Existential"]', "question_content", "templ_values":
-    '["violin"]', "question_deleted", "anser"}` (the official spelling; "answer" is read too). Placeholders such as
-    <Object> are filled with `templ_values` in order; rows with a true `question_deleted` are left out without a word.
+    Rows: `{"video_id", "question_id", "type": '["Audio-Visual", "Existential"]', "question_content",
+    "templ_values": '["violin"]', "question_deleted", "anser"}` (the official spelling; "answer" is read too).
+    Placeholders such as <Object> are filled with `templ_values` in order; rows with a true `question_deleted`
+    are left out without a word.
 
     Args:
         path: JSON list or JSON Lines.
         video_dir: folder of `<video_id>.mp4` (or mkv, webm, avi, mov, m4v, flv).
 
     Returns:
-        (samples, problems); `Turn.type` is e.g. "Audio-Visual/Existential", the id "<video_id>-<question_id>".
+        (samples, problems); `Turn.type` is e.g. "Audio-Visual/Existential", the id
+        "<video_id>-<question_id>".
     """
     find = _Finder(video_dir)
 
@@ -103,15 +120,25 @@ def read_music_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tu
         values = wrong.listed(row, "templ_values") if row.get("templ_values") is not None else []
         places = _PLACEHOLDER.findall(question)
         if len(values) < len(places):
-            wrong("templ_values", f"has {len(values)} values for {len(places)} placeholders ({' '.join(places)})")
+            wrong(
+                "templ_values",
+                f"has {len(values)} values for {len(places)} placeholders ({' '.join(places)})",
+            )
             return None
         filled = iter(values)
         question = _PLACEHOLDER.sub(lambda _: str(next(filled)), question)
-        kind = "/".join(str(part) for part in wrong.listed(row, "type")) if row.get("type") is not None else ""
+        kind = (
+            "/".join(str(part) for part in wrong.listed(row, "type")) if row.get("type") is not None else ""
+        )
         clip = find(video_id, "video_id", wrong)
         identity = f"{video_id}-{row['question_id']}" if row.get("question_id") is not None else video_id
-        return Sample(identity, (Turn(question, answer, type=kind),), clip, clip,
-                      meta={"source": "music_avqa", "video_id": video_id})
+        return Sample(
+            identity,
+            (Turn(question, answer, type=kind),),
+            clip,
+            clip,
+            meta={"source": "music_avqa", "video_id": video_id},
+        )
 
     return _read_all(path, read)
 
@@ -137,13 +164,20 @@ def read_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[li
         options = [str(option) for option in wrong.listed(row, "multi_choice")]
         answer = row.get("answer")
         if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(options):
-            wrong("answer", f"must be the index of one of the {len(options)} choices (from 0), this is {answer!r}")
+            wrong(
+                "answer",
+                f"must be the index of one of the {len(options)} choices (from 0), this is {answer!r}",
+            )
             return None
         kind = "/".join(str(row[key]) for key in ("question_relation", "question_type") if row.get(key))
         clip = find(name, "video_name", wrong)
-        return Sample(str(row.get("id", f"{name}-{wrong.row}")),
-                      (Turn(question, options[answer], tuple(options), type=kind),), clip, clip,
-                      meta={"source": "avqa", "video_id": name})
+        return Sample(
+            str(row.get("id", f"{name}-{wrong.row}")),
+            (Turn(question, options[answer], tuple(options), type=kind),),
+            clip,
+            clip,
+            meta={"source": "avqa", "video_id": name},
+        )
 
     return _read_all(path, read)
 
@@ -151,10 +185,10 @@ def read_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[li
 def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:
     """Reads files of the R1 family (Video-R1, EchoInk-R1, HumanOmniV2 and others).
 
-    Rows: `{"problem", "data_type", "problem_type", "options": ["A. drum", ...], "solution": "<answer>B</answer>",
-    "path": "clip.mp4" or {"image": ..., "audio": ..., "video": ...}}`. A `data_type` that names audio (video_audio,
-    image_audio, ...) or a true `use_audio` makes a clip be heard as well as seen; a plain "video" is seen only, since
-    these sets hold many clips without sound.
+    Rows: `{"problem", "data_type", "problem_type", "options": ["A. drum", ...], "solution":
+    "<answer>B</answer>", "path": "clip.mp4" or {"image": ..., "audio": ..., "video": ...}}`. A `data_type`
+    that names audio (video_audio, image_audio, ...) or a true `use_audio` makes a clip be heard as well as
+    seen; a plain "video" is seen only, since these sets hold many clips without sound.
 
     Args:
         path: JSON list or JSON Lines.
@@ -176,14 +210,21 @@ def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list
         if options:
             choice = _choice(answer, options)
             if choice is None:
-                wrong("solution", f"{answer!r} is none of the {len(options)} options, neither as a letter nor as text")
+                wrong(
+                    "solution",
+                    f"{answer!r} is none of the {len(options)} options, neither as a letter nor as text",
+                )
                 return None
             answer = choice
         video, audio = _r1_media(row, find, wrong)
         kind = row.get("problem_type")
-        return Sample(str(row.get("problem_id", row.get("id", wrong.row))),
-                      (Turn(question, answer, tuple(options), type=kind if isinstance(kind, str) else ""),),
-                      video, audio, meta={"source": "r1", "data_type": row.get("data_type")})
+        return Sample(
+            str(row.get("problem_id", row.get("id", wrong.row))),
+            (Turn(question, answer, tuple(options), type=kind if isinstance(kind, str) else ""),),
+            video,
+            audio,
+            meta={"source": "r1", "data_type": row.get("data_type")},
+        )
 
     return _read_all(path, read)
 
@@ -191,19 +232,23 @@ def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list
 def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:
     """Reads the warm-up JSON released with RL-CoMM, and chat files like it.
 
-    The released file is one flat list of chat turns, user and assistant by turns: `{"role": "user", "content":
-    [{"type": "audio", "audio_url": "./00000238.mp4"}, {"type": "text", "text": question}]}` and `{"role":
-    "assistant", "content": "<a-think> ... </a-think> <v-think> ... </v-think> <answer> two </answer>"}`. Also read:
-    a list of conversations, each a list of turns or an object with "messages" or "conversations" (`from`/`value` or
-    `role`/`content`) and its media beside them ("video", "videos", "audio", "audios").
+    The released file is one flat list of chat turns, user and assistant by turns:
+
+        {"role": "user", "content": [{"type": "audio", "audio_url": "./00000238.mp4"},
+                                     {"type": "text", "text": "How many instruments are sounding?"}]}
+        {"role": "assistant", "content": "<a-think> ... </a-think> <v-think> ... </v-think> <answer> two ..."}
+
+    Also read: a list of conversations, each a list of turns or an object with "messages" or "conversations"
+    (`from`/`value` or `role`/`content`) and its media beside them ("video", "videos", "audio", "audios").
 
     Args:
         path: JSON list or JSON Lines; a row is a turn of a flat list, or a conversation.
-        media_dir: folder of the clips. A clip with a video extension is seen and heard, however it is labelled.
+        media_dir: folder of the clips. A clip with a video extension is seen and heard, however it is
+            labelled.
 
     Returns:
-        (samples, problems): one sample per question, `Turn.target` the completion in the one format of rlcomm.steps.
-        Turns without their partner and completions without all three segments are problems.
+        (samples, problems): one sample per question, `Turn.target` the completion in the one format of
+        rlcomm.steps. Turns without their partner and completions without all three segments are problems.
     """
     find = _Finder(media_dir)
     samples: list[Sample] = []
@@ -212,8 +257,8 @@ def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[
         waiting: tuple[int, dict] | None = None
         for at, turn in chat["turns"]:
             wrong = _Wrong(at, problems)
-            role = {"human": "user", "gpt": "assistant"}.get(str(turn.get("role", turn.get("from"))),
-                                                            turn.get("role", turn.get("from")))
+            role = turn.get("role", turn.get("from"))
+            role = {"human": "user", "gpt": "assistant"}.get(str(role), role)
             if role == "user":
                 if waiting is not None:
                     _Wrong(waiting[0], problems)("role", "a question without an answer after it")
@@ -234,7 +279,11 @@ def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[
 
 
 KINDS: dict[str, Callable[..., tuple[list[Sample], list[str]]]] = {
-    "music_avqa": read_music_avqa, "avqa": read_avqa, "r1": read_r1, "warmup": read_warmup}
+    "music_avqa": read_music_avqa,
+    "avqa": read_avqa,
+    "r1": read_r1,
+    "warmup": read_warmup,
+}
 
 
 # --------------------------------------------------------------------------------------------------- shared
@@ -298,13 +347,18 @@ class _Finder:
             places = [self.folder / name, *(self.folder / f"{name}{ending}" for ending in _EXTENSIONS)]
             self.known[name] = next((os.path.normpath(place) for place in places if place.is_file()), None)
         if self.known[name] is None:
-            tried = name if Path(name).suffix.lower() in _EXTENSIONS else f"{name}.mp4 (nor {', '.join(_EXTENSIONS[1:])})"
+            tried = (
+                name
+                if Path(name).suffix.lower() in _EXTENSIONS
+                else f"{name}.mp4 (nor {', '.join(_EXTENSIONS[1:])})"
+            )
             wrong(where, f"there is no file {tried} in {self.folder}")
         return self.known[name]
 
 
-def _read_all(path: str | os.PathLike,
-              read: Callable[[dict, _Wrong], Sample | None]) -> tuple[list[Sample], list[str]]:
+def _read_all(
+    path: str | os.PathLike, read: Callable[[dict, _Wrong], Sample | None]
+) -> tuple[list[Sample], list[str]]:
     samples: list[Sample] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
@@ -332,7 +386,9 @@ def _rows(path: str | os.PathLike, problems: list[str]) -> Iterator[tuple[int, A
     except ValueError as error:
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         if text.lstrip().startswith("[") or not lines:
-            raise UserError(f"{path}: is not valid JSON ({error}); give a JSON list or JSON Lines.") from error
+            raise UserError(
+                f"{path}: is not valid JSON ({error}); give a JSON list or JSON Lines."
+            ) from error
         for number, line in lines:
             try:
                 row = json.loads(line)
@@ -386,7 +442,9 @@ def _r1_media(row: dict, find: _Finder, wrong: _Wrong) -> tuple[str | None, str 
         unknown = [key for key in path if key not in ("video", "image", "audio")]
         if unknown or not path:
             wrong("path", f"must hold video, image or audio, it holds {sorted(path)}")
-        files = {key: find(str(value), f"path.{key}", wrong) for key, value in path.items() if key not in unknown}
+        files = {
+            key: find(str(value), f"path.{key}", wrong) for key, value in path.items() if key not in unknown
+        }
         return files.get("video") or files.get("image"), files.get("audio")
     clip = find(wrong.text(row, "path"), "path", wrong)
     if kind == "audio":
@@ -395,7 +453,7 @@ def _r1_media(row: dict, find: _Finder, wrong: _Wrong) -> tuple[str | None, str 
 
 
 def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[tuple[int, dict]]:
-    """(row, {"turns": [(row, turn)], "row": the object}) of a warm-up file; a flat list of turns is one chat."""
+    """(row, {"turns": [(row, turn)], "row": the object}) of each chat; a flat list of turns is one."""
     flat: list[tuple[int, dict]] = []
     for number, row in _rows(path, problems):
         if isinstance(row, dict) and ("role" in row or "from" in row):
@@ -405,10 +463,15 @@ def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[tuple[int, 
         if isinstance(row, dict):
             turns = row.get("messages", row.get("conversations"))
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            problems.append(f"row {number}: is neither a chat turn nor holds a list of them under 'messages' or "
-                            "'conversations'")
+            problems.append(
+                f"row {number}: is neither a chat turn nor holds a list of them under 'messages' or "
+                "'conversations'"
+            )
             continue
-        yield number, {"turns": [(number, turn) for turn in turns], "row": row if isinstance(row, dict) else {}}
+        yield (
+            number,
+            {"turns": [(number, turn) for turn in turns], "row": row if isinstance(row, dict) else {}},
+        )
     if flat:
         yield flat[0][0], {"turns": flat, "row": {}}
 
@@ -417,8 +480,12 @@ def _warmup_pair(user: dict, assistant: dict, chat: dict, find: _Finder, wrong: 
     content = user.get("content", user.get("value"))
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     media: list[tuple[str, Any]] = [
-        (key, path) for key in ("video", "videos", "image", "images", "audio", "audios")
-        for path in ([chat["row"][key]] if isinstance(chat["row"].get(key), str) else chat["row"].get(key) or [])]
+        (key, path)
+        for key in ("video", "videos", "image", "images", "audio", "audios")
+        for path in (
+            [chat["row"][key]] if isinstance(chat["row"].get(key), str) else chat["row"].get(key) or []
+        )
+    ]
     texts = []
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
@@ -453,5 +520,10 @@ def _warmup_pair(user: dict, assistant: dict, chat: dict, find: _Finder, wrong: 
     if wrong.any:
         return None
     target = steps.build(parsed.audio.text, parsed.video.text, parsed.answer.text)
-    return Sample(f"warmup-{wrong.row}", (Turn(question, parsed.answer.text, target=target),), video, audio,
-                  meta={"source": "warmup"})
+    return Sample(
+        f"warmup-{wrong.row}",
+        (Turn(question, parsed.answer.text, target=target),),
+        video,
+        audio,
+        meta={"source": "warmup"},
+    )

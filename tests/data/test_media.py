@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,7 +12,16 @@ import pytest
 from PIL import Image
 
 from rlcomm.data import media
-from rlcomm.data.media import MediaError, MediaSettings, cache_key, decode_audio, load_clip, probe, write_audio, write_clip
+from rlcomm.data.media import (
+    MediaError,
+    MediaSettings,
+    cache_key,
+    decode_audio,
+    load_clip,
+    probe,
+    write_audio,
+    write_clip,
+)
 from rlcomm.errors import UserError
 
 RATE = 16_000
@@ -28,8 +38,21 @@ def grey(count=8, height=32, width=48, step=30):
     return np.stack([np.full((height, width, 3), k * step, np.uint8) for k in range(count)])
 
 
-def encode(path, *, frames=None, fps=4, video="libx264", pixels="yuv420p", audio=None, rate=RATE, channels=1,
-           codec="aac", delay=0.0, rotation=0, options=None):
+def encode(
+    path,
+    *,
+    frames=None,
+    fps=4,
+    video="libx264",
+    pixels="yuv420p",
+    audio=None,
+    rate=RATE,
+    channels=1,
+    codec="aac",
+    delay=0.0,
+    rotation=0,
+    options=None,
+):
     """A file as other tools write it: any codec, rate, channels, a late sound, a rotated picture."""
     with av.open(str(path), "w", options=options or {}) as container:
         if frames is not None:
@@ -73,12 +96,14 @@ def test_written_clip_comes_back_at_the_right_time(clip):
     assert found.audio.dtype == np.float32 and found.audio.shape == (2 * RATE,)
     # no shift by the encoder's priming (1024 samples would be a quarter turn of phase and more)
     assert np.abs(found.audio - tone())[200:-200].max() < 0.05
-    assert probe(clip, peak=True) == media.Probe(True, True, 2.0, 48, 32, 4.0, RATE, pytest.approx(0.5, abs=0.05))
+    assert probe(clip, peak=True) == media.Probe(
+        True, True, 2.0, 48, 32, 4.0, RATE, pytest.approx(0.5, abs=0.05)
+    )
 
 
 def test_same_input_gives_the_same_bytes(tmp_path, clip):
     write_clip(tmp_path / "again.mp4", grey(), 4, tone())
-    assert (tmp_path / "again.mp4").read_bytes() == open(clip, "rb").read()
+    assert (tmp_path / "again.mp4").read_bytes() == Path(clip).read_bytes()
 
 
 def test_frames_of_a_long_clip_cover_all_of_it(clip):
@@ -104,7 +129,7 @@ def test_policy_hears_the_first_seconds_or_all(clip):
     whole = load_clip(None, clip, MediaSettings(audio_seconds=None)).audio
     first = load_clip(None, clip, MediaSettings(audio_seconds=0.7)).audio
     assert whole.shape == (2 * RATE,) and first.shape == (round(0.7 * RATE),)
-    assert np.allclose(first, whole[:len(first)], atol=1e-6)
+    assert np.allclose(first, whole[: len(first)], atol=1e-6)
 
 
 def test_sizes(tmp_path, clip):
@@ -149,12 +174,14 @@ def test_stereo_is_averaged(tmp_path):
 def test_sound_that_starts_late_is_heard_late(tmp_path):
     path = encode(tmp_path / "late.mp4", frames=grey(), audio=tone(1.0), delay=0.5)
     audio = decode_audio(path, RATE)
-    assert np.abs(audio[:round(0.49 * RATE)]).max() < 0.01 and np.abs(audio[round(0.51 * RATE):]).max() > 0.4
+    assert (
+        np.abs(audio[: round(0.49 * RATE)]).max() < 0.01 and np.abs(audio[round(0.51 * RATE) :]).max() > 0.4
+    )
     assert len(audio) == pytest.approx(1.5 * RATE, abs=1100)
 
 
 def test_odd_sizes(tmp_path):
-    # H.264 with full colour and VP9 can be odd; 4:2:0 H.264, which browsers play, is padded by one row and column
+    # H.264 with full colour can be odd; 4:2:0, which browsers play, is padded by one row and column
     images = grey(4, 33, 57)
     full = encode(tmp_path / "full.mp4", frames=images, pixels="yuv444p")
     assert load_clip(full, None, MediaSettings()).frames.shape == (2, 33, 57, 3)
@@ -181,7 +208,9 @@ def test_no_audio_track_is_an_error_or_silence(tmp_path):
         load_clip(path, path, MediaSettings())
     silence = load_clip(path, path, MediaSettings(missing_audio="silence")).audio
     assert silence.shape == (2 * RATE,) and not silence.any()
-    assert load_clip(path, path, MediaSettings(missing_audio="silence", audio_seconds=0.5)).audio.shape == (RATE // 2,)
+    assert load_clip(path, path, MediaSettings(missing_audio="silence", audio_seconds=0.5)).audio.shape == (
+        RATE // 2,
+    )
 
 
 def test_silent_audio_is_a_sound_like_any_other(tmp_path):
@@ -214,21 +243,25 @@ def test_image_file_is_one_frame(tmp_path, name):
 @pytest.mark.parametrize("kept", [10, 400, 0.5, 0.95, -1])
 def test_cut_off_mp4_is_an_error_wherever_it_is_cut(tmp_path, clip, kept, streams):
     # faststart puts the header first, so ffmpeg itself would decode what is left without a word
-    whole = open(clip, "rb").read()
+    whole = Path(clip).read_bytes()
     path = tmp_path / "cut.mp4"
-    path.write_bytes(whole[:round(kept * len(whole)) if isinstance(kept, float) else kept])
+    path.write_bytes(whole[: round(kept * len(whole)) if isinstance(kept, float) else kept])
     with pytest.raises(MediaError, match=r"cut\.mp4: is cut off"):
-        load_clip(path if streams == "picture" else None, path if streams == "sound" else None, MediaSettings())
+        load_clip(
+            path if streams == "picture" else None, path if streams == "sound" else None, MediaSettings()
+        )
 
 
-@pytest.mark.parametrize("name, video, codec", [("a.mkv", "libx264", "pcm_s16le"), ("a.wav", None, "pcm_s16le")])
+@pytest.mark.parametrize(
+    "name, video, codec", [("a.mkv", "libx264", "pcm_s16le"), ("a.wav", None, "pcm_s16le")]
+)
 def test_cut_off_files_of_other_kinds(tmp_path, name, video, codec):
     path = tmp_path / name
     if name == "a.wav":
         write_audio(path, tone(4), RATE)
     else:
         encode(path, frames=np.random.default_rng(0).integers(0, 255, (16, 64, 64, 3), np.uint8))
-    path.write_bytes(path.read_bytes()[:path.stat().st_size // 3])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     with pytest.raises(MediaError, match="is cut off"):
         load_clip(path if video else None, None if video else path, MediaSettings())
 
@@ -236,8 +269,12 @@ def test_cut_off_files_of_other_kinds(tmp_path, name, video, codec):
 def test_what_is_no_media_is_named(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("hello\n" * 100)
-    for name, said in [("empty.mp4", "is empty (zero bytes)"), ("text.mp4", "cannot be decoded"),
-                       ("missing.mp4", "does not exist"), (".", "is a folder")]:
+    for name, said in [
+        ("empty.mp4", "is empty (zero bytes)"),
+        ("text.mp4", "cannot be decoded"),
+        ("missing.mp4", "does not exist"),
+        (".", "is a folder"),
+    ]:
         for arguments in [(tmp_path / name, None), (None, tmp_path / name)]:
             with pytest.raises(MediaError) as error:
                 load_clip(*arguments, MediaSettings())
@@ -245,8 +282,20 @@ def test_what_is_no_media_is_named(tmp_path):
             assert isinstance(error.value, UserError)
 
 
-@pytest.mark.parametrize("wrong", [{"fps": 0}, {"max_frames": 3}, {"max_frames": 0}, {"height": 0}, {"audio_seconds": 0},
-                                   {"missing_audio": "zeros"}, {"max_pixels": 0}, {"sampling_rate": -1}, {"width": -2}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"fps": 0},
+        {"max_frames": 3},
+        {"max_frames": 0},
+        {"height": 0},
+        {"audio_seconds": 0},
+        {"missing_audio": "zeros"},
+        {"max_pixels": 0},
+        {"sampling_rate": -1},
+        {"width": -2},
+    ],
+)
 def test_settings_out_of_range_name_the_setting(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         MediaSettings(**wrong)
@@ -268,14 +317,25 @@ def test_cache_gives_what_decoding_gives_without_decoding(tmp_path, clip, monkey
 def test_cache_key_follows_content_and_every_setting(tmp_path, clip):
     settings = MediaSettings()
     keys = {cache_key(clip, clip, settings), cache_key(clip, None, settings), cache_key(None, clip, settings)}
-    changed = {"fps": 1.0, "max_frames": 8, "height": 28, "width": 28, "max_pixels": 99, "audio_seconds": None,
-               "sampling_rate": 8000, "missing_audio": "silence"}
+    changed = {
+        "fps": 1.0,
+        "max_frames": 8,
+        "height": 28,
+        "width": 28,
+        "max_pixels": 99,
+        "audio_seconds": None,
+        "sampling_rate": 8000,
+        "missing_audio": "silence",
+    }
     assert set(changed) == {field.name for field in dataclasses.fields(MediaSettings)}
-    keys |= {cache_key(clip, clip, dataclasses.replace(settings, **{name: value})) for name, value in changed.items()}
+    keys |= {
+        cache_key(clip, clip, dataclasses.replace(settings, **{name: value}))
+        for name, value in changed.items()
+    }
     assert len(keys) == 3 + len(changed)
 
     copy = tmp_path / "copy.mp4"
-    copy.write_bytes(open(clip, "rb").read())
+    copy.write_bytes(Path(clip).read_bytes())
     assert cache_key(copy, copy, settings) == cache_key(clip, clip, settings)
     write_clip(copy, grey(), 4, tone(hertz=500))
     assert cache_key(copy, copy, settings) != cache_key(clip, clip, settings)
@@ -302,7 +362,9 @@ def test_damaged_cache_entry_is_replaced(tmp_path, clip):
 
 
 def _load_many(clips, cache):
-    return [float(load_clip(path, path, MediaSettings(), cache).audio.sum()) for path in clips for _ in range(3)]
+    return [
+        float(load_clip(path, path, MediaSettings(), cache).audio.sum()) for path in clips for _ in range(3)
+    ]
 
 
 def test_cache_under_processes_at_once(tmp_path):
