@@ -1,7 +1,8 @@
 """Metrics over lists: pure functions, each giving `{"value", "n", "ci95": [lo, hi]}`.
 
-Scoring (one item) and metrics (over items) are different things: the benchmarks score, this file counts. An answer
-class is "yes", "no" or None; None is an unparsed answer, a class of its own that is never counted as "no".
+Scoring (one item) and metrics (over items) are different things: the benchmarks score, this file counts. An
+answer class is "yes", "no" or None; None is an unparsed answer, a class of its own that is never counted as
+"no".
 """
 
 from collections.abc import Hashable, Sequence
@@ -16,14 +17,17 @@ CHUNK = 200  # resamples drawn at once: bounds the memory to CHUNK x clips
 
 
 def bootstrap_ci95(
-    values: Sequence[float], clusters: Sequence[Hashable] | None = None, resamples: int = RESAMPLES, seed: int = 0
+    values: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> list[float] | None:
     """The percentile bootstrap interval of a mean, 2.5 % to 97.5 %.
 
     Args:
         values: one number an item, (N,).
-        clusters: the clip each item is about, (N,). Whole clips are drawn, since several questions about one clip
-            share its luck and are not independent draws; None: every item is a clip of its own.
+        clusters: the clip each item is about, (N,). Whole clips are drawn, since several questions about one
+            clip share its luck and are not independent draws; None: every item is a clip of its own.
         resamples: bootstrap draws.
         seed: of the draws; the same input gives the same interval, always.
 
@@ -36,8 +40,9 @@ def bootstrap_ci95(
     if len(values) == 0:
         return None
     numbers = np.asarray(values, dtype=np.float64)
-    _, index = np.unique([str(c) for c in clusters] if clusters is not None else np.arange(len(numbers)),
-                         return_inverse=True)
+    _, index = np.unique(
+        [str(c) for c in clusters] if clusters is not None else np.arange(len(numbers)), return_inverse=True
+    )
     sums, counts = np.bincount(index, weights=numbers), np.bincount(index).astype(np.float64)
     rng = np.random.default_rng(seed)
     means = []
@@ -58,8 +63,11 @@ def mean(values: Sequence[float | bool | None], clusters: Sequence[Hashable] | N
     kept = [i for i, value in enumerate(values) if value is not None]
     numbers = [float(values[i]) for i in kept]  # type: ignore[arg-type]
     groups = [clusters[i] for i in kept] if clusters is not None else None
-    return {"value": float(np.mean(numbers)) if numbers else None, "n": len(numbers),
-            "ci95": bootstrap_ci95(numbers, groups)}
+    return {
+        "value": float(np.mean(numbers)) if numbers else None,
+        "n": len(numbers),
+        "ci95": bootstrap_ci95(numbers, groups),
+    }
 
 
 def accuracy(correct: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Metric:
@@ -89,8 +97,8 @@ def sign_flip_rate(
 ) -> Metric:
     """Share of repairable items: the same audio alone is right, the joint input wrong. Range [0, 1].
 
-    With the margin M_b = s_b(gold) - s_b(other) of branch b in nats, an item flips iff M_A > 0 and M_J < 0; a tie
-    (M = 0) is no flip. Items that miss one of the margins are left out.
+    With the margin M_b = s_b(gold) - s_b(other) of branch b in nats, an item flips iff M_A > 0 and M_J < 0; a
+    tie (M = 0) is no flip. Items that miss one of the margins are left out.
 
     Args:
         joint: M_J of each item. For answers instead of scores, give +1 for right and -1 for wrong.
@@ -98,4 +106,6 @@ def sign_flip_rate(
 
     Source: GACL (arXiv 2606.05161), the sign-flip diagnosis; here J = audio + video and A = audio.
     """
-    return mean([None if j is None or a is None else a > 0 > j for j, a in zip(joint, audio, strict=True)], clusters)
+    return mean(
+        [None if j is None or a is None else a > 0 > j for j, a in zip(joint, audio, strict=True)], clusters
+    )

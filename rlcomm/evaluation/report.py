@@ -1,7 +1,7 @@
 """The page and the table that show a run: before and after, reward curves, and clips one can watch and hear.
 
-`write_report` makes one self-contained HTML file (clips inside, no script, nothing loaded from elsewhere); `format_table`
-the same numbers as plain text.
+`write_report` makes one self-contained HTML file (clips inside, no script, nothing loaded from elsewhere);
+`format_table` the same numbers as plain text.
 """
 
 import base64
@@ -52,8 +52,12 @@ COLUMNS = (
     Column("muted_acc", ("muted", "acc"), "Muted accuracy"),
     Column("muted_acc_parsed", ("muted", "parsed"), "of parsed answers"),
     Column("muted_unparsed", ("un-", "parsed"), "Unparsed", "low"),
-    Column("muted_yes_rate", ("muted", "yes"), "Muted \N{LEFT DOUBLE QUOTATION MARK}yes\N{RIGHT DOUBLE QUOTATION MARK}",
-           "low"),
+    Column(
+        "muted_yes_rate",
+        ("muted", "yes"),
+        "Muted \N{LEFT DOUBLE QUOTATION MARK}yes\N{RIGHT DOUBLE QUOTATION MARK}",
+        "low",
+    ),
     Column("control_acc", ("con-", "trol"), "Control accuracy"),
     Column("sync_acc", ("sync", "acc"), "Sync accuracy"),
     Column("same_audio_muted_acc", ("same-a", "muted"), "Same audio, muted"),
@@ -64,6 +68,27 @@ COLUMNS = (
     Column("modified_a_acc", ("A-Acc", "0-5"), "A-Acc (0\N{EN DASH}5)", scale=1),
     Column("modified_v_acc", ("V-Acc", "0-5"), "V-Acc (0\N{EN DASH}5)", scale=1),
 )
+
+_LEAD = """An omni model that sees a violin tends to hear it, even when the violin was muted. RL-CoMM trains
+that away in three stages: a warm-up teaches the form (what is heard, what is seen, the answer), Step-RR
+rewards audio reasoning that agrees with an audio-only reference, and Ans-CO makes the answer confident where
+it is known. Muted accuracy counts correct &ldquo;no&rdquo; answers about an instrument that is visible but
+silent; the control asks the same about one that does sound, so that always answering &ldquo;no&rdquo; gains
+nothing."""
+
+_NOTES = """<section class="notes"><h2>How to read this</h2><ul>
+<li><b>Unparsed</b> answers are a class of their own, never &ldquo;no&rdquo;: learning the form is not taken
+for hearing. &ldquo;Of parsed answers&rdquo; leaves them out.</li>
+<li><b>Same audio</b>: the same sound, the picture left out. Right there and wrong with the picture is a
+<b>sign flip</b>: the model hears it and lets the picture win.</li>
+<li><b>Hearing exact</b>: the audio reasoning names exactly what sounds, nothing more and nothing less.</li>
+<li><b>A-Acc and V-Acc</b>: a deterministic keyword judge, 0&ndash;5: A = 5 &times; [the replaced sound is
+named] &times; (1 &minus; share of the visible instruments claimed as heard), V = 5 &times; share of the
+visible instruments named as seen. The paper asks a judge model; the two scales are not to be compared.</li>
+<li><b>Published</b>, for orientation, another model and other data (RL-CoMM, arXiv 2511.10059):
+Qwen2.5-Omni-3B answers 8.22&nbsp;% of AV-ConfuseBench muted right, after SFT 5.48&nbsp;%, GRPO 15.07&nbsp;%,
+RL-CoMM 27.40&nbsp;%; MUSIC-AVQA 54.95&nbsp;% to 79.46&nbsp;%.</li></ul></section>
+"""
 
 # (title, metric names as they are logged, first one found wins)
 CURVES = (
@@ -80,7 +105,8 @@ def format_table(summary: Mapping[str, Any]) -> str:
     """The before/after table as plain text, at most 120 columns wide.
 
     Args:
-        summary: `{"stages": {stage: row}}`, rows of `runner.summary`; a metric that is missing or None is shown as "-".
+        summary: `{"stages": {stage: row}}`, rows of `runner.summary`; a metric that is missing or None is
+            shown as "-".
 
     Returns:
         Lines without a trailing newline; rates in percent, muted accuracy with its 95 % interval.
@@ -120,9 +146,9 @@ def read_curve(path: str | os.PathLike) -> list[dict[str, Any]]:
 def pick_clips(records: Mapping[str, Sequence[Record]], count: int = 5) -> list[dict[str, Any]]:
     """Chooses clips that tell the story, what is not solved included.
 
-    In this order, each taken once and each of another clip where that is possible: a muted one that the last stage
-    repaired, one that it still gets wrong, a replaced sound, a sounding control, another repaired one; then whatever
-    muted items are left, in file order.
+    In this order, each taken once and each of another clip where that is possible: a muted one that the last
+    stage repaired, one that it still gets wrong, a replaced sound, a sounding control, another repaired one;
+    then whatever muted items are left, in file order.
 
     Args:
         records: records of each stage, first stage first; joint view is used.
@@ -131,22 +157,36 @@ def pick_clips(records: Mapping[str, Sequence[Record]], count: int = 5) -> list[
     Returns:
         Clips for `write_report`.
     """
-    joint = {stage: {(r["benchmark"], r["id"]): r for r in rows if r["view"] == "joint"}
-             for stage, rows in records.items()}
+    joint = {
+        stage: {(r["benchmark"], r["id"]): r for r in rows if r["view"] == "joint"}
+        for stage, rows in records.items()
+    }
     if not joint:
         return []
     stages = list(joint)
     first, last = joint[stages[0]], joint[stages[-1]]
 
     def keys(benchmark: str, wanted: tuple[bool | None, bool | None]) -> list[tuple[str, str]]:
-        return [key for key, r in last.items() if key[0] == benchmark and all(
-            want is None or (stage.get(key) or {}).get("correct") is want
-            for want, stage in zip(wanted, (first, last), strict=True))]
+        return [
+            key
+            for key, r in last.items()
+            if key[0] == benchmark
+            and all(
+                want is None or (stage.get(key) or {}).get("correct") is want
+                for want, stage in zip(wanted, (first, last), strict=True)
+            )
+        ]
 
     repaired = keys("avconfuse_muted", (False, True))
-    queues = [repaired, keys("avconfuse_muted", (None, False)), keys("avconfuse_modified", (None, None)),
-              keys("avconfuse_control", (None, None)), repaired, keys("avconfuse_muted", (None, None)),
-              list(last)]
+    queues = [
+        repaired,
+        keys("avconfuse_muted", (None, False)),
+        keys("avconfuse_modified", (None, None)),
+        keys("avconfuse_control", (None, None)),
+        repaired,
+        keys("avconfuse_muted", (None, None)),
+        list(last),
+    ]
     chosen: list[tuple[str, str]] = []
     for turn in range(count + len(queues)):
         seen = {last[key]["video_id"] for key in chosen}
@@ -158,14 +198,33 @@ def pick_clips(records: Mapping[str, Sequence[Record]], count: int = 5) -> list[
     for key in chosen:
         record = last[key]
         known = record.get("truth") or {}
-        clips.append({
-            "video": record["video"], "kind": record["benchmark"], "question": record["question"],
-            "gold": record["gold"], "visible": known.get("visible"),
-            "sounding": _listed(known.get("audible")) + _listed(known.get("ambient")) if known else None,
-            "said": {stage: {k: rows[key].get(k) for k in (
-                "prompt_style", "completion", "answer", "hearing", "seeing", "correct", "a_acc", "v_acc")}
-                for stage, rows in joint.items() if key in rows},
-        })
+        clips.append(
+            {
+                "video": record["video"],
+                "kind": record["benchmark"],
+                "question": record["question"],
+                "gold": record["gold"],
+                "visible": known.get("visible"),
+                "sounding": _listed(known.get("audible")) + _listed(known.get("ambient")) if known else None,
+                "said": {
+                    stage: {
+                        k: rows[key].get(k)
+                        for k in (
+                            "prompt_style",
+                            "completion",
+                            "answer",
+                            "hearing",
+                            "seeing",
+                            "correct",
+                            "a_acc",
+                            "v_acc",
+                        )
+                    }
+                    for stage, rows in joint.items()
+                    if key in rows
+                },
+            }
+        )
     return clips
 
 
@@ -181,8 +240,10 @@ def write_report(
 
     Args:
         path: where; written beside and renamed.
-        summary: the pipeline's `summary.json`: `{"stages": {stage: row of runner.summary}, "seconds_method", ...}`.
-        results: `results.json` objects by stage, for the table per question type; stages without one are left out.
+        summary: the pipeline's `summary.json`: `{"stages": {stage: row of runner.summary}, "seconds_method",
+            ...}`.
+        results: `results.json` objects by stage, for the table per question type; stages without one are left
+            out.
         curves: rows of each stage's `metrics.jsonl` (`read_curve`), by stage.
         clips: of `pick_clips`: `{"video", "kind", "question", "gold", "visible", "sounding", "said"}`.
         title: of the page.
@@ -193,27 +254,49 @@ def write_report(
     drawn = [(stage, svg) for stage, rows in (curves or {}).items() if (svg := _chart(rows))]
     sections = [
         _header(title, summary),
-        _section("Before and after", _table(summary), "One row a stage, the same test items in each. Rates in percent "
-                 "with their 95 % bootstrap interval over clips; the best of each column is marked."),
+        _section(
+            "Before and after",
+            _table(summary),
+            "One row a stage, the same test items in each. Rates in percent "
+            "with their 95 % bootstrap interval over clips; the best of each column is marked.",
+        ),
     ]
     if drawn:
-        figures = "".join(f"<figure><figcaption>{_esc(_label(stage))}</figcaption>{svg}</figure>"
-                          for stage, svg in drawn)
-        sections.append(_section("Rewards while training", f'<div class="charts">{figures}</div>',
-                                 "Means over each logging step: the faint line as logged, the strong one smoothed."))
+        figures = "".join(
+            f"<figure><figcaption>{_esc(_label(stage))}</figcaption>{svg}</figure>" for stage, svg in drawn
+        )
+        sections.append(
+            _section(
+                "Rewards while training",
+                f'<div class="charts">{figures}</div>',
+                "Means over each logging step: the faint line as logged, the strong one smoothed.",
+            )
+        )
     if clips:
         cards = "".join(_card(number, clip) for number, clip in enumerate(clips, start=1))
-        sections.append(_section("Watch and listen", f'<div class="cards">{cards}</div>',
-                                 "Clips of the test set, playable here, and what every stage said about them."))
+        sections.append(
+            _section(
+                "Watch and listen",
+                f'<div class="cards">{cards}</div>',
+                "Clips of the test set, playable here, and what every stage said about them.",
+            )
+        )
     if types := _types(results or {}):
-        sections.append(_section("Sync accuracy by question type", types,
-                                 "MUSIC-AVQA questions about clips whose picture and sound agree, in percent."))
-    sections.append(_notes())
+        sections.append(
+            _section(
+                "Sync accuracy by question type",
+                types,
+                "MUSIC-AVQA questions about clips whose picture and sound agree, in percent.",
+            )
+        )
+    sections.append(_NOTES)
     sections.append(_footer(summary))
-    page = (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f'<meta name="color-scheme" content="light dark">\n<title>{_esc(title)}</title>\n'
-            f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n")
+    page = (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="color-scheme" content="light dark">\n<title>{_esc(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
+    )
     files.write_text(path, page)
 
 
@@ -222,24 +305,26 @@ def _header(title: str, summary: Mapping[str, Any]) -> str:
     tiles = ""
     if len(rows) > 1:
         start, end = rows[0], rows[-1]
-        for column in (c for c in COLUMNS if c.name in ("muted_acc", "control_acc", "sync_acc", "hearing_exact")):
+        for column in (
+            c for c in COLUMNS if c.name in ("muted_acc", "control_acc", "sync_acc", "hearing_exact")
+        ):
             before = next((row[column.name] for _, row in rows if row.get(column.name) is not None), None)
             after = end[1].get(column.name)
             if before is None or after is None:
                 continue
             change = 100 * (after - before)
             good = "up" if change > 0.05 else "down" if change < -0.05 else "same"
-            tiles += (f'<div class="tile"><span class="name">{_esc(column.title)}</span>'
-                      f'<span class="big">{100 * after:.1f}<small>%</small></span>'
-                      f'<span class="change {good}">{_signed(change)} points from {100 * before:.1f} %</span></div>')
-        tiles = f'<div class="tiles" aria-label="{_esc(_label(start[0]))} to {_esc(_label(end[0]))}">{tiles}</div>'
-    return (f'<header><p class="kicker">Modality conflict report</p><h1>{_esc(title)}</h1>'
-            '<p class="lead">An omni model that sees a violin tends to hear it, also when the violin was muted. RL-CoMM '
-            "trains that away in three stages: a warm-up teaches the form (what is heard, what is seen, the answer), "
-            "Step-RR rewards audio reasoning that agrees with an audio-only reference, and Ans-CO makes the answer "
-            "confident where it is known. Muted accuracy counts correct &ldquo;no&rdquo; answers about an instrument that "
-            "is visible but silent; the control asks the same about one that does sound, so that always answering "
-            f"&ldquo;no&rdquo; gains nothing.</p>{tiles}</header>\n")
+            tiles += (
+                f'<div class="tile"><span class="name">{_esc(column.title)}</span>'
+                f'<span class="big">{100 * after:.1f}<small>%</small></span>'
+                f'<span class="change {good}">{_signed(change)} points from {100 * before:.1f} %</span></div>'
+            )
+        span = _esc(f"{_label(start[0])} to {_label(end[0])}")
+        tiles = f'<div class="tiles" aria-label="{span}">{tiles}</div>'
+    return (
+        f'<header><p class="kicker">Modality conflict report</p><h1>{_esc(title)}</h1>'
+        f'<p class="lead">{_LEAD}</p>{tiles}</header>\n'
+    )
 
 
 def _section(title: str, body: str, lead: str) -> str:
@@ -251,20 +336,27 @@ def _table(summary: Mapping[str, Any]) -> str:
     columns = [c for c in COLUMNS if any(row.get(c.name) is not None for _, row in rows)]
     best = {c.name: _best([row.get(c.name) for _, row in rows], c) for c in columns}
     arrows = {"high": "\N{UPWARDS ARROW}", "low": "\N{DOWNWARDS ARROW}", "": ""}
-    head = "".join(f'<th scope="col">{_esc(c.title)} <span class="arrow">{arrows[c.better]}</span></th>' for c in columns)
+    head = "".join(
+        f'<th scope="col">{_esc(c.title)} <span class="arrow">{arrows[c.better]}</span></th>' for c in columns
+    )
     body = ""
     for stage, row in rows:
         cells = ""
         for c in columns:
             value, text = row.get(c.name), _number(row.get(c.name), c)
             interval = (row.get("ci95") or {}).get(c.name)
-            detail = (f'<span class="ci">{_number(interval[0], c)}{DASH}{_number(interval[1], c)}</span>'
-                      if interval and value is not None else "")
+            detail = (
+                f'<span class="ci">{_number(interval[0], c)}{DASH}{_number(interval[1], c)}</span>'
+                if interval and value is not None
+                else ""
+            )
             mark = ' class="best"' if value is not None and value == best[c.name] else ""
             cells += f"<td{mark}>{text or DASH}{detail}</td>"
         body += f'<tr><th scope="row">{_esc(_label(stage))}</th>{cells}</tr>'
-    return (f'<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Stage</th>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>")
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Stage</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _types(results: Mapping[str, Any]) -> str:
@@ -285,20 +377,31 @@ def _types(results: Mapping[str, Any]) -> str:
         values = [rows[stage].get(name, {}).get("value") for stage in stages]
         top = max((v for v in values if v is not None), default=None)
         marks = [" class=best" if v is not None and v == top and len(set(values)) > 1 else "" for v in values]
-        cells = "".join(f"<td{mark}>{DASH if v is None else f'{100 * v:.1f}'}</td>"
-                        for v, mark in zip(values, marks, strict=True))
+        cells = "".join(
+            f"<td{mark}>{DASH if v is None else f'{100 * v:.1f}'}</td>"
+            for v, mark in zip(values, marks, strict=True)
+        )
         size = rows[stages[0]][name]["n"]
-        body += f'<tr><th scope="row">{_esc(_type_title(name))} <span class="n">n = {size}</span></th>{cells}</tr>'
-    return (f'<div class="scroll" tabindex="0"><table class="types"><thead><tr><th scope="col">Question type</th>{head}'
-            f"</tr></thead><tbody>{body}</tbody></table></div>")
+        title = f'{_esc(_type_title(name))} <span class="n">n = {size}</span>'
+        body += f'<tr><th scope="row">{title}</th>{cells}</tr>'
+    return (
+        '<div class="scroll" tabindex="0"><table class="types"><thead><tr>'
+        f'<th scope="col">Question type</th>{head}'
+        f"</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
-_KIND_TITLES = {"exist": "existence", "localis": "location", "count": "counting", "comp": "comparison",
-                "temp": "temporal"}
+_KIND_TITLES = {
+    "exist": "existence",
+    "localis": "location",
+    "count": "counting",
+    "comp": "comparison",
+    "temp": "temporal",
+}
 
 
 def _type_title(name: str) -> str:
-    """"acc_audio_visual_count" -> "Audio-visual counting"."""
+    """ "acc_audio_visual_count" -> "Audio-visual counting"."""
     source, _, kind = name.removeprefix("acc_").rpartition("_")
     if name == "acc":
         return "All"
@@ -309,33 +412,49 @@ def _card(number: int, clip: Mapping[str, Any]) -> str:
     try:
         data = base64.b64encode(Path(clip["video"]).read_bytes()).decode()
     except OSError as error:
-        raise UserError(f"{clip['video']}: cannot be put into the report ({error.strerror}); build the data again or "
-                        "leave the clip out.") from error
-    kinds = {"avconfuse_muted": "visible but muted", "avconfuse_control": "control: it sounds",
-             "avconfuse_modified": "sound replaced"}
+        raise UserError(
+            f"{clip['video']}: cannot be put into the report ({error.strerror}); build the data again or "
+            "leave the clip out."
+        ) from error
+    kinds = {
+        "avconfuse_muted": "visible but muted",
+        "avconfuse_control": "control: it sounds",
+        "avconfuse_modified": "sound replaced",
+    }
     facts = ""
     for name, words in (("Seen", clip.get("visible")), ("Sounding", clip.get("sounding"))):
         if words is not None:
-            chips = "".join(f'<span class="chip">{_esc(w)}</span>' for w in words) or '<span class="chip">nothing</span>'
+            chips = (
+                "".join(f'<span class="chip">{_esc(w)}</span>' for w in words)
+                or '<span class="chip">nothing</span>'
+            )
             facts += f"<dt>{name}</dt><dd>{chips}</dd>"
     said = "".join(_said(stage, words) for stage, words in clip["said"].items())
-    return (f'<article class="card"><div class="clip"><video controls loop playsinline preload="metadata" '
-            f'src="data:video/mp4;base64,{data}" aria-label="Clip {number}"></video>'
-            f'<span class="kind">{_esc(kinds.get(str(clip.get("kind")), str(clip.get("kind", "clip"))))}</span>'
-            f'<p class="question">{_esc(str(clip["question"]))}</p><dl>{facts}'
-            f'<dt>Right answer</dt><dd class="gold">{_esc(str(clip["gold"]))}</dd></dl></div>'
-            f'<ol class="said">{said}</ol></article>')
+    return (
+        f'<article class="card"><div class="clip"><video controls loop playsinline preload="metadata" '
+        f'src="data:video/mp4;base64,{data}" aria-label="Clip {number}"></video>'
+        f'<span class="kind">{_esc(kinds.get(str(clip.get("kind")), str(clip.get("kind", "clip"))))}</span>'
+        f'<p class="question">{_esc(str(clip["question"]))}</p><dl>{facts}'
+        f'<dt>Right answer</dt><dd class="gold">{_esc(str(clip["gold"]))}</dd></dl></div>'
+        f'<ol class="said">{said}</ol></article>'
+    )
 
 
 def _said(stage: str, words: Mapping[str, Any]) -> str:
     correct = words.get("correct")
     if correct is None:
-        scores = [f"{name} {words[key]:.1f}" for name, key in (("A", "a_acc"), ("V", "v_acc"))
-                  if words.get(key) is not None]
+        scores = [
+            f"{name} {words[key]:.1f}"
+            for name, key in (("A", "a_acc"), ("V", "v_acc"))
+            if words.get(key) is not None
+        ]
         mark = f'<span class="mark neutral">{_esc(DOT.join(scores))}</span>' if scores else ""
     else:
-        mark = ('<span class="mark right">\N{CHECK MARK} right</span>' if correct else
-                '<span class="mark wrong">\N{BALLOT X} wrong</span>')
+        mark = (
+            '<span class="mark right">\N{CHECK MARK} right</span>'
+            if correct
+            else '<span class="mark wrong">\N{BALLOT X} wrong</span>'
+        )
     lines = ""
     if words.get("prompt_style") != "direct":
         for name, key in (("hears", "hearing"), ("sees", "seeing")):
@@ -348,25 +467,10 @@ def _said(stage: str, words: Mapping[str, Any]) -> str:
         shown = f'<span><em>unparsed</em> <span class="quoted">{_esc(raw)}</span></span>'
     else:
         shown = f"<strong>{_esc(str(answer))}</strong>"
-    return (f'<li><div class="who"><span>{_esc(_label(stage))}</span>{mark}</div>{lines}'
-            f'<p><span class="tag">answers</span>{shown}</p></li>')
-
-
-def _notes() -> str:
-    """How to read the numbers, and the published ones, marked as such."""
     return (
-        "<section class='notes'><h2>How to read this</h2><ul>"
-        "<li><b>Unparsed</b> answers are a class of their own, never &ldquo;no&rdquo;: learning the form is not taken for "
-        "hearing. &ldquo;Of parsed answers&rdquo; leaves them out.</li>"
-        "<li><b>Same audio</b>: the same sound, the picture left out. Right there and wrong with the picture is a "
-        "<b>sign flip</b>: the model hears it and lets the picture win.</li>"
-        "<li><b>Hearing exact</b>: the audio reasoning names exactly what sounds, nothing more and nothing less.</li>"
-        "<li><b>A-Acc and V-Acc</b>: a deterministic keyword judge, 0&ndash;5: A = 5 &times; [the replaced sound is named] "
-        "&times; (1 &minus; share of the visible instruments claimed as heard), V = 5 &times; share of the visible "
-        "instruments named as seen. The paper asks a judge model; the two scales are not to be compared.</li>"
-        "<li><b>Published</b>, for orientation, other model and other data (RL-CoMM, arXiv 2511.10059): "
-        "Qwen2.5-Omni-3B answers 8.22 % of AV-ConfuseBench muted right, after SFT 5.48 %, GRPO 15.07 %, RL-CoMM 27.40 %; "
-        "MUSIC-AVQA 54.95 % to 79.46 %.</li></ul></section>\n")
+        f'<li><div class="who"><span>{_esc(_label(stage))}</span>{mark}</div>{lines}'
+        f'<p><span class="tag">answers</span>{shown}</p></li>'
+    )
 
 
 def _footer(summary: Mapping[str, Any]) -> str:
@@ -391,8 +495,11 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
     series = []
     for index, (name, keys) in enumerate(CURVES):
         for key in keys:
-            points = [(float(row.get("step", i)), float(row[key])) for i, row in enumerate(rows)
-                      if isinstance(row.get(key), (int, float)) and math.isfinite(row[key])]
+            points = [
+                (float(row.get("step", i)), float(row[key]))
+                for i, row in enumerate(rows)
+                if isinstance(row.get(key), (int, float)) and math.isfinite(row[key])
+            ]
             if len(points) > 1:
                 series.append((index, name, points))
                 break
@@ -408,14 +515,18 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
     def at(x: float, y: float) -> str:
         across = (x - first) / (last - first or 1)
         up = (y - low) / (high - low)
-        return (f"{_LEFT + across * (_WIDTH - _LEFT - _RIGHT):.1f},"
-                f"{_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM):.1f}")
+        return (
+            f"{_LEFT + across * (_WIDTH - _LEFT - _RIGHT):.1f},"
+            f"{_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM):.1f}"
+        )
 
     grid = ""
     for tick in ticks:
         y = at(first, tick).split(",")[1]
-        grid += (f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-                 f'<text x="{_LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        grid += (
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
+            f'<text x="{_LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        )
     for tick in [t for t in _ticks(first, last, 6) if first <= t <= last]:
         x = at(tick, low).split(",")[0]
         grid += f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>'
@@ -424,12 +535,19 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
         smooth = _smoothed([y for _, y in points])
         raw = " ".join(at(x, y) for x, y in points)
         strong = " ".join(at(x, y) for (x, _), y in zip(points, smooth, strict=True))
-        lines += f'<polyline class="raw c{index}" points="{raw}"/><polyline class="line c{index}" points="{strong}"/>'
-    legend = "".join(f'<span><i class="c{index}"></i>{_esc(name)} <b>{_smoothed([y for _, y in points])[-1]:.2f}</b>'
-                     f"</span>" for index, name, points in series)
+        lines += f'<polyline class="raw c{index}" points="{raw}"/>'
+        lines += f'<polyline class="line c{index}" points="{strong}"/>'
+    legend = "".join(
+        f'<span><i class="c{index}"></i>{_esc(name)} <b>{_smoothed([y for _, y in points])[-1]:.2f}</b>'
+        f"</span>"
+        for index, name, points in series
+    )
     names = ", ".join(name for _, name, _ in series)
-    return (f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_esc(names)} over optimiser steps">{grid}'
-            f'{lines}</svg><div class="legend">{legend}<span class="axis">x: optimiser step</span></div>')
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{_esc(names)} over optimiser steps">{grid}'
+        f'{lines}</svg><div class="legend">{legend}<span class="axis">x: optimiser step</span></div>'
+    )
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -444,8 +562,11 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
 def _smoothed(values: Sequence[float]) -> list[float]:
     """Centred moving mean over about a tenth of the curve."""
     half = max(1, len(values) // 20)
-    return [sum(part) / len(part) for i in range(len(values))
-            for part in [values[max(0, i - half):i + half + 1]]]
+    return [
+        sum(part) / len(part)
+        for i in range(len(values))
+        for part in [values[max(0, i - half) : i + half + 1]]
+    ]
 
 
 # ---------------------------------------------------------------- small things
@@ -497,30 +618,38 @@ _STYLE = """
 :root{--bg:#f7f7f5;--card:#fff;--ink:#1b1d22;--soft:#5d636f;--line:#e2e3e6;--accent:#2f5fd0;--best:#e7eefc;
 --right:#17804a;--wrong:#c0392b;--c0:#8a8f99;--c1:#2f5fd0;--c2:#d9822b;--c3:#7a52c7;--c4:#17804a;--c5:#c0392b;
 --shadow:0 1px 2px rgba(20,22,30,.06),0 4px 16px rgba(20,22,30,.05)}
-@media (prefers-color-scheme:dark){:root{--bg:#14161a;--card:#1d2026;--ink:#e9eaee;--soft:#a0a6b3;--line:#31353e;
---accent:#86a8ff;--best:#26355c;--right:#52c98a;--wrong:#ff8478;--c0:#9aa1ad;--c1:#86a8ff;--c2:#f0a75c;--c3:#b79aff;
+@media (prefers-color-scheme:dark){:root{--bg:#14161a;--card:#1d2026;--ink:#e9eaee;--soft:#a0a6b3;
+--line:#31353e;
+--accent:#86a8ff;--best:#26355c;--right:#52c98a;--wrong:#ff8478;--c0:#9aa1ad;--c1:#86a8ff;--c2:#f0a75c;
+--c3:#b79aff;
 --c4:#52c98a;--c5:#ff8478;--shadow:none}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",
+body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
+"Noto Sans",
 "Helvetica Neue",Arial,sans-serif;-webkit-text-size-adjust:100%}
 main{max-width:1240px;margin:0 auto;padding:clamp(20px,4vw,52px) clamp(14px,3vw,32px)}
-h1{font-size:clamp(1.7rem,4vw,2.5rem);line-height:1.15;margin:.1em 0 .4em;letter-spacing:-.02em;text-wrap:balance}
+h1{font-size:clamp(1.7rem,4vw,2.5rem);line-height:1.15;margin:.1em 0 .4em;letter-spacing:-.02em;
+text-wrap:balance}
 h2{font-size:1.3rem;margin:0 0 .2em;letter-spacing:-.01em}
 section{margin-top:52px}section>p{color:var(--soft);margin:0 0 16px;max-width:78ch}
-.kicker{margin:0;color:var(--accent);font-weight:600;font-size:.82rem;letter-spacing:.08em;text-transform:uppercase}
+.kicker{margin:0;color:var(--accent);font-weight:600;font-size:.82rem;letter-spacing:.08em;
+text-transform:uppercase}
 .lead{max-width:82ch;color:var(--soft);margin:0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px;margin-top:26px}
-.tile,.card,figure,.scroll{background:var(--card);border:1px solid var(--line);border-radius:12px;box-shadow:var(--shadow)}
+.tile,.card,figure,.scroll{background:var(--card);border:1px solid var(--line);border-radius:12px;
+box-shadow:var(--shadow)}
 .tile{padding:16px 18px;display:flex;flex-direction:column}
 .tile .name{color:var(--soft);font-size:.88rem}.tile .big{font-size:2.1rem;font-weight:650;line-height:1.25;
-letter-spacing:-.02em;font-variant-numeric:tabular-nums}.tile small{font-size:1.05rem;font-weight:500;margin-left:2px;
+letter-spacing:-.02em;font-variant-numeric:tabular-nums}.tile small{font-size:1.05rem;font-weight:500;
+margin-left:2px;
 color:var(--soft)}
 .change{font-size:.86rem;color:var(--soft)}.change.up{color:var(--right)}.change.down{color:var(--wrong)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
 th,td{padding:10px 11px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}
 tbody tr:last-child>*{border-bottom:0}
-thead th{color:var(--soft);font-weight:550;font-size:.8rem;line-height:1.3;vertical-align:bottom;min-width:70px}
+thead th{color:var(--soft);font-weight:550;font-size:.8rem;line-height:1.3;vertical-align:bottom;
+min-width:70px}
 th:first-child{text-align:left;white-space:nowrap;position:sticky;left:0;background:var(--card)}
 tbody th{font-weight:600}.n{color:var(--soft);font-weight:400;font-size:.8rem;margin-left:6px}
 .arrow{color:var(--soft);opacity:.75}
@@ -531,23 +660,29 @@ table.types{width:auto;min-width:min(100%,640px)}
 figure{margin:0;padding:16px 16px 12px}figcaption{font-weight:600;margin-bottom:6px}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:12px;font-family:inherit}
 .grid{stroke:var(--line);stroke-width:1}
-polyline{fill:none;stroke-linejoin:round;stroke-linecap:round}.line{stroke-width:2.4}.raw{stroke-width:1;opacity:.28}
+polyline{fill:none;stroke-linejoin:round;stroke-linecap:round}.line{stroke-width:2.4}.raw{stroke-width:1;
+opacity:.28}
 .c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}
 .c5{stroke:var(--c5)}i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}
 i.c3{background:var(--c3)}i.c4{background:var(--c4)}i.c5{background:var(--c5)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:.84rem;color:var(--soft);padding:6px 0 0 4px}
-.legend b{color:var(--ink);font-variant-numeric:tabular-nums}.legend i{display:inline-block;width:12px;height:3px;
+.legend b{color:var(--ink);font-variant-numeric:tabular-nums}.legend i{display:inline-block;width:12px;
+height:3px;
 border-radius:2px;vertical-align:middle;margin-right:6px}.axis{margin-left:auto}
 .cards{display:grid;gap:18px}
 .card{display:grid;grid-template-columns:minmax(240px,320px) 1fr;overflow:hidden}
 .clip{padding:18px;border-right:1px solid var(--line)}
-video{width:100%;aspect-ratio:1;object-fit:contain;border-radius:8px;background:#000;display:block;image-rendering:auto}
-.kind{display:inline-block;margin-top:12px;font-size:.76rem;font-weight:600;color:var(--accent);text-transform:uppercase;
+video{width:100%;aspect-ratio:1;object-fit:contain;border-radius:8px;background:#000;display:block;
+image-rendering:auto}
+.kind{display:inline-block;margin-top:12px;font-size:.76rem;font-weight:600;color:var(--accent);
+text-transform:uppercase;
 letter-spacing:.05em}
 .question{font-weight:600;margin:2px 0 10px;overflow-wrap:anywhere;white-space:pre-line}
-dl{display:grid;grid-template-columns:auto 1fr;gap:6px 12px;margin:0;font-size:.9rem}dt{color:var(--soft)}dd{margin:0;
+dl{display:grid;grid-template-columns:auto 1fr;gap:6px 12px;margin:0;font-size:.9rem}dt{color:var(--soft)}
+dd{margin:0;
 overflow-wrap:anywhere}
-.chip{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 9px;margin:0 5px 4px 0;font-size:.84rem}
+.chip{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 9px;margin:0 5px 4px 0;
+font-size:.84rem}
 .gold{font-weight:650}
 .said{list-style:none;margin:0;padding:6px 20px;font-size:.93rem}
 .said li{padding:12px 0;border-bottom:1px solid var(--line)}.said li:last-child{border-bottom:0}
@@ -556,8 +691,10 @@ overflow-wrap:anywhere}
 .tag{color:var(--soft);font-size:.84rem}.quoted{color:var(--soft);font-size:.86rem}
 .mark{font-size:.84rem;white-space:nowrap}.mark.right{color:var(--right)}.mark.wrong{color:var(--wrong)}
 .mark.neutral{color:var(--soft)}
-.notes ul{margin:10px 0 0;padding-left:20px;max-width:92ch;color:var(--soft)}.notes li{margin:5px 0}.notes b{color:var(--ink)}
+.notes ul{margin:10px 0 0;padding-left:20px;max-width:92ch;color:var(--soft)}.notes li{margin:5px 0}
+.notes b{color:var(--ink)}
 footer{margin-top:44px;padding-top:16px;border-top:1px solid var(--line);color:var(--soft);font-size:.84rem}
-@media (max-width:720px){.card{grid-template-columns:1fr}.clip{border-right:0;border-bottom:1px solid var(--line)}}
+@media (max-width:720px){.card{grid-template-columns:1fr}.clip{border-right:0;
+border-bottom:1px solid var(--line)}}
 @media print{.card,figure{break-inside:avoid}}
 """

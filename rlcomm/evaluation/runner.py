@@ -1,10 +1,10 @@
 """The one evaluator: a policy over benchmark files, one record an item and view, and what they add up to.
 
-    benchmarks -> clip -> EncodedPrompt per view -> greedy completion + candidate scores -> records -> results, summary
+    benchmarks -> clip -> EncodedPrompt per view -> greedy completion + scores -> records -> results, summary
 
-A record is a JSON object: `benchmark, id, video_id, video, view ("joint" | "audio_only"), prompt_style, question,
-type, completion, answer, gold, class, parsed, correct, format_ok, hearing, seeing, hearing_exact, margin, a_acc, v_acc,
-why, truth`; what does not apply is null.
+A record is a JSON object: `benchmark, id, video_id, video, view ("joint" | "audio_only"), prompt_style,
+question, type, completion, answer, gold, class, parsed, correct, format_ok, hearing, seeing, hearing_exact,
+margin, a_acc, v_acc, why, truth`; what does not apply is null.
 """
 
 import contextlib
@@ -60,13 +60,17 @@ def benchmarks_in(folder: str | os.PathLike, video_dir: str | os.PathLike | None
         UserError: no benchmark file, a muted file without its positive control, or wrong rows.
     """
     test, clips = Path(folder) / "test", Path(video_dir or Path(folder) / "clips")
-    muted, control, modified = (test / "avconfuse" / f"{name}.json" for name in ("muted", "control", "modified"))
+    muted, control, modified = (
+        test / "avconfuse" / f"{name}.json" for name in ("muted", "control", "modified")
+    )
     avqa = test / "music_avqa" / "test.json"
     found = []
     if muted.is_file():
         if not control.is_file():
-            raise UserError(f"{muted}: has no positive control beside it, so always answering \"no\" would score "
-                            f"100 %; write {control.name} in the same format about instruments that do sound.")
+            raise UserError(
+                f'{muted}: has no positive control beside it, so always answering "no" would score '
+                f"100 %; write {control.name} in the same format about instruments that do sound."
+            )
         for name, path in ((avconfuse.MUTED, muted), (avconfuse.CONTROL, control)):
             found.append(Benchmark(name, avconfuse.read_muted(path, clips), VIEWS, ("yes", "no")))
     if modified.is_file():
@@ -74,8 +78,10 @@ def benchmarks_in(folder: str | os.PathLike, video_dir: str | os.PathLike | None
     if avqa.is_file():
         found.append(Benchmark(music_avqa.NAME, music_avqa.read(avqa, clips)))
     if not found:
-        raise UserError(f"{folder}: holds no benchmark file; give a folder with test/avconfuse/muted.json, "
-                        "test/avconfuse/modified.json or test/music_avqa/test.json.")
+        raise UserError(
+            f"{folder}: holds no benchmark file; give a folder with test/avconfuse/muted.json, "
+            "test/avconfuse/modified.json or test/music_avqa/test.json."
+        )
     return found
 
 
@@ -105,25 +111,40 @@ def evaluate(
         batch_size: items a forward.
         cache_dir: of decoded media.
         records_path: JSONL for the records, written in one step at the end.
-        truth: what really sounds, by video_id: `{"visible", "audible", "ambient", "muted"}`, lists of names. Default:
-            `truth.json` of the data folder where there is one; without it `hearing_exact` is null.
+        truth: what really sounds, by video_id: `{"visible", "audible", "ambient", "muted"}`, lists of names.
+            Default: `truth.json` of the data folder where there is one; without it `hearing_exact` is null.
         margins: also score "yes" and "no" for the margins.
         limit: only the first so many items of each benchmark.
         progress: show a progress bar.
 
     Returns:
-        `{"model", "decoders": {"greedy": {"settings", "benchmarks": {key: {metric: {"value", "n", "ci95"}}}}}}`. It
-        holds no times, and the same records give the same bytes.
+        `{"model", "decoders": {"greedy": {"settings", "benchmarks": {key: {metric: {"value", "n",
+        "ci95"}}}}}}`. It holds no times, and the same records give the same bytes.
     """
     media = media_settings or MediaSettings()
-    records = collect(policy, benchmarks, prompt_style=prompt_style, media_settings=media, batch_size=batch_size,
-                      max_new_tokens=max_new_tokens, cache_dir=cache_dir, truth=truth, margins=margins, limit=limit,
-                      progress=progress)
+    records = collect(
+        policy,
+        benchmarks,
+        prompt_style=prompt_style,
+        media_settings=media,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        cache_dir=cache_dir,
+        truth=truth,
+        margins=margins,
+        limit=limit,
+        progress=progress,
+    )
     if records_path is not None:
         files.write_jsonl(records_path, records)
-    settings = {"prompt_style": prompt_style, "temperature": 0.0, "max_new_tokens": max_new_tokens, "limit": limit,
-                "margins": "normalised log-probability of yes, no under the direct prompt" if margins else None,
-                "media": dataclasses.asdict(media)}
+    settings = {
+        "prompt_style": prompt_style,
+        "temperature": 0.0,
+        "max_new_tokens": max_new_tokens,
+        "limit": limit,
+        "margins": "normalised log-probability of yes, no under the direct prompt" if margins else None,
+        "media": dataclasses.asdict(media),
+    }
     return results(records, str(getattr(policy, "path", "")), settings)
 
 
@@ -155,16 +176,34 @@ def collect(
     vocabulary = Vocabulary.of(_names(benchmarks, truth))
     media = media_settings or MediaSettings()
     records: list[Record] = []
-    with _inference(policy.model), tqdm(total=sum(len(b.samples) * len(b.views) for b in benchmarks), desc="evaluate", unit="item",
-              disable=not progress, dynamic_ncols=True) as bar:
+    with (
+        _inference(policy.model),
+        tqdm(
+            total=sum(len(b.samples) * len(b.views) for b in benchmarks),
+            desc="evaluate",
+            unit="item",
+            disable=not progress,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
         for benchmark in benchmarks:
             for samples in _batches(benchmark.samples, batch_size):
                 # decoded once an item, whatever the views
                 clips = [load_clip(s.video, s.audio, media, cache_dir) for s in samples]
                 for view in benchmark.views:
                     bar.set_postfix_str(f"{benchmark.name} {view}", refresh=False)
-                    records += _ask(policy, benchmark, samples, clips, view, prompt_style, max_new_tokens,
-                                    margins, truth, vocabulary)
+                    records += _ask(
+                        policy,
+                        benchmark,
+                        samples,
+                        clips,
+                        view,
+                        prompt_style,
+                        max_new_tokens,
+                        margins,
+                        truth,
+                        vocabulary,
+                    )
                     bar.update(len(samples))
     # batches interleave the views; the file lists one view after the other
     order = {(b.name, view): i for i, (b, view) in enumerate((b, v) for b in benchmarks for v in b.views)}
@@ -186,21 +225,28 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
         Rates in [0, 1] (`modified_a_acc` and `modified_v_acc` in [0, 5]); None where nothing applies:
-        `muted_acc, muted_acc_parsed, muted_unparsed, muted_yes_rate, control_acc, sync_acc, same_audio_muted_acc,
-        same_audio_control_acc, sign_flip_rate, sign_flip_rate_margin, modified_a_acc, modified_v_acc`, and over all
-        joint records `format_rate` (the strict format; None under the direct prompt) and `hearing_exact` (the a-think
-        names exactly what sounds; None under the direct prompt or without truth), `hearing_exact_muted` (on muted
-        clips alone). Beside them `sync_acc_by_type` {type: rate}, and `ci95` and `n` {name: [lo, hi]}, {name: n}.
+        `muted_acc, muted_acc_parsed, muted_unparsed, muted_yes_rate, control_acc, sync_acc,
+        same_audio_muted_acc, same_audio_control_acc, sign_flip_rate, sign_flip_rate_margin, modified_a_acc,
+        modified_v_acc`, and over all joint records `format_rate` (the strict format; None under the direct
+        prompt) and `hearing_exact` (the a-think names exactly what sounds; None under the direct prompt or
+        without truth), `hearing_exact_muted` (on muted clips alone). Beside them `sync_acc_by_type` {type:
+        rate}, and `ci95` and `n` {name: [lo, hi]}, {name: n}.
     """
     counted = {key: count(records) for key, count in COUNTED.items()}
-    found: dict[str, Metric | None] = {name: counted[key].get(metric) for name, (key, metric) in SUMMARY.items()}
+    found: dict[str, Metric | None] = {
+        name: counted[key].get(metric) for name, (key, metric) in SUMMARY.items()
+    }
     joint = [r for r in records if r["view"] == "joint"]
     found.update(_reading_metrics(joint))
     found["hearing_exact_muted"] = _reading_metrics([r for r in joint if r["benchmark"] == avconfuse.MUTED])[
-        "hearing_exact"]
+        "hearing_exact"
+    ]
     row: dict[str, Any] = {name: metric["value"] if metric else None for name, metric in found.items()}
-    row["sync_acc_by_type"] = {name.removeprefix("acc_"): metric["value"]
-                               for name, metric in counted["music_avqa"].items() if name.startswith("acc_")}
+    row["sync_acc_by_type"] = {
+        name.removeprefix("acc_"): metric["value"]
+        for name, metric in counted["music_avqa"].items()
+        if name.startswith("acc_")
+    }
     row["ci95"] = {name: metric["ci95"] for name, metric in found.items() if metric and metric["ci95"]}
     row["n"] = {name: metric["n"] for name, metric in found.items() if metric and metric["n"]}
     return row
@@ -217,12 +263,15 @@ def read_records(path: str | os.PathLike) -> list[Record]:
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise UserError(f"{path}, row {number}: is not valid JSON ({error}); run the evaluation again.") from error
+            raise UserError(
+                f"{path}, row {number}: is not valid JSON ({error}); run the evaluation again."
+            ) from error
     return rows
 
 
 def read_truth(path: str | os.PathLike) -> dict[str, dict]:
-    """Reads `{video_id: {"visible": [...], "audible": [...], "ambient": [...] or name or null, "muted": ...}}`.
+    """Reads `{video_id: {"visible": [...], "audible": [...], "ambient": [...] or name or null, "muted":
+    ...}}`.
 
     A missing file is no truth: {}.
 
@@ -246,13 +295,17 @@ def read(completion: str, prompt_style: str) -> Reading:
     if prompt_style == "direct":
         return Reading(completion, answer, completion, completion)
     parts = steps.parse(completion)
-    return Reading(completion, answer, parts.audio.text if parts.audio.found else "",
-                   parts.video.text if parts.video.found else "")
+    return Reading(
+        completion,
+        answer,
+        parts.audio.text if parts.audio.found else "",
+        parts.video.text if parts.video.found else "",
+    )
 
 
 @contextlib.contextmanager
 def _inference(model: Any) -> Iterator[None]:
-    """No gradients and no dropout; the model is given back in the mode it came in (training, in a callback)."""
+    """No gradients and no dropout; the model is given back in the mode it came in (training)."""
     import torch
 
     training = model.training
@@ -265,8 +318,16 @@ def _inference(model: Any) -> Iterator[None]:
 
 
 def _ask(
-    policy: Any, benchmark: Benchmark, samples: Sequence[Sample], clips: Sequence[Clip], view: str, prompt_style: str,
-    max_new_tokens: int, margins: bool, truth: dict[str, dict], vocabulary: Vocabulary,
+    policy: Any,
+    benchmark: Benchmark,
+    samples: Sequence[Sample],
+    clips: Sequence[Clip],
+    view: str,
+    prompt_style: str,
+    max_new_tokens: int,
+    margins: bool,
+    truth: dict[str, dict],
+    vocabulary: Vocabulary,
 ) -> Iterator[Record]:
     """Records of one batch in one view; everything that needs the model happens here."""
     from rlcomm.omni.encode import encode
@@ -278,22 +339,42 @@ def _ask(
         clips = [dataclasses.replace(clip, frames=None) for clip in clips]
     pairs = list(zip(samples, clips, strict=True))
     prompts = [encode(policy, s, clip, prompt_style=prompt_style) for s, clip in pairs]
-    texts = [group[0] for group in generate(policy.model, policy.processor, prompts, num_generations=1,
-                                            max_new_tokens=max_new_tokens, temperature=0.0)]
+    texts = [
+        group[0]
+        for group in generate(
+            policy.model,
+            policy.processor,
+            prompts,
+            num_generations=1,
+            max_new_tokens=max_new_tokens,
+            temperature=0.0,
+        )
+    ]
     gaps: list[float | None] = [None] * len(samples)
     if margins and benchmark.candidates:
-        direct = prompts if prompt_style == "direct" else [
-            encode(policy, s, clip, prompt_style="direct") for s, clip in pairs]
+        direct = (
+            prompts
+            if prompt_style == "direct"
+            else [encode(policy, s, clip, prompt_style="direct") for s, clip in pairs]
+        )
         labels = list(benchmark.candidates)
-        scores = candidate_scores(policy.model, policy.processor, direct, [labels] * len(direct), normalise=True)
+        scores = candidate_scores(
+            policy.model, policy.processor, direct, [labels] * len(direct), normalise=True
+        )
         gaps = [_margin(s.answer, labels, row) for s, row in zip(samples, scores, strict=True)]
     for sample, text, gap in zip(samples, texts, gaps, strict=True):
         yield _record(benchmark, sample, text, gap, view, prompt_style, truth, vocabulary)
 
 
 def _record(
-    benchmark: Benchmark, sample: Sample, text: str, margin: float | None, view: str, prompt_style: str,
-    truth: dict[str, dict], vocabulary: Vocabulary,
+    benchmark: Benchmark,
+    sample: Sample,
+    text: str,
+    margin: float | None,
+    view: str,
+    prompt_style: str,
+    truth: dict[str, dict],
+    vocabulary: Vocabulary,
 ) -> Record:
     from rlcomm.rewards import format as format_reward
 
@@ -313,11 +394,23 @@ def _record(
         sounding = {vocabulary.name(n) for field in ("audible", "ambient") for n in _listed(known.get(field))}
         exact = bool(reading.hearing) and vocabulary.claimed(reading.hearing) == sounding
     return {
-        "benchmark": benchmark.name, "id": sample.id, "video_id": _clip_id(sample), "video": sample.audio, "view": view,
-        "prompt_style": prompt_style, "question": sample.question, "completion": text, "answer": reading.answer,
-        "gold": sample.answer, **fields,
+        "benchmark": benchmark.name,
+        "id": sample.id,
+        "video_id": _clip_id(sample),
+        "video": sample.audio,
+        "view": view,
+        "prompt_style": prompt_style,
+        "question": sample.question,
+        "completion": text,
+        "answer": reading.answer,
+        "gold": sample.answer,
+        **fields,
         "format_ok": format_reward.score(steps.parse(text), sample) == 1.0 if stepwise else None,
-        "hearing": reading.hearing, "seeing": reading.seeing, "hearing_exact": exact, "margin": margin, "truth": known,
+        "hearing": reading.hearing,
+        "seeing": reading.seeing,
+        "hearing_exact": exact,
+        "margin": margin,
+        "truth": known,
     }
 
 
@@ -329,8 +422,10 @@ def _margin(gold: str, labels: Sequence[str], scores: Sequence[float]) -> float:
 
 def _reading_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     clips = [r["video_id"] for r in records]
-    return {"format_rate": metrics.mean([r["format_ok"] for r in records], clips),
-            "hearing_exact": metrics.mean([r["hearing_exact"] for r in records], clips)}
+    return {
+        "format_rate": metrics.mean([r["format_ok"] for r in records], clips),
+        "hearing_exact": metrics.mean([r["hearing_exact"] for r in records], clips),
+    }
 
 
 def _key(record: Record) -> str:
@@ -355,8 +450,12 @@ def _listed(value: Any) -> list[str]:
 
 def _names(benchmarks: Sequence[Benchmark], truth: dict[str, dict]) -> list[str]:
     """Every name the files know, in a fixed order."""
-    names = {n for known in truth.values() for field in ("visible", "audible", "ambient", "muted")
-             for n in _listed(known.get(field))}
+    names = {
+        n
+        for known in truth.values()
+        for field in ("visible", "audible", "ambient", "muted")
+        for n in _listed(known.get(field))
+    }
     for benchmark in benchmarks:
         for sample in benchmark.samples:
             names.update(sample.meta.get("instruments", []))
@@ -365,4 +464,4 @@ def _names(benchmarks: Sequence[Benchmark], truth: dict[str, dict]) -> list[str]
 
 def _batches(items: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     for start in range(0, len(items), size):
-        yield items[start:start + size]
+        yield items[start : start + size]

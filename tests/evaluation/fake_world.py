@@ -1,7 +1,7 @@
 """A hand-made world of four clips in the official formats, and policies that are plain functions.
 
-    c1  seen: flute, harp    heard: harp (flute muted)      c3  seen: cello   heard: rain (replaced)
-    c2  seen: drum, violin   heard: violin (drum muted)     c4  seen: harp    heard: harp
+c1  seen: flute, harp    heard: harp (flute muted)      c3  seen: cello   heard: rain (replaced)
+c2  seen: drum, violin   heard: violin (drum muted)     c4  seen: harp    heard: harp
 """
 
 import json
@@ -25,23 +25,49 @@ TRUTH = {
 
 def build(folder: Path) -> Path:
     """Writes the files; the clips are stand-ins that nothing opens."""
+
     def item(video: str, name: str, answer: str) -> dict:
-        return {"video_id": video, "question": f"Is there a {name} sound?", "answer": answer,
-                "instruments": ", ".join(TRUTH[video]["visible"]), "instruments_len": "two"}
+        return {
+            "video_id": video,
+            "question": f"Is there a {name} sound?",
+            "answer": answer,
+            "instruments": ", ".join(TRUTH[video]["visible"]),
+            "instruments_len": "two",
+        }
 
     def avqa(video: str, number: int, kind: list, question: str, values: list, answer: str) -> dict:
-        return {"video_id": video, "question_id": number, "type": json.dumps(kind), "question_content": question,
-                "templ_values": json.dumps(values), "question_deleted": 0, "anser": answer}
+        return {
+            "video_id": video,
+            "question_id": number,
+            "type": json.dumps(kind),
+            "question_content": question,
+            "templ_values": json.dumps(values),
+            "question_deleted": 0,
+            "anser": answer,
+        }
 
     contents = {
         "avconfuse/muted.json": [item("c1", "flute", "no"), item("c2", "drum", "no")],
         "avconfuse/control.json": [item("c1", "harp", "yes"), item("c2", "violin", "yes")],
-        "avconfuse/modified.json": [{
-            "video_id": "c3", "filename": "c3.mp4", "question": "Describe what you see and what you hear.",
-            "sound_type": "rain", "annotation": "Based on the video, a cello. Based on the audio, there is rain."}],
+        "avconfuse/modified.json": [
+            {
+                "video_id": "c3",
+                "filename": "c3.mp4",
+                "question": "Describe what you see and what you hear.",
+                "sound_type": "rain",
+                "annotation": "Based on the video, a cello. Based on the audio, there is rain.",
+            }
+        ],
         "music_avqa/test.json": [
             avqa("c4", 1, ["Audio", "Existential"], "Is there a <Object> sound?", ["harp"], "yes"),
-            avqa("c4", 2, ["Audio-Visual", "Counting"], "How many instruments are sounding in the video?", [], "one"),
+            avqa(
+                "c4",
+                2,
+                ["Audio-Visual", "Counting"],
+                "How many instruments are sounding in the video?",
+                [],
+                "one",
+            ),
             avqa("c4", 3, ["Visual", "Location"], "What kind of musical instrument is it?", [], "harp"),
         ],
     }
@@ -88,8 +114,11 @@ def policy(monkeypatch, say: Callable, like: Callable | None = None):
         model.loads.append(audio)
         return Clip(np.zeros((2, 4, 4, 3), np.uint8), 2.0, np.zeros(16, np.float32))
 
-    for name, function in (("encode", lambda policy, sample, clip, prompt_style: (sample, clip, prompt_style)),
-                           ("generate", generate), ("candidate_scores", candidate_scores)):
+    for name, function in (
+        ("encode", lambda policy, sample, clip, prompt_style: (sample, clip, prompt_style)),
+        ("generate", generate),
+        ("candidate_scores", candidate_scores),
+    ):
         module = {"encode": "encode", "generate": "rollout", "candidate_scores": "score"}[name]
         fake = types.ModuleType(module)
         setattr(fake, name, function)

@@ -18,10 +18,23 @@ def write(path, rows):
 
 def test_the_official_muted_rows(tmp_path):
     (tmp_path / "000001.mp4").write_bytes(b"x")
-    question = ("This is a video of audio corruption where some instrument sound is muted. Please answer:\n Is thera a "
-                "acoustic_guitar sound? \nYour answer can only be 'yes' or 'no'")
-    path = write(tmp_path / "m1.json", [{"video_id": "000001", "question": question, "answer": "no",
-                                         "instruments": "violin, acoustic_guitar", "instruments_len": "two"}])
+    question = (
+        "This is a video of audio corruption where some instrument sound is muted. Please answer:\n "
+        "Is thera a "
+        "acoustic_guitar sound? \nYour answer can only be 'yes' or 'no'"
+    )
+    path = write(
+        tmp_path / "m1.json",
+        [
+            {
+                "video_id": "000001",
+                "question": question,
+                "answer": "no",
+                "instruments": "violin, acoustic_guitar",
+                "instruments_len": "two",
+            }
+        ],
+    )
     (sample,) = avconfuse.read_muted(path, tmp_path)
     assert (sample.id, sample.question, sample.answer) == ("m1-1", question, "no")
     assert sample.video == sample.audio == str(tmp_path / "000001.mp4")
@@ -30,12 +43,21 @@ def test_the_official_muted_rows(tmp_path):
 
 def test_the_official_modified_rows(tmp_path):
     (tmp_path / "combined_000004_thunderstorm.mp4").write_bytes(b"x")
-    path = write(tmp_path / "m2.json", [{
-        "video_id": "000004", "filename": "combined_000004_thunderstorm.mp4", "question": "Describe what you see.",
-        "sound_type": "thunderstorm",
-        "annotation": "Based on the video, the person on the left is using a saxophone, the other an electric guitar. "
-                      "Based on the audio,there is a sound of thunder. There is only the sound of thunder, with no "
-                      "other sounds such as rain or wind."}])
+    path = write(
+        tmp_path / "m2.json",
+        [
+            {
+                "video_id": "000004",
+                "filename": "combined_000004_thunderstorm.mp4",
+                "question": "Describe what you see.",
+                "sound_type": "thunderstorm",
+                "annotation": "Based on the video, the person on the left is using a saxophone, "
+                "the other an electric guitar. "
+                "Based on the audio,there is a sound of thunder. There is only the sound of thunder, with no "
+                "other sounds such as rain or wind.",
+            }
+        ],
+    )
     (sample,) = avconfuse.read_modified(path, tmp_path)
     assert sample.audio == str(tmp_path / "combined_000004_thunderstorm.mp4")
     assert sample.meta["visible"] == ["guitar", "saxophone"]
@@ -46,8 +68,13 @@ def test_the_official_modified_rows(tmp_path):
 
 
 def test_all_wrong_rows_are_named_together(tmp_path):
-    path = write(tmp_path / "muted.json", [
-        {"video_id": "a", "question": "Is there a harp sound?", "answer": "maybe"}, {"question": "?", "answer": "no"}])
+    path = write(
+        tmp_path / "muted.json",
+        [
+            {"video_id": "a", "question": "Is there a harp sound?", "answer": "maybe"},
+            {"question": "?", "answer": "no"},
+        ],
+    )
     with pytest.raises(UserError) as error:
         avconfuse.read_muted(path, tmp_path)
     for part in ("muted.json", "row 1, field 'answer'", "row 1, clip", "row 2, field 'video_id'"):
@@ -63,8 +90,20 @@ def test_a_file_of_another_shape_is_refused(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [("No", "no"), ("yes.", "yes"), ("'no'", "no"), ("No, it is silent", "no"), ("Yes it is", "yes"), ("piano", None),
-     ("none", None), ("not sure", None), ("nope", None), ("yes or no", None), ("", None), (None, None)],
+    [
+        ("No", "no"),
+        ("yes.", "yes"),
+        ("'no'", "no"),
+        ("No, it is silent", "no"),
+        ("Yes it is", "yes"),
+        ("piano", None),
+        ("none", None),
+        ("not sure", None),
+        ("nope", None),
+        ("yes or no", None),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_yes_no(answer, expected):
     assert avconfuse.yes_no(answer) == expected
@@ -72,8 +111,14 @@ def test_yes_no(answer, expected):
 
 @pytest.mark.parametrize(
     ("value", "key"),
-    [('["Audio-Visual", "Existential"]', "audio_visual_exist"), ("Audio/Comparative", "audio_comp"),
-     (["Visual", "Location"], "visual_localis"), ("", None), (None, None), ("Open/Hear", None)],
+    [
+        ('["Audio-Visual", "Existential"]', "audio_visual_exist"),
+        ("Audio/Comparative", "audio_comp"),
+        (["Visual", "Location"], "visual_localis"),
+        ("", None),
+        (None, None),
+        ("Open/Hear", None),
+    ],
 )
 def test_type_keys(value, key):
     assert music_avqa.type_key(value) == key
@@ -87,8 +132,15 @@ def test_answers_are_matched_whole():
 
 
 def test_metrics_without_a_control_leave_it_missing(tmp_path):
-    record = {"benchmark": "avconfuse_muted", "view": "joint", "id": "1", "video_id": "c1", "class": "no",
-              "parsed": True, "correct": True}
+    record = {
+        "benchmark": "avconfuse_muted",
+        "view": "joint",
+        "id": "1",
+        "video_id": "c1",
+        "class": "no",
+        "parsed": True,
+        "correct": True,
+    }
     found = avconfuse.muted_metrics([record])
     assert found["acc"]["value"] == 1.0
     assert "control_acc" not in found

@@ -44,12 +44,28 @@ def test_one_name_a_family(word, name):
 
 
 def test_halves_of_the_official_form():
-    heard, seen = halves("Based on the video, a man plays the piano. Based on the audio,there is a sound of rain.")
+    heard, seen = halves(
+        "Based on the video, a man plays the piano. Based on the audio,there is a sound of rain."
+    )
     assert (heard, seen) == ("there is a sound of rain.", "a man plays the piano.")
     assert halves("Based on the audio: wind. Based on the video: a harp.") == (": wind.", ": a harp.")
 
 
-@pytest.mark.parametrize("text", ["I see a harp and hear wind.", "Based on the video, a harp.", ""])
+def test_halves_of_plain_sentences():
+    assert halves("I hear rain. I see a harp.") == ("I hear rain.", "I see a harp.")
+    assert halves("I see a harp! I hear rain") == ("I hear rain", "I see a harp!")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I see a harp and hear wind.",
+        "I hear rain. A harp.",
+        "I hear rain.",
+        "Based on the video, a harp.",
+        "",
+    ],
+)
 def test_a_text_without_both_halves_is_given_whole(text):
     assert halves(text) == (text, text)
 
@@ -58,7 +74,12 @@ def test_a_text_without_both_halves_is_given_whole(text):
     ("heard", "seen", "a_acc", "v_acc"),
     [
         ("I hear rain.", "I see a flute and a harp.", 5.0, 5.0),
-        ("I hear rain and a flute.", "I see a flute.", 2.5, 2.5),  # one of two visible ones invented, one seen
+        (
+            "I hear rain and a flute.",
+            "I see a flute.",
+            2.5,
+            2.5,
+        ),  # one of two visible ones invented, one seen
         ("I hear rain, a flute and a harp.", "nothing", 0.0, 0.0),  # everything named: worth nothing
         ("I hear a flute.", "a harp, a flute and a tuba", 0.0, 5.0),  # the sound itself must be named
         ("I hear rain and a tuba.", "", 5.0, 0.0),  # only visible instruments count as visual dominance
@@ -78,4 +99,5 @@ def test_nothing_known_to_be_visible_gives_no_v_acc():
 
 def test_the_reason_is_given():
     assert judge("rain and a harp", "a harp", "rain", ["harp"], WORDS).why == (
-        "rain named as heard; visible but claimed as heard: harp; seen 1 of 1 visible")
+        "rain named as heard; visible but claimed as heard: harp; seen 1 of 1 visible"
+    )

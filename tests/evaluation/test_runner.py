@@ -110,13 +110,23 @@ def test_under_direct_there_is_no_format_and_no_hearing(monkeypatch, folder):
 def test_types_of_music_avqa(monkeypatch, folder):
     def say(sample, clip, style):
         return {"Is there a harp sound?": "Yes.", "What kind of musical instrument is it?": "a flute"}.get(
-            sample.question, "1")
+            sample.question, "1"
+        )
 
     _, records, row = run(monkeypatch, folder, say, prompt_style="direct")
     assert row["sync_acc"] == pytest.approx(2 / 3)
-    assert row["sync_acc_by_type"] == {"exist": 1.0, "localis": 0.0, "count": 1.0, "audio_exist": 1.0,
-                                       "visual_localis": 0.0, "audio_visual_count": 1.0}
-    assert "acc_audio_exist" in runner.results(records, "m", {})["decoders"]["greedy"]["benchmarks"]["music_avqa"]
+    assert row["sync_acc_by_type"] == {
+        "exist": 1.0,
+        "localis": 0.0,
+        "count": 1.0,
+        "audio_exist": 1.0,
+        "visual_localis": 0.0,
+        "audio_visual_count": 1.0,
+    }
+    assert (
+        "acc_audio_exist"
+        in runner.results(records, "m", {})["decoders"]["greedy"]["benchmarks"]["music_avqa"]
+    )
 
 
 def test_a_clip_is_decoded_once_an_item_whatever_the_views(monkeypatch, folder):
@@ -141,7 +151,9 @@ def test_batches_do_not_change_the_results(monkeypatch, folder, tmp_path):
     texts = []
     for size in (1, 3):
         policy = world.policy(monkeypatch, eyes_only)
-        out = runner.evaluate(policy, folder, batch_size=size, records_path=tmp_path / f"{size}.jsonl", progress=False)
+        out = runner.evaluate(
+            policy, folder, batch_size=size, records_path=tmp_path / f"{size}.jsonl", progress=False
+        )
         texts.append((json.dumps(out), (tmp_path / f"{size}.jsonl").read_text()))
     assert texts[0] == texts[1]
 
@@ -158,8 +170,19 @@ def test_results_keep_the_contract(monkeypatch, folder, tmp_path):
             assert set(metric) == {"value", "n", "ci95"}
     records = runner.read_records(tmp_path / "r.jsonl")
     assert runner.results(records, "fake", greedy["settings"]) == out
-    assert {"id", "benchmark", "view", "prompt_style", "completion", "answer", "gold", "correct", "format_ok",
-            "hearing", "truth"} <= set(records[0])
+    assert {
+        "id",
+        "benchmark",
+        "view",
+        "prompt_style",
+        "completion",
+        "answer",
+        "gold",
+        "correct",
+        "format_ok",
+        "hearing",
+        "truth",
+    } <= set(records[0])
 
 
 def test_limit_takes_the_first_items_of_each_benchmark(monkeypatch, folder):

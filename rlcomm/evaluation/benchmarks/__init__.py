@@ -1,7 +1,7 @@
 """One benchmark a file: read the official files, score one item, count over the records.
 
-A benchmark file knows its own format and metrics and nothing else: paths come in as arguments, the truth about a clip
-(what really sounds) is optional, and no file knows which model or which data set it will meet.
+A benchmark file knows its own format and metrics and nothing else: paths come in as arguments, the truth
+about a clip (what really sounds) is optional, and no file knows which model or which data set it will meet.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Benchmark:
     """The items of one benchmark file and how they are to be asked.
 
     Attributes:
-        name: "avconfuse_muted", "avconfuse_control", "avconfuse_modified", "music_avqa": what its records carry.
+        name: "avconfuse_muted", "avconfuse_control", "avconfuse_modified" or "music_avqa".
         samples: the items; `meta["video_id"]` names the clip.
         views: "joint" (picture and sound) and, where asked for, "audio_only" (the same sound, no picture).
         candidates: labels to be scored under both views for the margins; empty: no margins.
@@ -36,7 +36,7 @@ class Reading:
     Attributes:
         text: the completion.
         answer: the final answer; None: none was found.
-        hearing: the hearing part: the a-think; the whole text under the direct prompt; "" where it is missing.
+        hearing: the hearing part: the a-think; the whole text under the direct prompt; "" if missing.
         seeing: the seeing part likewise.
     """
 

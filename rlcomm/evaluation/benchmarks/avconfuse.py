@@ -1,10 +1,10 @@
-"""AV-ConfuseBench (RL-CoMM, arXiv 2511.10059): is a visible but muted instrument heard, a replaced sound noticed?
+"""AV-ConfuseBench (RL-CoMM, arXiv 2511.10059): is a muted instrument heard, a replaced sound noticed?
 
-muted     "Is there a violin sound?" of a clip whose violin is seen and muted; gold is always "no", so a model that
-          always says "no" scores 100 %. It is never reported without its positive control: the same question about an
-          instrument of the clip that does sound, gold "yes".
-modified  the whole sound is replaced (bird, drill, rain, thunderstorm, wind): "Describe what you see and what you
-          hear", judged for hearing and seeing, 0-5 each.
+muted     "Is there a violin sound?" of a clip whose violin is seen and muted; gold is always "no", so a model
+          that always says "no" scores 100 %. It is never reported without its positive control: the same
+          question about an instrument of the clip that does sound, gold "yes".
+modified  the whole sound is replaced (bird, drill, rain, thunderstorm, wind): "Describe what you see and what
+          you hear", judged for hearing and seeing, 0-5 each.
 """
 
 import json
@@ -40,13 +40,22 @@ def read_muted(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sa
         _require(row, ("video_id", "question", "answer"), number, problems)
         answer = str(row.get("answer", "")).strip().lower()
         if answer not in ("yes", "no"):
-            problems.append(f'row {number}, field \'answer\': must be "yes" or "no", this is {row.get("answer")!r}')
+            problems.append(
+                f'row {number}, field \'answer\': must be "yes" or "no", this is {row.get("answer")!r}'
+            )
         names = row.get("instruments") or []
         names = [n.strip() for n in names.split(",")] if isinstance(names, str) else [str(n) for n in names]
         clip = _clip(video_dir, str(row.get("video_id", "")), number, problems)
         meta = {"video_id": str(row.get("video_id")), "instruments": [n for n in names if n]}
-        samples.append(Sample(f"{Path(path).stem}-{number}", (Turn(str(row.get("question")), answer),), clip, clip,
-                              meta=meta))
+        samples.append(
+            Sample(
+                f"{Path(path).stem}-{number}",
+                (Turn(str(row.get("question")), answer),),
+                clip,
+                clip,
+                meta=meta,
+            )
+        )
     if problems:
         raise UserError(report(path, problems))
     return samples
@@ -56,13 +65,13 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
     """Reads the official modified file.
 
     Args:
-        path: JSON list of `{"video_id", "filename": "combined_000001_bird.mp4", "question", "sound_type": "bird",
-            "annotation": "Based on the video, ... Based on the audio, ..."}`.
+        path: JSON list of `{"video_id", "filename": "combined_000001_bird.mp4", "question", "sound_type":
+            "bird", "annotation": "Based on the video, ... Based on the audio, ..."}`.
         video_dir: folder of the clips; `filename` is looked up there, then `<video_id>.mp4`.
 
     Returns:
-        Samples whose gold answer is the annotation, with `meta["sound_type"]` and, as far as the annotation's video
-        half names known instruments, `meta["visible"]`.
+        Samples whose gold answer is the annotation, with `meta["sound_type"]` and, as far as the annotation's
+        video half names known instruments, `meta["visible"]`.
 
     Raises:
         UserError: every wrong row and missing clip, by row and field, in one message.
@@ -76,10 +85,20 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
         clip = _clip(video_dir, name, number, problems)
         annotation = str(row.get("annotation", ""))
         sound = vocabulary.name(str(row.get("sound_type", "")))
-        meta = {"video_id": str(row.get("video_id")), "sound_type": str(row.get("sound_type")),
-                "visible": sorted(vocabulary.claimed(halves(annotation)[1]) - {sound})}
-        samples.append(Sample(f"{Path(path).stem}-{number}", (Turn(str(row.get("question")), annotation),), clip,
-                              clip, meta=meta))
+        meta = {
+            "video_id": str(row.get("video_id")),
+            "sound_type": str(row.get("sound_type")),
+            "visible": sorted(vocabulary.claimed(halves(annotation)[1]) - {sound}),
+        }
+        samples.append(
+            Sample(
+                f"{Path(path).stem}-{number}",
+                (Turn(str(row.get("question")), annotation),),
+                clip,
+                clip,
+                meta=meta,
+            )
+        )
     if problems:
         raise UserError(report(path, problems))
     return samples
@@ -88,8 +107,8 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
 def yes_no(answer: str | None) -> str | None:
     """The class of an answer to a yes/no question: "yes", "no", or None for unparsed.
 
-    The first word decides, as a whole word: "No, it is silent." is "no"; "none", "not sure", "" and "yes or no" are
-    None. Never a substring: "no" is in "piano".
+    The first word decides, as a whole word: "No, it is silent." is "no"; "none", "not sure", "" and "yes or
+    no" are None. Never a substring: "no" is in "piano".
     """
     found = re.match(r"\W*(yes|no)\b(?!\s*(?:or|and|/)\s*(?:yes|no)\b)", (answer or "").lower())
     return found.group(1) if found else None
@@ -102,14 +121,18 @@ def score_muted(sample: Sample, reading: Reading) -> dict[str, Any]:
 
 
 def score_modified(
-    sample: Sample, reading: Reading, prompt_style: str, vocabulary: Vocabulary, visible: Sequence[str] | None = None
+    sample: Sample,
+    reading: Reading,
+    prompt_style: str,
+    vocabulary: Vocabulary,
+    visible: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The scored fields of one modified item: `a_acc`, `v_acc` (0-5), `why`, `parsed`; `correct` does not apply.
+    """The scored fields of one modified item: `a_acc`, `v_acc` (0-5), `why`, `parsed`.
 
     Args:
         sample: of `read_modified`.
-        reading: its a-think and v-think; under the direct prompt the whole text, parted where it follows the form the
-            question asks for ("Based on the video, ... Based on the audio, ...").
+        reading: its a-think and v-think; under the direct prompt the whole text, parted where it follows the
+            form the question asks for ("Based on the video, ... Based on the audio, ...").
         prompt_style: "steps" or "direct".
         vocabulary: the names looked for.
         visible: what the picture shows, where that is known better than from the annotation.
@@ -117,8 +140,13 @@ def score_modified(
     heard, seen = halves(reading.text) if prompt_style == "direct" else (reading.hearing, reading.seeing)
     shown = list(visible) if visible is not None else sample.meta["visible"]
     judgement = judge(heard, seen, sample.meta["sound_type"], shown, vocabulary)
-    return {"a_acc": judgement.a_acc, "v_acc": judgement.v_acc, "why": judgement.why,
-            "parsed": reading.answer is not None, "correct": None}
+    return {
+        "a_acc": judgement.a_acc,
+        "v_acc": judgement.v_acc,
+        "why": judgement.why,
+        "parsed": reading.answer is not None,
+        "correct": None,
+    }
 
 
 def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
@@ -127,20 +155,22 @@ def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     acc, acc_parsed, unparsed, yes_rate     joint view of the muted items (gold "no")
     control_acc, control_unparsed           joint view of the control items (gold "yes")
     same_audio_*                            the same, the picture left out
-    sign_flip_rate                          share of muted items, both answers parsed, whose joint answer is wrong and
-                                            whose same-audio answer is right
-    sign_flip_rate_margin                   share of muted items with M_A > 0 and M_J < 0, from the scores of "yes" and
-                                            "no" under the direct prompt (metrics.sign_flip_rate)
+    sign_flip_rate                          share of muted items, both answers parsed, whose joint answer is
+                                            wrong and whose same-audio answer is right
+    sign_flip_rate_margin                   share of muted items with M_A > 0 and M_J < 0, from the scores of
+                                            "yes" and "no" under the direct prompt (metrics.sign_flip_rate)
 
-    Metrics without a record are left out, so a control file that is missing shows as a missing number, not as one.
+    Metrics without a record are left out, so a control file that is missing shows as a missing number, not as
+    one.
     """
     joint, control = _of(records, MUTED, "joint"), _of(records, CONTROL, "joint")
     audio, audio_control = _of(records, MUTED, "audio_only"), _of(records, CONTROL, "audio_only")
     result: dict[str, Metric] = {}
     if joint:
         result["acc"] = metrics.accuracy([r["correct"] for r in joint], _clips(joint))
-        result["acc_parsed"] = metrics.accuracy_parsed([r["correct"] for r in joint], [r["parsed"] for r in joint],
-                                                       _clips(joint))
+        result["acc_parsed"] = metrics.accuracy_parsed(
+            [r["correct"] for r in joint], [r["parsed"] for r in joint], _clips(joint)
+        )
         result["unparsed"] = metrics.unparsed_rate([r["parsed"] for r in joint], _clips(joint))
         result["yes_rate"] = metrics.yes_rate([r["class"] for r in joint], _clips(joint))
     for name, part in (("control", control), ("same_audio", audio), ("same_audio_control", audio_control)):
@@ -152,11 +182,13 @@ def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     if pairs:
         clips = _clips([r for r, _ in pairs])
         result["sign_flip_rate"] = metrics.sign_flip_rate(
-            [_sign(r) for r, _ in pairs], [_sign(a) for _, a in pairs], clips)
+            [_sign(r) for r, _ in pairs], [_sign(a) for _, a in pairs], clips
+        )
         margins = [(r.get("margin"), a.get("margin")) for r, a in pairs]
         if any(m is not None for pair in margins for m in pair):
             result["sign_flip_rate_margin"] = metrics.sign_flip_rate(
-                [j for j, _ in margins], [a for _, a in margins], clips)
+                [j for j, _ in margins], [a for _, a in margins], clips
+            )
     return result
 
 
@@ -165,9 +197,11 @@ def modified_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     part = _of(records, MODIFIED, "joint")
     if not part:
         return {}
-    return {"a_acc": metrics.mean([r["a_acc"] for r in part], _clips(part)),
-            "v_acc": metrics.mean([r["v_acc"] for r in part], _clips(part)),
-            "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part))}
+    return {
+        "a_acc": metrics.mean([r["a_acc"] for r in part], _clips(part)),
+        "v_acc": metrics.mean([r["v_acc"] for r in part], _clips(part)),
+        "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part)),
+    }
 
 
 def _sign(record: Record) -> float | None:
@@ -191,12 +225,16 @@ def _rows(path: str | os.PathLike) -> list[tuple[int, dict]]:
     except ValueError as error:
         raise UserError(f"{path}: is not valid JSON ({error}); give the benchmark's JSON list.") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: must be a JSON list of objects with at least one row; give the benchmark's file.")
+        raise UserError(
+            f"{path}: must be a JSON list of objects with at least one row; give the benchmark's file."
+        )
     return list(enumerate(rows, start=1))
 
 
 def _require(row: dict, fields: Sequence[str], number: int, problems: list[str]) -> None:
-    problems += [f"row {number}, field '{name}': is missing" for name in fields if row.get(name) in (None, "")]
+    problems += [
+        f"row {number}, field '{name}': is missing" for name in fields if row.get(name) in (None, "")
+    ]
 
 
 def _clip(video_dir: str | os.PathLike, name: str, number: int, problems: list[str]) -> str:

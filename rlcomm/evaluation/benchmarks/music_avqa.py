@@ -1,7 +1,7 @@
 """MUSIC-AVQA (Li et al., CVPR 2022): accuracy overall and per question type.
 
-Types are a modality and a kind: {Audio, Visual, Audio-Visual} x {Existential, Location, Counting, Comparative,
-Temporal}; the official files write them as '["Audio-Visual", "Existential"]'.
+Types are a modality and a kind: {Audio, Visual, Audio-Visual} x {Existential, Location, Counting,
+Comparative, Temporal}; the official files write them as '["Audio-Visual", "Existential"]'.
 """
 
 import json
@@ -51,23 +51,29 @@ def type_key(value: Any) -> str | None:
 
 
 def score(sample: Sample, reading: Reading) -> dict[str, Any]:
-    """The scored fields of one item: `parsed` (there is an answer), `correct` (the one matching rule of rewards)."""
+    """The scored fields of one item: `type`, `parsed` (there is an answer), `correct` (as rewarded)."""
     from rlcomm.rewards.accuracy import matches
 
     answer = reading.answer
-    return {"parsed": answer is not None, "type": type_key(sample.turns[0].type or sample.meta.get("question_type")),
-            "correct": answer is not None and matches(answer, sample.answer, sample.options)}
+    return {
+        "parsed": answer is not None,
+        "type": type_key(sample.turns[0].type or sample.meta.get("question_type")),
+        "correct": answer is not None and matches(answer, sample.answer, sample.options),
+    }
 
 
 def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
-    """Metrics of `music_avqa`: `acc`, `acc_<source>_<kind>` per type, and per kind as RL-CoMM groups them, `unparsed`.
+    """Metrics of `music_avqa`: `acc`, `unparsed`, and `acc_<source>_<kind>` per type.
 
     The paper's five columns (Exist, Localis, Count, Comp, Temp) are `acc_exist` ... over all sources.
     """
     part = [r for r in records if r["benchmark"] == NAME and r["view"] == "joint"]
     if not part:
         return {}
-    result = {"acc": _accuracy(part), "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part))}
+    result = {
+        "acc": _accuracy(part),
+        "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part)),
+    }
     for kind in _KINDS.values():
         chosen = [r for r in part if (r["type"] or "").endswith(f"_{kind}")]
         if chosen:
