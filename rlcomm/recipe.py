@@ -7,6 +7,7 @@ with it the dataclass; paths are relative to the folder the command runs in.
 import dataclasses
 import difflib
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ import yaml
 
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
+from transformers import TrainingArguments  # isort: skip
 from trl import GRPOConfig, SFTConfig, TrlParser  # isort: skip
 
 from rlcomm import files
@@ -72,6 +74,10 @@ class DataFields(MediaFields):
     dataset: str = field(default="", metadata={"help": "JSON Lines file of samples"})
     max_rows: int | None = field(default=None, metadata={"help": "the first so many rows"})
     prompt_style: str = field(default="steps", metadata={"help": "steps (three segments) or direct (the answer alone)"})
+    eval_data: str | None = field(default=None, metadata={"help": "data folder to evaluate on when the stage ends"})
+    eval_max_rows: int | None = field(default=None, metadata={"help": "the first so many rows of each benchmark"})
+    eval_max_new_tokens: int = field(default=96, metadata={"help": "new tokens at most in evaluation"})
+    eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time in evaluation"})
 
 
 @dataclass
@@ -96,7 +102,7 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
     )
     modality_dropout_video: float = field(default=0.0, metadata={"help": "share of rows then heard without the picture"})
     modality_dropout_audio: float = field(default=0.0, metadata={"help": "share of rows then seen without the sound"})
-    report_to: Any = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
+    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
 
     def __post_init__(self) -> None:
         _fixed_for_our_path(self)
@@ -117,7 +123,7 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
 
     scoring: str = field(default="auto", metadata={"help": "packed, rows or auto: how completions are scored"})
     loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
-    report_to: Any = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
+    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
 
     def __post_init__(self) -> None:
         self.remove_unused_columns = False
@@ -149,7 +155,7 @@ class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
     ansco_threshold: float = field(default=0.75, metadata={"help": "above this uncertainty lambda is 0"})
     ansco_uncertainty: str = field(default="normalised", metadata={"help": ", ".join(UNCERTAINTIES)})
     ansco_target: str = field(default="self", metadata={"help": "self, gold_answer or gold"})
-    report_to: Any = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
+    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
 
     def __post_init__(self) -> None:
         _fixed_for_our_path(self)
@@ -161,6 +167,20 @@ class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
         _check_range(self, "ansco_lambda", 0.0, None)
         _check_range(self, "temperature", 1e-6, None)
         _check_range(self, "num_generations", 1, None)
+
+
+@dataclass
+class AudioRecipe(TrainingArguments):
+    """The miniature reference model (transformers.TrainingArguments plus ours)."""
+
+    stage: str = field(default="audio", metadata={"help": "audio"})
+    dataset: str = field(default="", metadata={"help": "Orchestra's sync.jsonl"})
+    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.dataset or self.max_steps < 1:
+            raise UserError("dataset and max_steps are not both set; name Orchestra's sync.jsonl and how long to train.")
 
 
 @dataclass
@@ -198,25 +218,19 @@ class EvalRecipe(MediaFields):
     model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
     dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
     attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
-    output_dir: str = field(default="runs/eval", metadata={"help": "where results.json and records go"})
+    output_dir: str = field(default="runs/eval", metadata={"help": "where results.json and records.jsonl go"})
     prompt_style: str = field(default="steps", metadata={"help": "steps or direct"})
-    video_dir: str = field(default="", metadata={"help": "folder of the clips"})
-    muted: str | None = field(default=None, metadata={"help": "AV-ConfuseBench muted, official JSON"})
-    control: str | None = field(default=None, metadata={"help": "its positive control, same format"})
-    modified: str | None = field(default=None, metadata={"help": "AV-ConfuseBench modified, official JSON"})
-    music_avqa: str | None = field(default=None, metadata={"help": "MUSIC-AVQA, official JSON"})
-    truth: str | None = field(default=None, metadata={"help": "JSON: clip id -> visible, audible, ambient, muted"})
-    max_rows: int | None = field(default=None, metadata={"help": "the first so many rows of each"})
-    max_new_tokens: int = field(default=96, metadata={"help": "at most so many"})
-    batch_size: int = field(default=32, metadata={"help": "prompts at a time"})
+    eval_data: str = field(default="", metadata={"help": "data folder with test/avconfuse/, test/music_avqa/, clips/"})
+    eval_max_rows: int | None = field(default=None, metadata={"help": "the first so many rows of each benchmark"})
+    eval_max_new_tokens: int = field(default=96, metadata={"help": "new tokens at most"})
+    eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time"})
+    disable_tqdm: bool = field(default=False, metadata={"help": "no progress bar"})
 
     def __post_init__(self) -> None:
         _check_choice(self, "prompt_style", ("steps", "direct"))
-        _check_range(self, "batch_size", 1, None)
-        if not any((self.muted, self.modified, self.music_avqa)):
-            raise UserError("no benchmark file is set; give muted (with control), modified or music_avqa.")
-        if self.muted and not self.control:
-            raise UserError("muted is set without control; 'always no' scores 100 % on muted, so give the control file too.")
+        _check_range(self, "eval_batch_size", 1, None)
+        if not self.eval_data:
+            raise UserError("eval_data is not set; name the data folder to evaluate on.")
 
 
 @dataclass
@@ -227,17 +241,26 @@ class PipelineRecipe:
     output_dir: str = field(default="runs/pipeline", metadata={"help": "a folder per stage, summary.json, report.html"})
     model_name_or_path: str = field(default="nano_omni", metadata={"help": "the base the first stage starts from"})
     stages: list[str] = field(default_factory=list, metadata={"help": "recipe files, in order, beside this one"})
-    eval: str | None = field(default=None, metadata={"help": "eval recipe, run for the base and after every stage"})
-    seed: int | None = field(default=None, metadata={"help": "overrides the seed of every stage"})
+    data: str | None = field(
+        default=None, metadata={"help": "data folder with warmup.jsonl, train.jsonl, test/: replaces the stages' own"}
+    )
+    evaluate_base: str | None = field(default=None, metadata={"help": "eval recipe for the base, beside this one"})
+    seed: int | None = field(default=None, metadata={"help": "replaces the seed of every stage"})
     launch: str | None = field(default=None, metadata={"help": "accelerate configuration to start each stage with"})
+    overrides: list[str] = field(
+        default_factory=list, metadata={"help": "stage.key=value for one stage; also as --stage.key value"}
+    )
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise UserError("stages is empty; list the recipe files of the stages in order.")
+        for item in self.overrides:
+            if not re.fullmatch(r"\w+\.\w+=.*", item):
+                raise UserError(f"overrides has {item!r}, which is not stage.key=value; write e.g. step_rr.max_steps=10.")
 
 
 STAGES: dict[str, type] = {
-    "base": SFTRecipe, "sft": SFTRecipe, "warmup": SFTRecipe, "step_rr": StepRRRecipe, "grpo": StepRRRecipe,
+    "audio": AudioRecipe, "base": SFTRecipe, "sft": SFTRecipe, "warmup": SFTRecipe, "step_rr": StepRRRecipe, "grpo": StepRRRecipe,
     "ans_co": AnsCORecipe, "reference": ReferenceRecipe, "eval": EvalRecipe, "pipeline": PipelineRecipe,
 }  # fmt: skip
 
@@ -277,7 +300,9 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
     parser.where = str(path)
     parser.set_defaults_with_config(**values)
     try:
-        return parser.parse_args_into_dataclasses(args=overrides)[0]
+        recipe = parser.parse_args_into_dataclasses(args=overrides)[0]
+        recipe.given = {**values, **{key: getattr(recipe, key) for key in given}}
+        return recipe
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (ValueError, TypeError) as error:
@@ -313,14 +338,8 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def resolved(recipe: Any) -> dict[str, Any]:
-    """The keys of a recipe that differ from their defaults, as plain values, for `recipe.yaml`."""
-    values = {}
-    for f in dataclasses.fields(recipe):
-        value = getattr(recipe, f.name)
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        if f.init and value != default and isinstance(value, (str, int, float, bool, list, dict, type(None))):
-            values[f.name] = value
-    return values
+    """The keys that were set, in the file or on the command line, with the values they came out with."""
+    return dict(recipe.given)
 
 
 def save_recipe(recipe: Any, path: str | os.PathLike) -> None:

@@ -30,9 +30,9 @@ class Segment:
         text: inner text without the white space around it; "" where there is none.
         span: (start, end) of `text` in characters of the completion, so `completion[start:end] == text`;
             an empty span where there is no text. Characters, not tokens: the same for every tokenizer.
-        status: "ok"; "missing" (no opening tag directly closed by its own closing tag); "repeated" (a tag more
-            than once; `text` is the first complete one); "empty" (nothing visible inside); "out_of_order"
-            (starts before a segment that belongs in front of it).
+        status: "ok"; "missing" (no opening tag directly closed by its own closing tag); "repeated" (a tag
+            more than once; `text` is the first complete one); "empty" (nothing visible inside);
+            "out_of_order" (starts before a segment that belongs in front of it).
     """
 
     text: str
@@ -56,7 +56,7 @@ class Steps:
 
     @property
     def outside(self) -> str:
-        """What stands outside the three segments and their tags, white space trimmed; "" in a clean completion."""
+        """What stands outside the three segments and their tags, trimmed; "" in a clean completion."""
         left, position = [], 0
         for start, end in sorted(part.span for part in (self.audio, self.video, self.answer) if part.text):
             left.append(self.text[position:start])
@@ -66,7 +66,7 @@ class Steps:
 
     @property
     def answer_start(self) -> int | None:
-        """Character index right behind the `</v-think>` of the v-think that was read; None where it is missing.
+        """Character index right behind the `</v-think>` of the v-think that was read; None without one.
 
         Everything from here on is the "answer tokens" of Ans-CO (RL-CoMM's N).
         """
@@ -79,7 +79,8 @@ def build(audio: str, video: str, answer: str) -> str:
     """Writes a completion in the one format; `parse(build(a, v, y))` gives the three back, all "ok".
 
     Args:
-        audio: what is heard. video: what is seen. answer: the final answer. White space around them is trimmed.
+        audio: what is heard. video: what is seen. answer: the final answer. White space around them is
+            trimmed.
 
     Raises:
         UserError: a segment is empty or itself contains one of the tags.
@@ -87,11 +88,15 @@ def build(audio: str, video: str, answer: str) -> str:
     parts = []
     for tag, inner in zip(TAGS, (audio, video, answer), strict=True):
         if not _visible(inner):
-            raise UserError(f"The <{tag}> segment of a completion is empty, so it would teach an invalid format; "
-                            "give it at least one word.")
+            raise UserError(
+                f"The <{tag}> segment of a completion is empty, so it would teach an invalid format; "
+                "give it at least one word."
+            )
         if found := _TAG.search(inner):
-            raise UserError(f"The <{tag}> text {inner!r} contains the tag {found.group()}, so it could not be read "
-                            "back; remove the tag from the text.")
+            raise UserError(
+                f"The <{tag}> text {inner!r} contains the tag {found.group()}, so it could not be read "
+                "back; remove the tag from the text."
+            )
         parts.append(f"<{tag}> {inner.strip()} </{tag}>")
     return " ".join(parts)
 
@@ -100,8 +105,8 @@ def parse(text: str) -> Steps:
     """Reads a completion leniently; never raises.
 
     A segment is an opening tag whose NEXT tag is its own closing tag. A segment wrapped around other tags is
-    therefore missing: were its inner text taken whole, `<a-think> <v-think> x </v-think> </a-think>` would make
-    the two segments alike and be paid by the audio-visual correlation reward.
+    therefore missing: were its inner text taken whole, `<a-think> <v-think> x </v-think> </a-think>` would
+    make the two segments alike and be paid by the audio-visual correlation reward.
     """
     tags = list(_TAG.finditer(text))
     pairs: dict[str, tuple[int, int]] = {}  # tag -> inner span of its first complete pair
@@ -125,7 +130,7 @@ def parse(text: str) -> Steps:
         elif not _visible(inner):
             status = "empty"
         elif any(pairs.get(before, (-1, -1))[0] > start for before in TAGS[:rank]):
-            # The later segment of a swapped pair keeps "ok": one of the two is enough to fail the strict format.
+            # The later one of a swapped pair keeps "ok": one of the two fails the strict format already.
             status = "out_of_order"
         segments.append(Segment(inner, (start, start + len(inner)), status))
     return Steps(text, *segments)
@@ -150,5 +155,5 @@ def answer_of(text: str, prompt_style: str) -> str | None:
 
 
 def _visible(text: str) -> bool:
-    """Zero-width and control characters are no content, or an invisible segment would earn the format reward."""
+    """Zero-width and control characters are no content: an invisible segment earns no format reward."""
     return any(char.isprintable() and not char.isspace() for char in text)

@@ -1,7 +1,7 @@
 """The accuracy reward, and the one place that decides whether an answer is right.
 
-Answers are compared whole, never by substring: "no" is in "piano", "one" is in "saxophone", and an empty answer
-is in everything.
+Answers are compared whole, never by substring: "no" is in "piano", "one" is in "saxophone", and an empty
+answer is in everything.
 """
 
 import re
@@ -14,11 +14,13 @@ from rlcomm.steps import Steps
 if TYPE_CHECKING:
     from rlcomm.data.sample import Sample
 
-_SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-          "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
-_UNITS = {word: number for number, word in enumerate(_SMALL)}
-_TENS = {word: 10 * number for number, word in enumerate(
-    ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2)}
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
+_DECADES = "twenty thirty forty fifty sixty seventy eighty ninety"
+_UNITS = {word: number for number, word in enumerate(_SMALL.split())}
+_TENS = {word: 10 * number for number, word in enumerate(_DECADES.split(), start=2)}
 _ARTICLES = {"a", "an", "the"}
 _LETTER = re.compile(r"(?:(?:option|choice|answer)\b)?[^\w]*([a-z])[^\w]*", re.IGNORECASE)
 _LABELLED = re.compile(r"[(\[*]*([a-z])[*]*[)\].:]+[*]*\s+(\S.*)", re.IGNORECASE | re.DOTALL)
@@ -27,9 +29,9 @@ _LABELLED = re.compile(r"[(\[*]*([a-z])[*]*[)\].:]+[*]*\s+(\S.*)", re.IGNORECASE
 def normalise(text: str) -> str:
     """One spelling for answers that mean the same.
 
-    NFKC, case folded, invisible characters dropped, underscores and punctuation to spaces (kept: a decimal point
-    and a minus sign of a number; dropped: apostrophes and the commas of "1,000"), articles left out unless
-    nothing else is there, number words up to ninety-nine to digits, single spaces.
+    NFKC, case folded, invisible characters dropped, underscores and punctuation to spaces (kept: a decimal
+    point and a minus sign of a number; dropped: apostrophes and the commas of "1,000"), articles left out
+    unless nothing else is there, number words up to ninety-nine to digits, single spaces.
 
     Args:
         text: any string.
@@ -46,9 +48,10 @@ def normalise(text: str) -> str:
     text = re.sub(r"['\u2019]", "", text)
     kept = []
     for index, char in enumerate(text):
-        before, after = text[index - 1:index], text[index + 1:index + 2]
+        before, after = text[index - 1 : index], text[index + 1 : index + 2]
         if (char == "." and before.isdigit() and after.isdigit()) or (
-                char in "-\u2212" and after.isdigit() and not before.strip()):
+            char in "-\u2212" and after.isdigit() and not before.strip()
+        ):
             kept.append("-" if char != "." else ".")
         elif unicodedata.category(char)[0] in "PZC" or unicodedata.category(char) == "Sk":
             kept.append(" ")
@@ -100,11 +103,12 @@ def _option(answer: str, options: Sequence[str]) -> int | None:
         return None
     texts = [normalise(option) for option in options]
     labelled = _LABELLED.fullmatch(answer.strip())
-    if labelled:  # "A. violin": letter and text must agree (dropping the article "a" would hide that they do not)
+    if labelled:  # "A. violin": letter and text must agree; dropping the article "a" would hide where not
         index, text = _index(labelled.group(1)), normalise(labelled.group(2))
         if index < len(texts) and texts[index] == text:
             return index
-        literal = [option.strip().casefold() for option in options]  # an option that is itself called "A. violin"
+        # an option may itself be called "A. violin"
+        literal = [option.strip().casefold() for option in options]
         folded = answer.strip().casefold()
         return literal.index(folded) if folded in literal else None
     if normalise(answer) in texts:

@@ -21,13 +21,19 @@ NAMES: tuple[str, ...] = ("format", "arr", "avc", "accuracy")
 NEED_EMBEDDER: frozenset[str] = frozenset({"arr", "avc"})
 
 
-def reward_functions(weights: Mapping[str, float], *, format_mode: str = "strict", omega: float | None = None,
-                     avc_mode: str = "similarity", embedder: "Embedder | None" = None) -> list[RewardFunction]:
+def reward_functions(
+    weights: Mapping[str, float],
+    *,
+    format_mode: str = "strict",
+    omega: float | None = None,
+    avc_mode: str = "similarity",
+    embedder: "Embedder | None" = None,
+) -> list[RewardFunction]:
     """Makes the reward functions for TRL's `GRPOTrainer(reward_funcs=...)`.
 
-    Each has the name of its reward as `__name__` and is called as `(prompts, completions, sample=[...], **columns)`
-    with one `Sample` for each completion; it returns one float, or None (not applicable), for each. Each batch is
-    parsed once and its texts embedded in one model call, whichever function asks first.
+    Each has the name of its reward as `__name__` and is called as `(prompts, completions, sample=[...],
+    **columns)` with one `Sample` for each completion; it returns one float, or None (not applicable), for
+    each. Each batch is parsed once and its texts embedded in one model call, whichever function asks first.
 
     Args:
         weights: the rewards wanted, by name (NAMES), with their weights. Weight 0 computes and logs a reward
@@ -44,7 +50,9 @@ def reward_functions(weights: Mapping[str, float], *, format_mode: str = "strict
         UserError: a value out of its range, or one that is missing.
     """
     if unknown := sorted(set(weights) - set(NAMES)):
-        raise UserError(f"Reward weights name {', '.join(unknown)}, which is no reward; choose from {', '.join(NAMES)}.")
+        raise UserError(
+            f"Reward weights name {', '.join(unknown)}, which is no reward; choose from {', '.join(NAMES)}."
+        )
     if not any(weights.values()):
         raise UserError("All reward weights are 0, so nothing could be learned; give at least one a weight.")
     if format_mode not in ("strict", "lenient"):
@@ -54,10 +62,13 @@ def reward_functions(weights: Mapping[str, float], *, format_mode: str = "strict
     if "arr" in weights and (omega is None or not -1 <= omega <= 1):
         raise UserError(f"omega is {omega}, but ARR compares it with a cosine; set it within [-1, 1].")
     if embedder is None and NEED_EMBEDDER & set(weights):
-        raise UserError("The rewards arr and avc compare sentence embeddings, but there is no embedder; name one.")
+        raise UserError(
+            "The rewards arr and avc compare sentence embeddings, but there is no embedder; name one."
+        )
 
-    read = _Reader(embedder, with_arr="arr" in weights, with_avc="avc" in weights,
-                   calibrated=avc_mode == "calibrated")
+    read = _Reader(
+        embedder, with_arr="arr" in weights, with_avc="avc" in weights, calibrated=avc_mode == "calibrated"
+    )
     scores: dict[str, Callable[[Steps, Sample], float | None]] = {
         "format": lambda steps, sample: format.score(steps, sample, lenient=format_mode == "lenient"),
         "arr": lambda steps, sample: arr.score(steps, sample, embedder, omega),  # type: ignore[arg-type]
@@ -79,11 +90,17 @@ def completion_text(completion: Completion) -> str:
 
 
 def _adapt(name: str, score: "Callable[[Steps, Sample], float | None]", read: "_Reader") -> RewardFunction:
-    def reward(prompts: Sequence[Any], completions: Sequence[Completion], sample: "Sequence[Sample] | None" = None,
-               **columns: Any) -> list[float | None]:
+    def reward(
+        prompts: Sequence[Any],
+        completions: Sequence[Completion],
+        sample: "Sequence[Sample] | None" = None,
+        **columns: Any,
+    ) -> list[float | None]:
         if sample is None or len(sample) != len(completions):
-            raise ValueError(f"the reward {name!r} needs a `sample` column with one Sample for each of the "
-                             f"{len(completions)} completions")
+            raise ValueError(
+                f"the reward {name!r} needs a `sample` column with one Sample for each of the "
+                f"{len(completions)} completions"
+            )
         return [score(steps, row) for steps, row in zip(read(completions, sample), sample, strict=True)]
 
     reward.__name__ = reward.__qualname__ = name
@@ -94,7 +111,8 @@ class _Reader:
     """Parses a batch once and embeds all its texts in one call; remembers the last batch."""
 
     def __init__(self, embedder: "Embedder | None", with_arr: bool, with_avc: bool, calibrated: bool) -> None:
-        self.embedder, self.with_arr, self.with_avc, self.calibrated = embedder, with_arr, with_avc, calibrated
+        self.embedder, self.calibrated = embedder, calibrated
+        self.with_arr, self.with_avc = with_arr, with_avc
         self.texts: list[str] | None = None
         self.steps: list[Steps] = []
         self.parsed = 0  # completions parsed so far

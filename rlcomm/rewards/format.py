@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 def score(steps: Steps, sample: "Sample | None" = None, lenient: bool = False) -> float:
     """r_format of RL-CoMM (section Step-RR).
 
-        strict:   1  iff each tag stands once, in order, each segment non-empty, nothing but white space outside
-        lenient:  1  iff the text contains the six tags, in any order (what the released research code accepts)
+        strict:   1  iff each tag stands once, in order, each segment non-empty, nothing but white space
+            outside
+        lenient:  1  iff the text contains the six tags, in any order (what the released research code
+            accepts)
 
     Args:
         steps: a parsed completion.

@@ -1,8 +1,8 @@
 """The threshold omega of ARR, chosen from the sentences it has to tell apart.
 
-A cosine threshold belongs to an embedding model and a way of speaking. The paper's 0.8 (Qwen3-Embedding-0.6B, free
-text) is far too low for MiniLM and short sentences: "I hear a cello and a harp." and "I hear a cello, a guitar and a
-harp." have cosine 0.98, so at 0.8 nearly any list of instruments would be paid.
+A cosine threshold belongs to an embedding model and a way of speaking. The paper's 0.8 (Qwen3-Embedding-0.6B,
+free text) is far too low for MiniLM and short sentences: "I hear a cello and a harp." and "I hear a cello, a
+guitar and a harp." have cosine 0.98, so at 0.8 nearly any list of instruments would be paid.
 """
 
 import itertools
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 MINILM_OMEGA = 0.984
 """omega for MiniLM and Orchestra's sentences ("I hear a drum and a flute."), used by recipes/orchestra.
 
-Measured over all wordings of all sets of one to three of the eight instruments, and six other sounds: 406 sentences.
-The two orders of a set are never below 0.9860, two different sets never above 0.9827; 0.984 separates 100 %.
-tests/rewards/test_omega.py measures it again.
+Measured over all wordings of all sets of one to three of the eight instruments, and six other sounds: 406
+sentences. The two orders of a set are never below 0.9860, two different sets never above 0.9827; 0.984
+separates 100 %. tests/rewards/test_omega.py measures it again.
 """
 
 
 @dataclass(frozen=True)
 class Threshold:
     """Attributes:
-        omega: the threshold: middle of the gap where there is one, else the value with the best balanced accuracy.
-        lowest_same: lowest cosine of two sentences that mean the same.
-        highest_different: highest cosine of two that do not.
-        separated: share of the sentences with every sentence of their own group above omega and no other one.
+    omega: the threshold: middle of the gap where there is one, else the value with the best balanced
+        accuracy.
+    lowest_same: lowest cosine of two sentences that mean the same.
+    highest_different: highest cosine of two that do not.
+    separated: share of the sentences with every sentence of their own group above omega and no other one.
     """
 
     omega: float
@@ -43,8 +44,8 @@ def choose(groups: Sequence[Sequence[str]], embedder: "Embedder") -> Threshold:
     """Finds the omega that accepts exactly the sentences that mean the same.
 
     Args:
-        groups: at least two groups; sentences within one group mean the same, those of two groups do not. At least
-            one group has two sentences.
+        groups: at least two groups; sentences within one group mean the same, those of two groups do not. At
+            least one group has two sentences.
         embedder: used without instructions.
 
     Raises:
@@ -80,7 +81,9 @@ def heard_sentence(names: Sequence[str]) -> str:
 
 
 def orchestra_groups(instruments: Sequence[str]) -> list[list[str]]:
-    """Every set of one to three instruments as a group of its wordings in all orders, and the other sounds."""
+    """Every set of one to three instruments as a group of all its orders, and the other sounds."""
     sets = [names for size in (1, 2, 3) for names in itertools.combinations(instruments, size)]
     groups = [[heard_sentence(order) for order in itertools.permutations(names)] for names in sets]
-    return groups + [[f"I hear {sound}."] for sound in ("wind", "a bird", "rain", "a drill", "thunder", "nothing")]
+    return groups + [
+        [f"I hear {sound}."] for sound in ("wind", "a bird", "rain", "a drill", "thunder", "nothing")
+    ]

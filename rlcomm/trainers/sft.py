@@ -11,6 +11,7 @@ from rlcomm.data.sample import Sample
 from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.score import score
+from rlcomm.trainers.checkpoints import AtomicCheckpoints
 
 _IGNORED = -100
 
@@ -55,7 +56,7 @@ class ConversationCollator:
         }
 
 
-class OmniSFTTrainer(SFTTrainer):
+class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
     """Minimises the mean negative log-likelihood of the assistant's tokens, media in the forward.
 
     Takes TRL's `SFTConfig` with `dataset_kwargs={"skip_prepare_dataset": True}`, `remove_unused_columns=False` and

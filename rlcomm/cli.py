@@ -1,0 +1,271 @@
+"""`rlcomm COMMAND ...`: every command in a few lines; what is heavy is imported inside it, so `--help` is instant."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rlcomm.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        0, or 2 for a user's mistake (one sentence on stderr, no traceback), or 130 after Ctrl-C.
+    """
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not getattr(arguments, "overridable", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        arguments.run(arguments, rest)
+        return 0
+    except UserError as error:
+        print(f"rlcomm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rlcomm: interrupted; run the same command again, it goes on from what is finished.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rlcomm", description="RL fine-tuning of modality-balanced omni models.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, help: str, recipe: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=run, overridable=recipe)
+        if recipe:
+            sub.add_argument("recipe", help="YAML file; any of its keys can be given as --key value")
+        return sub
+
+    quick = command("quickstart", _quickstart, "the whole method on the embedded world, base to report", False)
+    quick.add_argument("--output_dir", default="runs/quickstart")
+    quick.add_argument("--from_scratch", action="store_true", help="train the base and the reference anew")
+    quick.add_argument("--seed", type=int, default=0)
+    quick.add_argument("--tiny", action="store_true", help="a few steps of everything, to see that it runs")
+    command("train", _train, "one stage: base, warmup, step_rr, ans_co, ...", recipe=True)
+    command("pipeline", _pipeline, "a chain of stages, each its own process; resumes", recipe=True)
+    command("reference", _reference, "the audio model's reasoning, one per row, cached", recipe=True)
+    command("eval", _eval, "a model on conflict benchmarks", recipe=True)
+    show = command("show", _show, "the table of a run")
+    show.add_argument("folder", help="run folder")
+
+    data = commands.add_parser("data", help="make, import, confuse and check data").add_subparsers(
+        dest="data_command", required=True, metavar="COMMAND"
+    )
+    orchestra = data.add_parser("orchestra", help="render the embedded world")
+    orchestra.add_argument("--out", default="runs/orchestra")
+    orchestra.add_argument("--seed", type=int, default=0)
+    orchestra.add_argument("--asymmetric", type=float, default=0.5, help="share of scenes with one instrument muted")
+    orchestra.add_argument("--workers", type=int, default=2)
+    for split, rows in (("sync", 0), ("warmup", 100), ("train", 1000), ("test", 300)):
+        orchestra.add_argument(f"--{split}", type=int, default=rows, help="rows")
+    orchestra.set_defaults(run=_orchestra)
+    imported = data.add_parser("import", help="MUSIC-AVQA, AVQA, R1-family or released warm-up files to samples")
+    imported.add_argument("kind", choices=("music_avqa", "avqa", "r1", "warmup"))
+    imported.add_argument("file")
+    imported.add_argument("--media_dir", required=True)
+    imported.add_argument("--out", required=True)
+    imported.add_argument("--limit", type=int)
+    imported.set_defaults(run=_import)
+    confuse = data.add_parser("confuse", help="muted, modified or shifted variants of your clips")
+    confuse.add_argument("clips", help="folder, clip, or JSON Lines file of samples")
+    confuse.add_argument("--mode", required=True, choices=("muted", "modified", "shifted"))
+    confuse.add_argument("--out", required=True)
+    confuse.add_argument("--stems", help="folder <clip id>/<instrument>.wav")
+    confuse.add_argument("--sounds", help="folder of <sound type>.wav")
+    confuse.add_argument("--instruments", help="JSON: clip id -> names")
+    confuse.add_argument("--seconds", type=float, default=1.0)
+    confuse.add_argument("--limit", type=int)
+    confuse.add_argument("--workers", type=int, default=2)
+    confuse.set_defaults(run=_confuse)
+    check = data.add_parser("check", help="read every row and open every clip of a file")
+    check.add_argument("file")
+    check.add_argument("--workers", type=int, default=2)
+    check.set_defaults(run=_check)
+    return parser
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe, rest)
+    from rlcomm.stages.run import finished
+
+    if recipe.stage in ("reference", "eval", "pipeline"):
+        raise UserError(f"{arguments.recipe}: is a {recipe.stage} recipe, not a training stage; use `rlcomm {recipe.stage}`.")
+    if finished(recipe.output_dir):
+        from rlcomm.stages.run import open_run
+
+        open_run(recipe)  # refuses a folder of another recipe
+        print(f"{recipe.output_dir}: this stage is finished; remove the folder to train it again.")
+        return
+    if recipe.stage in ("base", "audio"):
+        from rlcomm import miniature
+
+        {"base": miniature.train_base, "audio": miniature.train_audio}[recipe.stage](recipe)
+    elif recipe.stage in ("step_rr", "grpo"):
+        from rlcomm.stages import step_rr
+
+        step_rr.train(recipe)
+    elif recipe.stage == "ans_co":
+        from rlcomm.stages import ans_co
+
+        ans_co.train(recipe)
+    else:
+        from rlcomm.stages import sft
+
+        sft.train(recipe)
+
+
+def _pipeline(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.recipe import load_recipe
+    from rlcomm.stages.pipeline import run_pipeline
+
+    dotted, plain = _split_dotted(rest)
+    recipe = load_recipe(arguments.recipe, plain)
+    if dotted:
+        recipe.overrides = [*recipe.overrides, *dotted]
+        recipe.given["overrides"] = recipe.overrides
+    _print_summary(run_pipeline(recipe, Path(arguments.recipe).parent), Path(recipe.output_dir))
+
+
+def _split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
+    """`--stage.key value ...` apart from `--key value ...`."""
+    dotted: list[str] = []
+    plain: list[str] = []
+    target = plain
+    for item in rest:
+        if item.startswith("--") and "." in item.split("=")[0]:
+            key, _, value = item[2:].partition("=")
+            dotted.append(f"{key}={value}")
+            target = dotted
+        elif item.startswith("--"):
+            plain.append(item)
+            target = plain
+        elif target is dotted:
+            dotted[-1] += ("" if dotted[-1].endswith("=") else " ") + item
+        else:
+            plain.append(item)
+    return dotted, plain
+
+
+def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe, ["--purpose" if item == "--for" else item for item in rest])
+    from rlcomm import files, reference
+    from rlcomm.data.sample import read_jsonl
+    from rlcomm.stages.run import peak_rss_mb
+
+    samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
+    options = dict(
+        media=recipe.media(), cache_dir=recipe.media_cache_dir, batch_size=recipe.batch_size, seed=recipe.seed,
+        temperature=recipe.temperature, top_p=recipe.top_p, max_new_tokens=recipe.max_new_tokens,
+        revision=recipe.model_revision, dtype=recipe.dtype,
+    )  # fmt: skip
+    started = time.time()
+    if recipe.purpose == "warmup":
+        see = reference.policy_sight(recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir)
+        report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
+        print(f"{report['written']} warm-up rows written, {len(report['rejected'])} rejected (listed beside)")
+    else:
+        report = reference.write_references(samples, recipe.model_name_or_path, recipe.output, **options)
+    exact = report["hearing_exact"]
+    known = "" if exact["value"] is None else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
+    print(f"{recipe.output}: {report['with_reference']} of {report['rows']} rows have a reference{known}")
+    files.write_json(
+        Path(recipe.output).parent / "stage.json",
+        {"stage": "reference", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
+         "hearing_exact": exact["value"], "rows": report["rows"], "with_reference": report["with_reference"]},
+    )  # fmt: skip
+
+
+def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.recipe import load_recipe
+
+    recipe = load_recipe(arguments.recipe, rest)
+    from rlcomm import files
+    from rlcomm.evaluation.report import format_table
+    from rlcomm.stages.run import evaluate_run, peak_rss_mb
+
+    out = Path(recipe.output_dir)
+    started = time.time()
+    row = evaluate_run(out, recipe.model_name_or_path, recipe)
+    files.write_json(
+        out / "stage.json",
+        {"stage": "eval", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb()},
+    )
+    print(format_table({"stages": {out.name: row}}))
+    print(out / "results.json")
+
+
+# -- quickstart and show ----------------------------------------------------------------------------------------------
+
+
+def _quickstart(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.stages.quickstart import quickstart
+
+    out = Path(arguments.output_dir)
+    summary = quickstart(out, arguments.seed, arguments.from_scratch, arguments.tiny)
+    _print_summary(summary, out)
+
+
+def _print_summary(summary: dict[str, Any], out: Path) -> None:
+    from rlcomm.evaluation.report import format_table
+
+    print()
+    print(format_table(summary))
+    print(out / "report.html")
+
+
+def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
+    folder = Path(arguments.folder)
+    if not (folder / "summary.json").exists():
+        raise UserError(f"{folder}: has no summary.json; give the folder of a pipeline or quickstart that has finished.")
+    _print_summary(json.loads((folder / "summary.json").read_text(encoding="utf-8")), folder)
+
+
+# -- data -------------------------------------------------------------------------------------------------------------
+
+
+def _orchestra(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.data import orchestra
+
+    sizes = {split: getattr(arguments, split) for split in ("sync", "warmup", "train", "test")}
+    orchestra.build(
+        arguments.out, seed=arguments.seed, asymmetric=arguments.asymmetric, workers=arguments.workers, **sizes
+    )
+    print(f"{arguments.out}: {', '.join(f'{rows} {split}' for split, rows in sizes.items() if rows)}")
+
+
+def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.data.sources import import_file
+
+    print(import_file(arguments.kind, arguments.file, arguments.media_dir, arguments.out, arguments.limit))
+
+
+def _confuse(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.data.confuse import confuse
+
+    options = {k: getattr(arguments, k) for k in ("stems", "sounds", "instruments", "seconds", "limit", "workers")}
+    print(confuse(arguments.clips, arguments.out, arguments.mode, **options))
+
+
+def _check(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.data.check import check
+
+    found = check(arguments.file, workers=arguments.workers)
+    print("\n".join(found) if found else f"{arguments.file}: all rows and clips are fine")
+    problems = [line for line in found if not line.startswith("note: ")]
+    if problems:
+        raise UserError(f"{arguments.file}: {len(problems)} problem(s), listed above; mend them and check again.")

@@ -1,0 +1,128 @@
+"""Trains the two miniatures on Orchestra: the base policy and the reference audio model that ship with rlcomm.
+
+    sync.jsonl --(stage: base)--> nano_omni      sync.jsonl, sound alone --(stage: audio)--> nano_audio
+"""
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import Trainer, set_seed
+
+from rlcomm import files, steps
+from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.sample import Sample, read_jsonl
+from rlcomm.errors import UserError
+from rlcomm.omni import nano
+from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
+from rlcomm.recipe import AudioRecipe, SFTRecipe
+from rlcomm.reference import encode as encode_audio
+from rlcomm.reference import reference_prompt
+from rlcomm.stages import sft
+from rlcomm.stages.run import DONE, MetricsFile, open_run, peak_rss_mb, save_model
+from rlcomm.trainers.checkpoints import AtomicCheckpoints, last_checkpoint
+
+HEAR = "Open/Hear"
+
+
+def tokenizer_texts(samples: list[Sample]) -> list[str]:
+    """What the miniature's tokenizer learns its merges from: the world's own sentences in the formats of all stages."""
+    texts = list(INSTRUCTIONS.values()) * 50
+    for sample in samples:
+        heard = next((turn.answer for turn in sample.turns if turn.type == HEAR), "I hear nothing.")
+        for turn in sample.turns:
+            texts += [f"{turn.question}\n{turn.answer}", reference_prompt(turn.question, turn.answer)]
+            texts.append(steps.build(heard, heard.replace("hear", "see"), turn.answer))
+    return texts
+
+
+def train_base(recipe: SFTRecipe) -> None:
+    """Makes an untrained miniature thinker, then runs SFT on dense conversations.
+
+    Raises:
+        UserError: as `rlcomm.stages.sft.train`.
+    """
+    untrained = Path(recipe.output_dir) / "untrained"
+    open_run(recipe)
+    if not (untrained / "config.json").exists():
+        tokenizer = nano.train_tokenizer(tokenizer_texts(read_jsonl(recipe.dataset)[:1500]))
+        nano.nano_omni(tokenizer, seed=recipe.seed).save_pretrained(untrained)
+        nano.omni_processor(tokenizer).save_pretrained(untrained)
+    recipe.model_name_or_path = str(untrained)
+    sft.train(recipe)
+
+
+class AudioTrainer(AtomicCheckpoints, Trainer):
+    """transformers' Trainer with whole-or-absent checkpoints."""
+
+
+class AudioCollator:
+    """Rows `{"row", "turn"}` -> Qwen2-Audio inputs and labels: sound, question and gold answer in, a-think out."""
+
+    def __init__(self, samples: list[Sample], processor: Any, media: MediaSettings):
+        self.samples, self.processor, self.media = samples, processor, media
+        self.sounds: dict[str, Any] = {}
+
+    def sound(self, path: str) -> Any:
+        if path not in self.sounds:
+            audio = load_clip(None, path, self.media).audio
+            assert audio is not None
+            self.sounds[path] = audio.astype("float16")
+        return self.sounds[path].astype("float32")
+
+    def __call__(self, rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        picked = [self.samples[row["row"]] for row in rows]
+        turns = [sample.turns[row["turn"]] for sample, row in zip(picked, rows, strict=True)]
+        prompts = [reference_prompt(turn.question, turn.answer, turn.options) for turn in turns]
+        heard = [next(turn.answer for turn in sample.turns if turn.type == HEAR) for sample in picked]
+        inputs = encode_audio(self.processor, [self.sound(str(sample.audio)) for sample in picked], prompts)
+        tokenizer = self.processor.tokenizer
+        texts = [completion_ids(tokenizer, f"<a-think> {text} </a-think>") for text in heard]
+        longest = max(map(len, texts))
+        tail = torch.tensor([text + [tokenizer.pad_token_id] * (longest - len(text)) for text in texts])
+        mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
+        labels = torch.cat([torch.full_like(inputs["input_ids"], -100), tail.masked_fill(mask == 0, -100)], 1)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], tail], 1)
+        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], mask], 1)
+        return {**inputs, "labels": labels}
+
+
+def train_audio(recipe: AudioRecipe) -> None:
+    """Makes an untrained miniature Qwen2-Audio and trains it on sound alone, with the reference's own prompt.
+
+    Raises:
+        UserError: rows that do not say what is heard, a run folder of another recipe.
+    """
+    started = time.time()
+    open_run(recipe)
+    set_seed(recipe.seed)
+    samples = read_jsonl(recipe.dataset)
+    for number, sample in enumerate(samples, 1):
+        if not any(turn.type == HEAR for turn in sample.turns):
+            raise UserError(f"{recipe.dataset}, row {number}: no turn of type {HEAR!r} says what is heard; use sync.jsonl.")
+    tokenizer = nano.train_tokenizer(tokenizer_texts(samples[:1500]))
+    model, processor = nano.nano_audio(tokenizer, seed=recipe.seed)
+    rng = random.Random(recipe.seed)
+    window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size
+    rows: list[dict[str, int]] = []
+    for _ in range(recipe.max_steps * window):
+        index = rng.randrange(len(samples))
+        asked = [i for i, turn in enumerate(samples[index].turns) if not turn.type.startswith("Open/")]
+        rows.append({"row": index, "turn": rng.choice(asked)})
+    recipe.remove_unused_columns, recipe.train_sampling_strategy = False, "sequential"
+    trainer = AudioTrainer(
+        model=model, args=recipe, train_dataset=Dataset.from_list(rows),
+        data_collator=AudioCollator(samples, processor, MediaSettings()),
+        callbacks=[MetricsFile(Path(recipe.output_dir) / "metrics.jsonl")],
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output_dir))
+    run_dir = Path(recipe.output_dir)
+
+    save_model(trainer, processor, run_dir / "model")
+    files.write_json(run_dir / DONE, {
+        "stage": recipe.stage, "steps": trainer.state.global_step, "seconds": round(time.time() - started, 1),
+        "peak_rss_mb": peak_rss_mb(),
+    })  # fmt: skip

@@ -1,0 +1,179 @@
+"""The pipeline: every stage its own process, from warm-up to report, resuming after the last finished stage.
+
+    base --eval--> warmup -> reference -> step_rr -> ans_co --> summary.json, results.json, report.html
+
+A driver only: it loads no model. A stage starts from the model of the one before, and where it stood if it was cut off.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rlcomm import files
+from rlcomm.errors import UserError
+from rlcomm.evaluation import report, runner
+from rlcomm.recipe import PipelineRecipe, read_yaml, save_recipe
+
+SUMMARY_PACKAGES = ("rlcomm", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "sentence-transformers")
+DONE = "stage.json"
+_MODEL_STAGES = ("base", "sft", "warmup", "step_rr", "grpo", "ans_co")
+
+
+def run_pipeline(recipe: PipelineRecipe, folder: Path, seconds: dict[str, float] | None = None) -> dict[str, Any]:
+    """Runs what is not finished yet and writes the summary.
+
+    Args:
+        recipe: of the pipeline.
+        folder: where the stages' recipe files lie.
+        seconds: time spent before the pipeline (rendering, base, reference), by name.
+
+    Returns:
+        The summary (contract: summary.json).
+
+    Raises:
+        UserError: a stage failed with a user error; its own sentence has been printed.
+    """
+    out = Path(recipe.output_dir)
+    before, given = out / "recipe.yaml", dict(recipe.given)
+    if before.exists() and {k: v for k, v in read_yaml(before).items() if k != "launch"} != {
+        k: v for k, v in given.items() if k != "launch"
+    }:
+        raise UserError(
+            f"{out}: holds a pipeline of another recipe, which this one would mix with; choose another --output_dir or "
+            "remove the folder."
+        )
+    save_recipe(recipe, before)
+    plan = stage_commands(recipe, folder)
+    for name, command in plan:
+        if finished(out / name):
+            print(f"{name}: finished before", flush=True)
+            continue
+        print(f"{name}: {' '.join(command[command.index('rlcomm') :])}", flush=True)
+        started = time.time()
+        code = subprocess.run(command, check=False).returncode
+        if code != 0:
+            raise UserError(
+                f"stage {name} ended with code {code} (its message stands above); mend that and run the same command "
+                "again, it goes on from the last finished stage."
+            )
+        _note_seconds(out / name, time.time() - started)
+    return summarise(out, [name for name, _ in plan], seconds or {})
+
+
+def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list[str]]]:
+    """The processes of a pipeline in order: (name of the stage's folder, command)."""
+    out = Path(recipe.output_dir)
+    python = [sys.executable, "-m", "rlcomm"]
+    launched = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", recipe.launch or "", "-m", "rlcomm"]
+    data = Path(recipe.data) if recipe.data else None
+    model, rows = recipe.model_name_or_path, None
+    plan: list[tuple[str, list[str]]] = []
+    if recipe.evaluate_base:
+        file = _beside(folder, recipe.evaluate_base)
+        for name, style in (("base", "direct"), ("base_steps", "steps")):
+            command = [*python, "eval", file, "--model_name_or_path", model, "--prompt_style", style]
+            command += ["--output_dir", str(out / name)] + (["--eval_data", str(data)] if data else [])
+            plan.append((name, command + _overrides(recipe, "eval")))
+    for item in recipe.stages:
+        file = _beside(folder, item)
+        values = read_yaml(file)
+        stage = str(values.get("stage"))
+        name = stage if stage not in dict(plan) else Path(item).stem
+        if stage == "reference":
+            rows = str(out / "reference" / "train.jsonl")
+            command = [*python, "reference", file, "--output", rows]
+            command += ["--dataset", str(data / "train.jsonl")] if data else []
+        elif stage in _MODEL_STAGES:
+            command = [*(launched if recipe.launch else python), "train", file, "--output_dir", str(out / name)]
+            command += ["--model_name_or_path", model]
+            if stage in ("step_rr", "grpo", "ans_co") and (rows or data):
+                command += ["--dataset", rows or str(data / "train.jsonl")]  # type: ignore[operator]
+            elif data:
+                command += ["--dataset", str(data / "warmup.jsonl")]
+            command += ["--eval_data", str(data)] if data else []
+            model = str(out / name / "model")
+        else:
+            raise UserError(f"{file}: stage {stage!r} cannot be part of a pipeline; list training and reference recipes.")
+        if recipe.seed is not None:
+            command += ["--seed", str(recipe.seed)]
+        plan.append((name, command + _overrides(recipe, stage)))
+    return plan
+
+
+def finished(folder: Path) -> bool:
+    """Whether a stage of the pipeline has come to its end."""
+    return (folder / DONE).exists()
+
+
+def summarise(out: Path, names: list[str], seconds: dict[str, float]) -> dict[str, Any]:
+    """Reads the stages' folders and writes summary.json, results.json and report.html."""
+    stages, peak, method = {}, 0.0, 0.0
+    records, curves, results = {}, {}, {}
+    for name in names:
+        facts = json.loads((out / name / DONE).read_text(encoding="utf-8"))
+        peak = max(peak, facts.get("peak_rss_mb", 0.0))
+        method += facts.get("seconds", 0.0)
+        if (out / name / "records.jsonl").exists():
+            records[name] = runner.read_records(out / name / "records.jsonl")
+            stages[name] = {**runner.summary(records[name]), "seconds": facts.get("seconds")}
+            results[name] = json.loads((out / name / "results.json").read_text(encoding="utf-8"))
+        if (out / name / "metrics.jsonl").exists():
+            curves[name] = report.read_curve(out / name / "metrics.jsonl")
+        if "hearing_exact" in facts:
+            stages.setdefault(name, {})["reference_hearing_exact"] = facts["hearing_exact"]
+    references = {k: v for k, v in stages.items() if "muted_acc" not in v}
+    summary = {
+        "stages": {k: v for k, v in stages.items() if "muted_acc" in v},
+        **({"reference": next(iter(references.values()))} if references else {}),
+        "seconds_before": {k: round(v, 1) for k, v in seconds.items()},
+        "seconds_method": round(method, 1),
+        "seconds_total": round(method + sum(seconds.values()), 1),
+        "peak_rss_mb": peak,
+        "versions": versions(),
+    }
+    files.write_json(out / "summary.json", summary)
+    if results:
+        last = list(results)[-1]
+        shutil.copyfile(out / last / "results.json", out / ".results.json.tmp")
+        os.replace(out / ".results.json.tmp", out / "results.json")
+        report.write_report(out / "report.html", summary, results, curves, report.pick_clips(records))
+    return summary
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a result depends on."""
+    found = {"python": sys.version.split()[0]}
+    for package in SUMMARY_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _note_seconds(folder: Path, seconds: float) -> None:
+    """Whole wall time of the process, its start included."""
+    facts = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    files.write_json(folder / DONE, {**facts, "seconds": round(seconds, 1)})
+
+
+def _beside(folder: Path, name: str) -> str:
+    path = folder / name
+    if not path.exists():
+        raise UserError(f"{path}: is listed in the pipeline but does not exist; correct the name.")
+    return str(path)
+
+
+def _overrides(recipe: PipelineRecipe, stage: str) -> list[str]:
+    arguments = []
+    for item in recipe.overrides:
+        key, value = item.split("=", 1)
+        if key.split(".")[0] == stage:
+            arguments += [f"--{key.split('.')[1]}", *value.split()]
+    return arguments

@@ -1,0 +1,60 @@
+"""The quickstart: renders Orchestra, takes (or trains) the miniatures, runs the pipeline of recipes/orchestra.
+
+    render -> [base, audio from scratch] -> pipeline (warm-up -> reference -> Step-RR -> Ans-CO -> report)
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rlcomm.data import orchestra
+from rlcomm.errors import UserError
+from rlcomm.recipe import load_recipe
+from rlcomm.stages.pipeline import finished, run_pipeline
+
+SIZES = {"warmup": 100, "train": 1000, "test": 300}
+SYNC_ROWS = 4000
+# `--tiny` shows that every part runs; its numbers mean nothing.
+TINY_SIZES = {"warmup": 16, "train": 16, "test": 10}
+TINY = ["warmup.max_steps=2", "step_rr.max_steps=2", "ans_co.max_steps=1", "ans_co.max_rows=8"]
+
+
+def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str, Any]:
+    """Runs everything that is not finished yet below `out`; returns the summary.
+
+    Raises:
+        UserError: recipes/ is not beside the package, or a stage failed.
+    """
+    recipes = Path(__file__).resolve().parents[2] / "recipes" / "orchestra"
+    if not recipes.is_dir():
+        raise UserError(f"{recipes}: does not exist; the quickstart runs from a clone of the repository.")
+    data, seconds = out / "data", {}
+    sizes = {**(TINY_SIZES if tiny else SIZES), "sync": (40 if tiny else SYNC_ROWS) if from_scratch else 0}
+    started = time.time()
+    if not (data / "truth.json").exists():
+        orchestra.build(data, seed=0, **sizes)  # one world for all seeds: seeds differ in training, not in the test
+    seconds["render"] = time.time() - started
+    overrides = ["--output_dir", str(out), "--data", str(data), "--seed", str(seed)]
+    if from_scratch:
+        models = {}
+        for stage in ("base", "audio"):
+            started = time.time()
+            folder = out / f"scratch_{stage}"
+            if not finished(folder):
+                command = [sys.executable, "-m", "rlcomm", "train", str(recipes / f"{stage}.yaml")]
+                command += ["--output_dir", str(folder), "--dataset", str(data / "sync.jsonl"), "--seed", str(seed)]
+                command += ["--max_steps", "2"] if tiny else []
+                if subprocess.run(command, check=False).returncode != 0:
+                    raise UserError(f"{stage} could not be trained (its message stands above); mend that and run again.")
+            seconds[stage] = time.time() - started
+            models[stage] = str(folder / "model")
+        overrides += ["--model_name_or_path", models["base"]]
+    recipe = load_recipe(recipes / "pipeline.yaml", overrides)
+    if from_scratch:
+        recipe.overrides = [*recipe.overrides, f"reference.model_name_or_path={models['audio']}"]
+    if tiny:
+        recipe.overrides = [*recipe.overrides, *TINY]
+    recipe.given["overrides"] = recipe.overrides
+    return run_pipeline(recipe, recipes, seconds)

@@ -1,0 +1,197 @@
+"""What every training stage shares: recipe -> policy -> data -> trainer -> run (resume, save, evaluate, summary).
+
+A run folder holds recipe.yaml (as resolved), metrics.jsonl, checkpoint-*/, model/, and after evaluation results.json,
+records.jsonl and stage.json, which is written last and says that the stage is finished.
+"""
+
+import json
+import logging
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+
+from rlcomm import files
+from rlcomm.data.sample import Sample, read_jsonl
+from rlcomm.errors import UserError
+from rlcomm.evaluation import runner
+from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
+from rlcomm.omni.prompts import Prompts
+from rlcomm.recipe import read_yaml, resolved, save_recipe
+from rlcomm.trainers.checkpoints import last_checkpoint
+
+logger = logging.getLogger("rlcomm")
+
+DONE = "stage.json"
+# What may differ between a run and its continuation.
+_FREE = {"resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
+         "disable_tqdm", "dataloader_num_workers", "run_name", "media_cache_dir", "prompt_memory_mb", "eval_batch_size",
+         "overwrite_run"}  # fmt: skip
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def open_run(recipe: Any) -> str | None:
+    """Claims the run folder of a recipe.
+
+    Returns:
+        The checkpoint to resume from, or None for a fresh start.
+
+    Raises:
+        UserError: the folder belongs to another recipe.
+    """
+    run_dir = Path(recipe.output_dir)
+    written = run_dir / "recipe.yaml"
+    if written.exists():
+        before, now = read_yaml(written), resolved(recipe)
+        changed = sorted(key for key in (before.keys() | now.keys()) - _FREE if before.get(key) != now.get(key))
+        if changed:
+            raise UserError(
+                f"{run_dir}: holds a run of another recipe ({', '.join(changed)} differ), which this one would mix "
+                "with; choose another --output_dir or remove the folder."
+            )
+    elif is_main():
+        save_recipe(recipe, written)
+    return last_checkpoint(run_dir)
+
+
+def finished(run_dir: str | os.PathLike) -> bool:
+    """Whether the stage of a run folder has come to its end."""
+    return (Path(run_dir) / DONE).exists()
+
+
+def open_policy(recipe: Any) -> Policy:
+    """Loads the policy of a training recipe and says what of it trains."""
+    set_seed(recipe.seed)
+    policy = load_policy(
+        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation
+    )
+    if isinstance(policy.model, PeftModel) and not recipe.use_peft:
+        policy.model = policy.model.merge_and_unload()
+    if not isinstance(policy.model, PeftModel):
+        set_trainable(policy.model, recipe.freeze_encoders)
+        if recipe.use_peft:
+            policy.model = get_peft_model(
+                policy.model, lora_config(recipe.lora_r, recipe.lora_alpha, recipe.lora_dropout)
+            )
+    trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in policy.model.parameters())
+    if is_main():
+        print(f"policy {policy.path}: {trained:,} of {total:,} parameters train")
+    return policy
+
+
+def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
+    """Reads the rows of a recipe and makes the door through which they become prompts."""
+    samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
+    missing = sorted({p for s in samples for p in (s.video, s.audio) if p and not Path(p).exists()})
+    if missing:
+        raise UserError(
+            f"{recipe.dataset}: {len(missing)} clip(s) do not exist, the first is {missing[0]}; put them there or run "
+            f"`rlcomm data check {recipe.dataset}` for all of them."
+        )
+    prompts = Prompts(policy, recipe.media(), recipe.prompt_style, recipe.media_cache_dir, recipe.prompt_memory_mb)
+    return samples, prompts
+
+
+class MetricsFile(TrainerCallback):
+    """metrics.jsonl: one JSON object a logging step; steps after the resumed one are dropped, so none stands twice."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            kept = [row for row in read_metrics(self.path) if row["step"] <= state.global_step]
+            files.write_jsonl(self.path, kept)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            row = {"step": state.global_step, **{k: v for k, v in logs.items() if v is None or isinstance(v, (int, float))}}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line cut off by a kill is left out."""
+    rows = []
+    if Path(path).exists():
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+    return rows
+
+
+def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any) -> None:
+    """Trains from where the run folder stands, saves `model/`, evaluates, and closes the stage.
+
+    Args:
+        trainer: ready to train.
+        policy: its model and processor.
+        recipe: of the stage.
+        started: `time.time()` when the stage began.
+        **facts: further entries of stage.json.
+    """
+    run_dir = Path(recipe.output_dir)
+    trainer.add_callback(MetricsFile(run_dir / "metrics.jsonl"))
+    trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
+    trainer.accelerator.wait_for_everyone()
+    save_model(trainer, policy.processor, run_dir / "model")
+    trained = time.time() - started
+    if recipe.eval_data and is_main():
+        with torch.random.fork_rng():
+            evaluate_run(run_dir, str(run_dir / "model"), recipe)
+    trainer.accelerator.wait_for_everyone()
+    if is_main():
+        files.write_json(
+            run_dir / DONE,
+            {"stage": recipe.stage, "steps": trainer.state.global_step, "seconds_training": round(trained, 1),
+             "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(), **facts},
+        )  # fmt: skip
+
+
+def save_model(trainer: Any, processor: Any, path: Path) -> None:
+    """Writes weights (safetensors) and processor beside `path` and renames them into place."""
+    beside = path.with_name(f".{path.name}.unfinished")
+    trainer.save_model(str(beside))
+    if trainer.args.should_save:
+        for extra in ("training_args.bin",):  # a pickle; recipe.yaml says the same readably
+            (beside / extra).unlink(missing_ok=True)
+        with files.replacing(path, directory=True) as temporary:
+            processor.save_pretrained(str(beside))
+            temporary.rmdir()
+            os.replace(beside, temporary)
+
+
+def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> dict[str, Any]:
+    """Evaluates a saved model on `recipe.eval_data`; writes records.jsonl, results.json; returns the summary row."""
+    policy = load_policy(model, recipe.dtype, attn_implementation=recipe.attn_implementation)
+    records = run_dir / "records.jsonl"
+    results = runner.evaluate(
+        policy, recipe.eval_data, prompt_style=prompt_style or recipe.prompt_style, media_settings=recipe.media(),
+        max_new_tokens=recipe.eval_max_new_tokens, batch_size=recipe.eval_batch_size, cache_dir=recipe.media_cache_dir,
+        records_path=records, limit=recipe.eval_max_rows, progress=not recipe.disable_tqdm,
+    )  # fmt: skip
+    files.write_json(run_dir / "results.json", results)
+    return runner.summary(runner.read_records(records))
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process and its children so far, in megabytes."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return round(max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024, 1)

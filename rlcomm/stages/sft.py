@@ -1,0 +1,95 @@
+"""SFT: the base (dense conversations), the warm-up (about 100 rows with the full format), conflict SFT.
+
+    rows + targets -> (modality dropout) -> prompt + conversation -> -log p of the assistant's tokens
+"""
+
+import dataclasses
+import random
+import time
+from collections.abc import Sequence
+
+from datasets import Dataset
+
+from rlcomm.data.sample import Sample
+from rlcomm.errors import UserError
+from rlcomm.recipe import SFTRecipe
+from rlcomm.stages.run import open_data, open_policy, open_run, run
+from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
+
+# Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra.
+_ANSWERABLE = {"video": ("Audio/", "Open/Hear"), "audio": ("Visual/", "Open/See")}  # key: the sense that is left out
+
+
+def train(recipe: SFTRecipe) -> None:
+    """Runs one SFT stage to its end, from where its run folder stands.
+
+    Raises:
+        UserError: rows without a target under the step prompt, unreadable data, a run folder of another recipe.
+    """
+    started = time.time()
+    open_run(recipe)
+    policy = open_policy(recipe)
+    samples, prompts = open_data(recipe, policy)
+    _check_targets(recipe, samples)
+    steps = recipe.max_steps if recipe.max_steps > 0 else None
+    window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size
+    if steps is None:
+        steps = max(1, round(recipe.num_train_epochs * len(samples) / window))
+    samples, rows = schedule(samples, steps, window, recipe)
+    # The schedule is the whole run in order: shuffled and dropped out by seed, so a resumed run sees the same rows.
+    recipe.train_sampling_strategy, recipe.max_steps, recipe.num_train_epochs = "sequential", steps, 1
+    trainer = OmniSFTTrainer(
+        model=policy.model, args=recipe, train_dataset=Dataset.from_list(rows), processing_class=policy.processor,
+        data_collator=ConversationCollator(samples, prompts),
+    )  # fmt: skip
+    run(trainer, policy, recipe, started, rows=len(rows))
+
+
+def schedule(
+    samples: Sequence[Sample], steps: int, window: int, recipe: SFTRecipe
+) -> tuple[list[Sample], list[dict[str, int]]]:
+    """Which sample each optimiser step sees, and with which sense left out.
+
+    Returns:
+        Samples and their one-sense versions, and `steps * window` rows `{"row": index into them}`.
+    """
+    rng = random.Random(recipe.seed)
+    variants = {"": list(range(len(samples)))}
+    pool = list(samples)
+    for lost in ("video", "audio"):
+        one_sense = [s for s in (without(sample, lost) for sample in samples) if s is not None]
+        variants[lost] = list(range(len(pool), len(pool) + len(one_sense)))
+        pool += one_sense
+    rows: list[dict[str, int]] = []
+    order: dict[str, list[int]] = {key: [] for key in variants}
+    for number in range(steps * window):
+        lost = ""
+        if number >= recipe.modality_dropout_start * steps * window:
+            draw = rng.random()
+            if draw < recipe.modality_dropout_video:
+                lost = "video"
+            elif draw < recipe.modality_dropout_video + recipe.modality_dropout_audio:
+                lost = "audio"
+        if not variants[lost]:
+            lost = ""
+        if not order[lost]:
+            order[lost] = rng.sample(variants[lost], len(variants[lost]))
+        rows.append({"row": order[lost].pop()})
+    return pool, rows
+
+
+def without(sample: Sample, lost: str) -> Sample | None:
+    """The sample with one sense left out and only the questions that the other can answer; None if there are none."""
+    turns = tuple(turn for turn in sample.turns if turn.type.startswith(_ANSWERABLE[lost]))
+    return dataclasses.replace(sample.without(lost), turns=turns) if turns else None
+
+
+def _check_targets(recipe: SFTRecipe, samples: Sequence[Sample]) -> None:
+    if recipe.prompt_style == "direct":
+        return
+    for number, sample in enumerate(samples, 1):
+        if any(turn.target is None for turn in sample.turns):
+            raise UserError(
+                f"{recipe.dataset}, row {number}, field target: is missing, and under the step prompt SFT has nothing to "
+                "imitate; write warm-up rows with `rlcomm reference RECIPE --purpose warmup`, or set prompt_style direct."
+            )

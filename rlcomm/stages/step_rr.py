@@ -1,0 +1,88 @@
+"""Step-RR: GRPO with step-wise rewards against a reference audio model (RL-CoMM, arXiv 2511.10059).
+
+    row -> prompt -> G rollouts -> <a-think> <v-think> <answer> -> r_format + r_arr + r_avc -> advantages -> loss
+"""
+
+import time
+from typing import Any
+
+from datasets import Dataset
+
+from rlcomm.data.sample import Sample
+from rlcomm.errors import UserError
+from rlcomm.omni.encode import user_text
+from rlcomm.recipe import StepRRRecipe
+from rlcomm.rewards import adapters, omega
+from rlcomm.rewards.embed import Embedder
+from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
+from rlcomm.trainers.grpo import OmniGRPOTrainer
+
+PAPER_OMEGA = 0.8
+
+
+def train(recipe: StepRRRecipe) -> None:
+    """Runs one GRPO stage to its end, from where its run folder stands.
+
+    Raises:
+        UserError: rows without a reference although ARR is on, unreadable data, a run folder of another recipe.
+    """
+    started = time.time()
+    open_run(recipe)
+    policy = open_policy(recipe)
+    samples, prompts = open_data(recipe, policy)
+    weights = reward_weights(recipe)
+    check_references(recipe, samples)
+    functions = reward_functions(recipe, weights)
+    recipe.reward_weights = [weights[function.__name__] for function in functions]
+    rows = [{"prompt": _messages(sample, recipe.prompt_style), "row": i} for i, sample in enumerate(samples)]
+    trainer = OmniGRPOTrainer(
+        model=policy.model, args=recipe, reward_funcs=functions, train_dataset=Dataset.from_list(rows),
+        processing_class=policy.processor, samples=samples, prompts=prompts, scoring=recipe.scoring,
+    )  # fmt: skip
+    if is_main():
+        groups = recipe.generation_batch_size // recipe.num_generations
+        window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size
+        updates = max(1, recipe.generation_batch_size // window) * recipe.num_iterations
+        print(
+            f"each generation: {groups} prompts x {recipe.num_generations} completions = "
+            f"{recipe.generation_batch_size} completions, {updates} optimiser step(s)"
+        )
+    run(trainer, policy, recipe, started, rows=len(rows))
+
+
+def _messages(sample: Sample, prompt_style: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": user_text(sample.turns[0], prompt_style)}]
+
+
+def reward_weights(recipe: Any) -> dict[str, float]:
+    """Weight of each reward of a recipe, 1 by default; format is always measured, with weight 0 where it is not asked."""
+    given = getattr(recipe, "reward_weights", None) or [1.0] * len(recipe.rewards)
+    return {"format": 0.0, **dict(zip(recipe.rewards, given, strict=True))}
+
+
+def reward_functions(recipe: Any, weights: dict[str, float]) -> list[Any]:
+    """The recipe's rewards as TRL reward functions; the embedder is loaded once, and only where a reward needs it."""
+    needed = adapters.NEED_EMBEDDER & set(weights)
+    threshold = recipe.omega
+    if threshold is None:
+        threshold = omega.MINILM_OMEGA if recipe.embedder == "minilm" else PAPER_OMEGA
+    return adapters.reward_functions(
+        weights, format_mode=recipe.format_mode, omega=threshold, avc_mode=recipe.avc_mode,
+        embedder=Embedder(recipe.embedder) if needed else None,
+    )  # fmt: skip
+
+
+def check_references(recipe: Any, samples: list[Sample]) -> None:
+    """ARR and calibrated AVC compare with the reference's reasoning, so every row needs one.
+
+    Raises:
+        UserError: names the first row without a reference.
+    """
+    if "arr" not in recipe.rewards and not ("avc" in recipe.rewards and recipe.avc_mode == "calibrated"):
+        return
+    for number, sample in enumerate(samples, 1):
+        if not sample.reference:
+            raise UserError(
+                f"{recipe.dataset}, row {number}, field reference: is missing, and the rewards compare with it; run "
+                "`rlcomm reference RECIPE` on this file first and train on what it writes."
+            )
