@@ -1,5 +1,4 @@
-"""Reference reasoning o_ref: what an audio-language model hears, once per row, before any RL (RL-CoMM,
-Step-RR).
+"""Reference reasoning o_ref: what an audio-language model hears, once per row, before any RL (RL-CoMM).
 
     Sample --(its sound alone, split to the model's window)--> Qwen2-Audio, told question and gold answer
            --> <a-think> ... </a-think> --> Sample.reference + meta["reference"] (provenance)
@@ -48,19 +47,18 @@ ALL_SOUND = MediaSettings(audio_seconds=None)
 """Media settings under which the reference hears a clip to its end."""
 
 SEE_QUESTION = "What do you see?"
-_SHORTEST = (
-    0.1  # seconds; below that the encoder has fewer than two tokens to give, which Qwen2-Audio cannot take
-)
+_SHORTEST = 0.1  # seconds; below that the encoder has not the two tokens that Qwen2-Audio needs to find them
 
 # Words of sight. What an audio-only model says of pictures it has made up.
 _SEEN = re.compile(
-    r"\b(?:see|sees|saw|seen|seeing|looks?|looked|looking|watch(?:es|ed|ing)?|visibl[ey]|invisible|visual(?:s|ly)?|view(?:s|ed)?"
-    r"|pictures?|pictured|images?|photos?|videos?|footage|clip shows?|frames?|screen|camera|shows|shown|depict(?:s|ed|ing)?"
-    r"|wear(?:s|ing)|on the (?:left|right)(?: side)?)\b", re.IGNORECASE)  # fmt: skip
+    r"\b(?:see|sees|saw|seen|seeing|looks?|looked|looking|watch(?:es|ed|ing)?|visibl[ey]|invisible"
+    r"|visual(?:s|ly)?|view(?:s|ed)?|pictures?|pictured|images?|photos?|videos?|footage|frames?|screen|camera"
+    r"|shows|shown|depict(?:s|ed|ing)?|wear(?:s|ing)|on the (?:left|right)(?: side)?)\b",
+    re.IGNORECASE,
+)
 
 
-# ------------------------------------------------------------------------------------------- what the model
-# is asked
+# ------------------------------------------------------------------------------------ what the model is asked
 
 
 def reference_prompt(question: str, answer: str, options: Sequence[str] = ()) -> str:
@@ -77,8 +75,7 @@ def reference_prompt(question: str, answer: str, options: Sequence[str] = ()) ->
 
 
 def split_audio(audio: np.ndarray, rate: int, window: float) -> list[np.ndarray]:
-    """Cuts a sound into parts of equal length that fit the model's window; put together again they are the
-    sound.
+    """Cuts a sound into parts that fit the model's window; put together again they are the sound.
 
     Equal parts, so that the last is never too short to be heard.
 
@@ -130,8 +127,7 @@ def encode(
     )
 
 
-# ------------------------------------------------------------------------------------------------- the model
-# at work
+# ------------------------------------------------------------------------------------------ the model at work
 
 
 class RowSampler(LogitsProcessor):
@@ -179,9 +175,8 @@ class Hearer:
         kind = getattr(torch, dtype or ("bfloat16" if self.device.startswith("cuda") else "float32"))
         try:
             self.processor = _processor(name, revision)
-            model: Any = Qwen2AudioForConditionalGeneration.from_pretrained(
-                name, revision=revision, dtype=kind, use_safetensors=True
-            )  # type: ignore[arg-type]
+            which: Any = {"revision": revision, "dtype": kind, "use_safetensors": True}
+            model: Any = Qwen2AudioForConditionalGeneration.from_pretrained(name, **which)
             self.model = model.to(self.device).eval()
         except (OSError, ValueError) as error:
             raise UserError(
@@ -193,8 +188,7 @@ class Hearer:
         self.eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
         ends = set(self.eos if isinstance(self.eos, list) else [self.eos])
         self.forbidden = sorted(set(tokenizer.all_special_ids) - ends)
-        # generate() would fill what we leave open from the model's own file (Qwen2-Audio: repetition_penalty
-        # 1.1)
+        # else generate() fills what we leave open from the model's file (Qwen2-Audio: repetition_penalty 1.1)
         self.model.generation_config = GenerationConfig(
             eos_token_id=self.eos,
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends),
@@ -250,13 +244,11 @@ def write_references(
     device: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Writes `samples` with o_ref filled in, one text per row from its sound alone, its question and gold
-    answer.
+    """Writes `samples` with o_ref filled in, one text per row: its sound alone, question and gold answer.
 
     A row is computed only where its inputs changed: the bytes of its sound, question, options, gold answer,
-        prompt,
-    model, sampling. What is finished is kept in `<out_path>.partial` until all is, so an interrupted run goes
-    on from there. A row's text depends on its id and `seed`, not on the rows beside it.
+    prompt, model, sampling. What is finished is kept in `<out_path>.partial` until all is, so an interrupted
+    run goes on from there. A row's text depends on its id and `seed`, not on the rows beside it.
 
     `meta["reference"]` of every row: model, revision, prompt_hash, sampling, inputs_hash, parts (audio items
     heard), attempt, and `failed`: None, "no audio", or the text without a readable <a-think>.
@@ -379,12 +371,10 @@ def write_references(
 
 
 def hearing_exact(samples: Sequence[Sample]) -> dict[str, Any]:
-    """How often a reference names exactly what sounds, where that is known (`meta["audible"]`,
-    `meta["ambient"]`).
+    """How often a reference names exactly what sounds, where `meta["audible"]`, `meta["ambient"]` tell.
 
     Returns:
-        {"value": share in [0, 1] or None where nothing is known, "n": rows with known sound and a reference
-        asked for}.
+        {"value": share in [0, 1] or None where nothing is known, "n": rows whose sound is known}.
     """
     known = [sample for sample in samples if sample.audio and sample.meta.get("audible") is not None]
     fields = ("audible", "visible", "ambient", "muted")
@@ -400,8 +390,7 @@ def hearing_exact(samples: Sequence[Sample]) -> dict[str, Any]:
     return {"value": exact / len(known) if known else None, "n": len(known)}
 
 
-# -------------------------------------------------------------------------------------------------- rows for
-# warm-up
+# ------------------------------------------------------------------------------------------- rows for warm-up
 
 
 def write_warmup(
@@ -414,9 +403,8 @@ def write_warmup(
 ) -> dict[str, Any]:
     """Writes warm-up rows for clips that have none (`rlcomm reference --for warmup`; METHOD: about 100 rows).
 
-        a-think: the reference model, from the sound alone        v-think: `see`, from the picture alone
-        answer:  the gold answer                                  target = steps.build(a-think, v-think,
-            answer)
+        a-think: the reference model, from the sound alone    v-think: `see`, from the picture alone
+        answer:  the gold answer                              target:  steps.build of the three
 
     Rows whose a-think speaks of what is seen, or which lack one of the two, are rejected and listed with the
     reason in `<out_path without suffix>.rejected.jsonl`. The references themselves are kept beside, in
@@ -479,8 +467,7 @@ def policy_sight(
     question: str = SEE_QUESTION,
     **options: Any,
 ) -> Callable[[list[Sample]], list[str]]:
-    """A `see` for `write_warmup`: the policy without sound, greedily, loaded only when asked and freed
-    afterwards.
+    """A `see` for `write_warmup`: the policy without sound, greedily, loaded when asked, then freed.
 
     Args:
         model_name_or_path: the policy. media: how frames are decoded. cache_dir: folder of decoded clips.
@@ -525,8 +512,7 @@ def _reason(a_think: str | None, v_think: str | None) -> str | None:
     return None
 
 
-# --------------------------------------------------------------------------------------------------------
-# inner parts
+# ------------------------------------------------------------------------------------------------ inner parts
 
 
 def _listen(
@@ -585,7 +571,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _identity(name: str, shown: str, revision: str | None) -> str | None:
-    """What tells this model from another of the same name: a hub commit, or a digest of the local folder's files."""
+    """What tells this model from another of the same name: a hub commit, or a digest of the files."""
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
@@ -595,8 +581,8 @@ def _identity(name: str, shown: str, revision: str | None) -> str | None:
         ) from error
     if config.model_type != "qwen2_audio":
         raise UserError(
-            f"The reference model is {shown!r}, a {config.model_type!r} model, but the reference listens with "
-            "Qwen2-Audio; give a Qwen2-Audio checkpoint."
+            f"The reference model is {shown!r}, a {config.model_type!r} model, but the reference listens "
+            "with Qwen2-Audio; give a Qwen2-Audio checkpoint."
         )
     if not Path(name).is_dir():
         return getattr(config, "_commit_hash", None) or revision
@@ -605,9 +591,7 @@ def _identity(name: str, shown: str, revision: str | None) -> str | None:
         if path.is_file() and path.suffix in (".json", ".safetensors", ".jinja", ".txt"):
             size = path.stat().st_size
             digest.update(f"{path.name}:{size}:".encode())
-            with path.open(
-                "rb"
-            ) as stream:  # both ends of a large file: enough to notice other weights, and quick
+            with path.open("rb") as stream:  # both ends of a large file: enough to notice other weights
                 digest.update(stream.read(1 << 23))
                 stream.seek(max(0, size - (1 << 23)))
                 digest.update(stream.read())
@@ -623,12 +607,12 @@ def _hub(name: str, revision: str | None) -> str | None:
 
 
 def _finished(out_path: Path, partial: Path | None) -> dict[str, dict[str, Any]]:
-    """{id: {"reference", "meta"}} of an earlier run; lines that cannot be read are as if they were not there."""
+    """{id: {"reference", "meta"}} of an earlier run; unreadable lines are as if they were not there."""
     rows: dict[str, dict[str, Any]] = {}
     for path in (out_path, partial):
         if path is None or not path.exists():
             continue
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 row = json.loads(line)
                 meta = row["meta"]["reference"] if path == out_path else row["meta"]
@@ -639,26 +623,24 @@ def _finished(out_path: Path, partial: Path | None) -> dict[str, dict[str, Any]]
 
 @contextlib.contextmanager
 def _appending(path: Path) -> Iterator[Callable[[dict], None]]:
-    """Yields a function that appends one JSON object as a line, whole or not at all as far as later readers go."""
+    """Yields a function that appends one JSON object as a line; one cut off by a crash is read by nobody."""
+    stream = path.open("a", encoding="utf-8")
+
+    def append(row: dict) -> None:
+        try:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.flush()
+        except OSError as error:
+            raise UserError(
+                f"{path}: could not be written ({error.strerror or error}); free space and run the same "
+                "command again, the rows before are kept."
+            ) from error
+
     try:
-        with path.open("a", encoding="utf-8") as stream:
-
-            def append(row: dict) -> None:
-                try:
-                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    stream.flush()
-                except OSError as error:
-                    raise UserError(
-                        f"{path}: could not be written ({error.strerror or error}); free space and run the "
-                        "same command again, the rows before are kept."
-                    ) from error
-
-            yield append
-    except OSError as error:
-        raise UserError(
-            f"{path}: could not be written ({error.strerror or error}); free space or choose another "
-            "folder and run the same command again."
-        ) from error
+        yield append
+    finally:
+        with contextlib.suppress(OSError):  # what could not be flushed has been reported
+            stream.close()
 
 
 def _check(

@@ -33,7 +33,9 @@ RATE, WINDOW = 16_000, 2
 @pytest.fixture(scope="session")
 def hearer():
     """(model, processor) of a random Qwen2-Audio that hears 2 s at a time."""
-    words = reference_prompt("Is there a drum sound?", "no") + " <a-think> I hear a drum and a flute. </a-think> "
+    words = (
+        reference_prompt("Is there a drum sound?", "no") + " <a-think> I hear a drum and a flute. </a-think> "
+    )
     tokenizer = train_tokenizer([words] * 4, vocab_size=400)
     model, processor = nano_audio(tokenizer, layers=1, window=WINDOW)
     return model.eval(), processor
@@ -52,15 +54,26 @@ def samples(tmp_path):
     rows = []
     for index, seconds in enumerate((1.0, 0.5, 5.0)):
         time = np.arange(int(seconds * RATE)) / RATE
-        write_audio(tmp_path / f"{index}.wav", 0.3 * np.sin(2 * np.pi * (200 + 300 * index) * time).astype(np.float32), RATE)
-        rows.append(Sample(f"r{index}", (Turn("Is there a drum sound?", "no"),), audio=str(tmp_path / f"{index}.wav"),
-                           meta={"audible": ["drum"]}))
+        write_audio(
+            tmp_path / f"{index}.wav",
+            0.3 * np.sin(2 * np.pi * (200 + 300 * index) * time).astype(np.float32),
+            RATE,
+        )
+        rows.append(
+            Sample(
+                f"r{index}",
+                (Turn("Is there a drum sound?", "no"),),
+                audio=str(tmp_path / f"{index}.wav"),
+                meta={"audible": ["drum"]},
+            )
+        )
     return rows
 
 
 @pytest.fixture
 def says(monkeypatch):
     """Puts words into the model's mouth: `says[prompt part] = text`, and lists what was asked."""
+
     class Mouth(dict):
         def __init__(self):
             super().__init__()
@@ -69,9 +82,14 @@ def says(monkeypatch):
     mouth = Mouth()
 
     def write(self, audios, prompts, seeds, sampling):
-        mouth.asked.append([(len(audio), prompt, seed) for audio, prompt, seed in zip(audios, prompts, seeds, strict=True)])
+        mouth.asked.append(
+            [(len(audio), prompt, seed) for audio, prompt, seed in zip(audios, prompts, seeds, strict=True)]
+        )
         text = mouth.get("text", "<a-think> I hear a drum. </a-think>")
-        return [text(prompt, seed) if callable(text) else text for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [
+            text(prompt, seed) if callable(text) else text
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
 
     monkeypatch.setattr(reference.Hearer, "write", write)
     return mouth
@@ -108,14 +126,16 @@ def test_a_very_short_sound_still_has_two_audio_tokens(hearer):
 
 
 def test_decisive_sound_in_the_last_second_reaches_the_encoder(hearer):
-    """5 s with a window of 2 s: silence but for a tone in the last second. The extractor alone would cut it away."""
+    """5 s, a window of 2 s, a tone in the last second only. The extractor alone would cut it away."""
     model, processor = hearer
     audio = np.zeros(5 * RATE, np.float32)
     audio[-RATE:] = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     silent = np.zeros_like(audio)
 
     cut = processor.feature_extractor([audio], sampling_rate=RATE, return_tensors="pt")["input_features"]
-    cut_silent = processor.feature_extractor([silent], sampling_rate=RATE, return_tensors="pt")["input_features"]
+    cut_silent = processor.feature_extractor([silent], sampling_rate=RATE, return_tensors="pt")[
+        "input_features"
+    ]
     assert torch.equal(cut, cut_silent)  # the trap
 
     given: list[torch.Tensor] = []
@@ -130,15 +150,20 @@ def test_decisive_sound_in_the_last_second_reaches_the_encoder(hearer):
     assert (heard - unheard).abs().max() > 1e-3
 
     inputs = encode(processor, [audio], ["what?"])
-    assert inputs["feature_attention_mask"].sum() == pytest.approx(500, abs=3)  # 5 s of 10 ms frames, all of them
+    assert inputs["feature_attention_mask"].sum() == pytest.approx(
+        500, abs=3
+    )  # 5 s of 10 ms frames, all of them
     text = processor.tokenizer.decode(inputs["input_ids"][0])
     assert text.count("<|audio_bos|>") == 3
 
 
 def test_real_window_is_thirty_seconds(hearer):
     _, processor = hearer
-    processor = type(processor)(feature_extractor=WhisperFeatureExtractor(feature_size=32), tokenizer=processor.tokenizer,
-                                chat_template=processor.chat_template)
+    processor = type(processor)(
+        feature_extractor=WhisperFeatureExtractor(feature_size=32),
+        tokenizer=processor.tokenizer,
+        chat_template=processor.chat_template,
+    )
     inputs = encode(processor, [np.zeros(61 * RATE, np.float32), np.zeros(30 * RATE, np.float32)], ["a", "b"])
     assert inputs["input_features"].shape == (3 + 1, 32, 3000)
 
@@ -146,7 +171,9 @@ def test_real_window_is_thirty_seconds(hearer):
 def test_only_the_sound_is_ever_opened(samples, folder, tmp_path, monkeypatch):
     opened = []
     load = reference.load_clip
-    monkeypatch.setattr(reference, "load_clip", lambda video, audio, *rest: opened.append(video) or load(video, audio, *rest))
+    monkeypatch.setattr(
+        reference, "load_clip", lambda video, audio, *rest: opened.append(video) or load(video, audio, *rest)
+    )
     shown = [dataclasses.replace(sample, video=str(tmp_path / "not there.mp4")) for sample in samples]
     run(shown, folder, tmp_path / "out.jsonl")
     assert opened == [None] * 3
@@ -181,8 +208,12 @@ def texts(path):
 
 
 def test_a_row_says_the_same_whatever_stands_beside_it(samples, folder, tmp_path):
-    for name, rows, options in (("three", samples, {"batch_size": 3}), ("one", samples, {"batch_size": 1}),
-                                ("turned", samples[::-1], {"batch_size": 2}), ("other", samples, {"seed": 1})):
+    for name, rows, options in (
+        ("three", samples, {"batch_size": 3}),
+        ("one", samples, {"batch_size": 1}),
+        ("turned", samples[::-1], {"batch_size": 2}),
+        ("other", samples, {"seed": 1}),
+    ):
         run(rows, folder, tmp_path / f"{name}.jsonl", attempts=1, temperature=2.0, top_p=1.0, **options)
     three = texts(tmp_path / "three.jsonl")
     assert three == texts(tmp_path / "one.jsonl") == texts(tmp_path / "turned.jsonl")
@@ -193,13 +224,23 @@ def test_a_row_says_the_same_whatever_stands_beside_it(samples, folder, tmp_path
 def test_media_tokens_are_never_written(samples, folder, hearer, tmp_path, monkeypatch):
     written = []
     generate = Qwen2AudioForConditionalGeneration.generate
+
     def keep(self, input_ids, **kwargs):
         ids = generate(self, input_ids=input_ids, **kwargs)
-        written.append(ids[:, input_ids.shape[1]:])
+        written.append(ids[:, input_ids.shape[1] :])
         return ids
+
     monkeypatch.setattr(Qwen2AudioForConditionalGeneration, "generate", keep)
-    write_references(samples, folder, tmp_path / "out.jsonl", progress=False, max_new_tokens=60, temperature=9.0,
-                     top_p=1.0, attempts=2)
+    write_references(
+        samples,
+        folder,
+        tmp_path / "out.jsonl",
+        progress=False,
+        max_new_tokens=60,
+        temperature=9.0,
+        top_p=1.0,
+        attempts=2,
+    )
     tokenizer = hearer[1].tokenizer
     forbidden = set(tokenizer.all_special_ids) - {tokenizer.eos_token_id, tokenizer.pad_token_id}
     seen = {token for ids in written for token in ids.flatten().tolist()}
@@ -219,25 +260,43 @@ def test_reference_and_provenance_of_every_row(samples, folder, tmp_path, says):
     meta = rows[2].meta["reference"]
     assert meta["model"] == folder
     assert meta["revision"].startswith("local-")
-    assert meta["sampling"] == {"temperature": 0.5, "top_p": 0.95, "max_new_tokens": 12, "attempts": 3, "seed": 0}
+    assert meta["sampling"] == {
+        "temperature": 0.5,
+        "top_p": 0.95,
+        "max_new_tokens": 12,
+        "attempts": 3,
+        "seed": 0,
+    }
     assert (meta["parts"], meta["attempt"], meta["failed"]) == (3, 1, None)
     assert len({row.meta["reference"].get("inputs_hash") for row in rows}) == 4
     assert len({row.meta["reference"]["prompt_hash"] for row in rows}) == 1
     assert rows[3].meta["reference"]["failed"] == "no audio"
     assert rows[0].meta["audible"] == ["drum"]
     assert report | {"seconds": 0} == {
-        "rows": 4, "computed": 3, "reused": 0, "with_reference": 3, "failed": [], "no_audio": ["deaf"], "split": 1,
-        "hearing_exact": {"value": 1.0, "n": 3}, "seconds": 0, "model": folder, "revision": meta["revision"],
-        "out": str(out)}
+        "rows": 4,
+        "computed": 3,
+        "reused": 0,
+        "with_reference": 3,
+        "failed": [],
+        "no_audio": ["deaf"],
+        "split": 1,
+        "hearing_exact": {"value": 1.0, "n": 3},
+        "seconds": 0,
+        "model": folder,
+        "revision": meta["revision"],
+        "out": str(out),
+    }
     assert [len(batch) for batch in says.asked] == [2, 1]
     assert not (tmp_path / "out.jsonl.partial").exists()
 
 
 def test_unreadable_texts_are_tried_again_and_then_recorded(samples, folder, tmp_path, says):
     seeds = []
+
     def mumble(prompt, seed):
         seeds.append(seed)
         return "<a-think> I hear a drum. </a-think>" if len(seeds) == 5 else "I hear a drum."
+
     says["text"] = mumble
     report = run(samples, folder, tmp_path / "out.jsonl")
     rows = {row.id: row for row in read_jsonl(tmp_path / "out.jsonl")}
@@ -249,15 +308,31 @@ def test_unreadable_texts_are_tried_again_and_then_recorded(samples, folder, tmp
     assert report["hearing_exact"] == {"value": 1 / 3, "n": 3}  # a row that failed heard nothing
 
 
-@pytest.mark.parametrize(("change", "redone"), [
-    (lambda rows: rows, []),
-    (lambda rows: rows[::-1], []),
-    (lambda rows: [dataclasses.replace(rows[0], meta={"note": 1}, video="x.mp4"), *rows[1:]], []),
-    (lambda rows: [dataclasses.replace(rows[0], turns=(Turn("Is there a drum sound?", "yes"),)), *rows[1:]], ["r0"]),
-    (lambda rows: [rows[0], dataclasses.replace(rows[1], turns=(Turn("Is there a harp sound?", "no"),)), rows[2]], ["r1"]),
-    (lambda rows: [*rows, dataclasses.replace(rows[0], id="new")], ["new"]),
-    (lambda rows: rows[:1], []),
-])
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        (lambda rows: rows, []),
+        (lambda rows: rows[::-1], []),
+        (lambda rows: [dataclasses.replace(rows[0], meta={"note": 1}, video="x.mp4"), *rows[1:]], []),
+        (
+            lambda rows: [
+                dataclasses.replace(rows[0], turns=(Turn("Is there a drum sound?", "yes"),)),
+                *rows[1:],
+            ],
+            ["r0"],
+        ),
+        (
+            lambda rows: [
+                rows[0],
+                dataclasses.replace(rows[1], turns=(Turn("Is there a harp sound?", "no"),)),
+                rows[2],
+            ],
+            ["r1"],
+        ),
+        (lambda rows: [*rows, dataclasses.replace(rows[0], id="new")], ["new"]),
+        (lambda rows: rows[:1], []),
+    ],
+)
 def test_only_rows_whose_inputs_changed_are_done_again(samples, folder, tmp_path, says, change, redone):
     out = tmp_path / "out.jsonl"
     run(samples, folder, out)
@@ -277,7 +352,12 @@ def test_other_sound_other_sampling_or_other_model_is_done_again(samples, folder
     assert run(samples, folder, out)["computed"] == 1
     assert run(samples, folder, out, temperature=0.6)["computed"] == 3
     assert run(samples, folder, out, temperature=0.6, media=MediaSettings(audio_seconds=1.0))["computed"] == 3
-    assert run(samples, folder, out, temperature=0.6, media=MediaSettings(audio_seconds=1.0, fps=9.0))["computed"] == 0
+    assert (
+        run(samples, folder, out, temperature=0.6, media=MediaSettings(audio_seconds=1.0, fps=9.0))[
+            "computed"
+        ]
+        == 0
+    )
     model, processor = hearer
     other = tmp_path / "other"
     with torch.no_grad():
@@ -285,15 +365,20 @@ def test_other_sound_other_sampling_or_other_model_is_done_again(samples, folder
         model.save_pretrained(other)
         model.lm_head.weight[0, 0] -= 1
     processor.save_pretrained(other)
-    assert run(samples, str(other), out, temperature=0.6, media=MediaSettings(audio_seconds=1.0))["computed"] == 3
+    assert (
+        run(samples, str(other), out, temperature=0.6, media=MediaSettings(audio_seconds=1.0))["computed"]
+        == 3
+    )
 
 
 def test_interrupted_run_goes_on_where_it_stopped(samples, folder, tmp_path, says):
     out = tmp_path / "out.jsonl"
+
     def stop(prompt, seed):
         if len(says.asked) == 3:
             raise KeyboardInterrupt
-        return "<a-think> before </a-think>"
+        return "<a-think> be\u2028fore </a-think>"  # a line end to str.splitlines, not to JSON Lines
+
     says["text"] = stop
     with pytest.raises(KeyboardInterrupt):
         run(samples, folder, out, batch_size=1)
@@ -303,7 +388,7 @@ def test_interrupted_run_goes_on_where_it_stopped(samples, folder, tmp_path, say
         stream.write('{"id": "r2", "reference": "torn')  # the process died in the middle of a line
     says["text"] = "<a-think> after </a-think>"
     report = run(samples, folder, out, batch_size=1)
-    assert [row.reference for row in read_jsonl(out)] == ["before", "before", "after"]
+    assert [row.reference for row in read_jsonl(out)] == ["be\u2028fore", "be\u2028fore", "after"]
     assert (report["computed"], report["reused"]) == (1, 2)
     assert not partial.exists()
 
@@ -318,6 +403,7 @@ def test_model_is_freed_before_the_function_returns(samples, folder, tmp_path, h
     def alive():
         gc.collect()
         return sum(isinstance(thing, Qwen2AudioForConditionalGeneration) for thing in gc.get_objects())
+
     before = alive()
     run(samples[:1], folder, tmp_path / "out.jsonl")
     assert alive() == before
@@ -327,8 +413,10 @@ def test_a_full_disk_keeps_what_was_there(samples, folder, tmp_path, says, monke
     out = tmp_path / "out.jsonl"
     run(samples, folder, out)
     good = out.read_text()
+
     def full(*args):
         raise UserError("disk full")
+
     monkeypatch.setattr(reference, "write_jsonl", full)
     with pytest.raises(UserError, match="disk full"):
         run(samples, folder, out, temperature=0.9)
@@ -337,10 +425,16 @@ def test_a_full_disk_keeps_what_was_there(samples, folder, tmp_path, says, monke
     assert run(samples, folder, out, temperature=0.9)["reused"] == 3  # out of the partial file
 
 
-@pytest.mark.parametrize(("options", "says_what"), [
-    ({"temperature": -1.0}, "temperature"), ({"top_p": 0.0}, "top_p"), ({"batch_size": 0}, "batch_size"),
-    ({"attempts": 0}, "attempts"), ({"dtype": "int8"}, "dtype"),
-])
+@pytest.mark.parametrize(
+    ("options", "says_what"),
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"attempts": 0}, "attempts"),
+        ({"dtype": "int8"}, "dtype"),
+    ],
+)
 def test_bad_settings_are_one_sentence(samples, folder, tmp_path, options, says_what):
     with pytest.raises(UserError, match=says_what):
         run(samples, folder, tmp_path / "out.jsonl", **options)
@@ -357,21 +451,28 @@ def test_bad_models_rows_and_clips_are_named(samples, folder, tmp_path, monkeypa
     with pytest.raises(UserError, match="bert"):
         run(samples, str(tmp_path / "bert"), tmp_path / "out.jsonl")
     with pytest.raises(MediaError, match=r"gone\.wav"):
-        run([dataclasses.replace(samples[0], audio=str(tmp_path / "gone.wav"))], folder, tmp_path / "out.jsonl")
+        run(
+            [dataclasses.replace(samples[0], audio=str(tmp_path / "gone.wav"))],
+            folder,
+            tmp_path / "out.jsonl",
+        )
     assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_hearing_exact_by_hand():
     def row(id, audible, text, **meta):
         return Sample(id, (Turn("q", "a"),), audio="x.wav", reference=text, meta={"audible": audible, **meta})
-    rows = [row("exact", ["drum", "flute"], "I hear a flute and a drum."),
-            row("too few", ["drum", "flute"], "I hear a drum."),
-            row("too many", ["drum"], "I hear a drum and a flute."),
-            row("silence", [], "I hear nothing."),
-            row("ambient", [], "I hear rain.", ambient="rain"),
-            row("failed", ["drum"], None),
-            Sample("unknown", (Turn("q", "a"),), audio="x.wav", reference="I hear a drum."),
-            Sample("no sound", (Turn("q", "a"),), meta={"audible": []})]
+
+    rows = [
+        row("exact", ["drum", "flute"], "I hear a flute and a drum."),
+        row("too few", ["drum", "flute"], "I hear a drum."),
+        row("too many", ["drum"], "I hear a drum and a flute."),
+        row("silence", [], "I hear nothing."),
+        row("ambient", [], "I hear rain.", ambient="rain"),
+        row("failed", ["drum"], None),
+        Sample("unknown", (Turn("q", "a"),), audio="x.wav", reference="I hear a drum."),
+        Sample("no sound", (Turn("q", "a"),), meta={"audible": []}),
+    ]
     assert hearing_exact(rows) == {"value": 3 / 6, "n": 6}
     assert hearing_exact(rows[6:]) == {"value": None, "n": 0}
 
@@ -380,24 +481,34 @@ def test_hearing_exact_by_hand():
 
 
 def test_warmup_rows_are_made_of_what_each_sense_says_alone(samples, folder, tmp_path, says):
-    said = {"Q0": "<a-think> I hear a drum. </a-think>", "Q1": "<a-think> I see a drum. </a-think>", "Q2": "drum",
-            "Q3": "<a-think> I hear a harp. </a-think>", "Q4": "<a-think> I hear a harp. </a-think>"}
+    said = {
+        "Q0": "<a-think> I hear a drum. </a-think>",
+        "Q1": "<a-think> I see a drum. </a-think>",
+        "Q2": "drum",
+        "Q3": "<a-think> I hear a harp. </a-think>",
+        "Q4": "<a-think> I hear a harp. </a-think>",
+    }
     says["text"] = lambda prompt, seed: said[prompt.split("\n")[1]]
-    rows = [Sample(f"r{i}", (Turn(f"Q{i}", "no"),), video=None if i == 3 else "clip.mp4", audio=samples[0].audio)
-            for i in range(5)]
+    rows = [
+        Sample(f"r{i}", (Turn(f"Q{i}", "no"),), video=None if i == 3 else "clip.mp4", audio=samples[0].audio)
+        for i in range(5)
+    ]
     shown = []
+
     def see(deaf):
         assert gc.collect() >= 0
         shown.extend(deaf)
         return ["" if row.id == "r4" else "I see a harp." for row in deaf]
+
     out = tmp_path / "warmup.jsonl"
     report = write_warmup(rows, folder, out, see=see, progress=False)
 
     assert [row.audio for row in shown] == [None] * 4  # the eyes are deaf
     made = read_jsonl(out)
     assert [row.id for row in made] == ["r0"]
-    assert made[0].turns[0].target == ("<a-think> I hear a drum. </a-think> <v-think> I see a harp. </v-think> "
-                                       "<answer> no </answer>")
+    assert made[0].turns[0].target == (
+        "<a-think> I hear a drum. </a-think> <v-think> I see a harp. </v-think> <answer> no </answer>"
+    )
     assert made[0].reference == "I hear a drum."
     assert made[0].audio == samples[0].audio
     reasons = {row["id"]: row["reason"] for row in report["rejected"]}
@@ -423,27 +534,43 @@ def test_policy_sight_looks_without_hearing(hearer, tmp_path):
     rows = []
     for index in range(2):
         write_clip(tmp_path / f"{index}.mp4", frames[index], 4.0, np.zeros(RATE, np.float32))
-        rows.append(Sample(f"r{index}", (Turn("Is there a drum sound?", "no"),), video=str(tmp_path / f"{index}.mp4")))
+        rows.append(
+            Sample(f"r{index}", (Turn("Is there a drum sound?", "no"),), video=str(tmp_path / f"{index}.mp4"))
+        )
     see = policy_sight(str(tmp_path / "policy"), MediaSettings(height=56, width=56), max_new_tokens=4)
     sights = see(rows)
     assert len(sights) == 2
     assert sights == see(rows)  # greedy
-    assert sights != policy_sight(str(tmp_path / "policy"), MediaSettings(height=56, width=56), max_new_tokens=4,
-                                  question="flute?")(rows)
+    assert sights != policy_sight(
+        str(tmp_path / "policy"), MediaSettings(height=56, width=56), max_new_tokens=4, question="flute?"
+    )(rows)
 
 
 def test_warmup_without_any_usable_row_is_an_error(samples, folder, tmp_path, says):
     says["text"] = "<a-think> the video shows a drum </a-think>"
     with pytest.raises(UserError, match="speaks of what is seen"):
-        write_warmup([dataclasses.replace(row, video="x.mp4") for row in samples], folder, tmp_path / "w.jsonl",
-                     see=lambda rows: ["I see a drum."] * len(rows), progress=False)
+        write_warmup(
+            [dataclasses.replace(row, video="x.mp4") for row in samples],
+            folder,
+            tmp_path / "w.jsonl",
+            see=lambda rows: ["I see a drum."] * len(rows),
+            progress=False,
+        )
     assert not (tmp_path / "w.jsonl").exists()
 
 
-@pytest.mark.parametrize(("text", "word"), [
-    ("I hear a drum and a flute.", None), ("A loud horn, then silence.", None), ("The overlooked seesaw squeaks.", None),
-    ("I can see a drum", "see"), ("The musician in the video plays", "video"), ("a VISIBLE drum", "VISIBLE"),
-    ("The drum on the left is louder", "on the left"), ("It looks like a drum", "looks"),
-])
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("I hear a drum and a flute.", None),
+        ("A loud horn, then silence.", None),
+        ("The overlooked seesaw squeaks.", None),
+        ("I can see a drum", "see"),
+        ("The musician in the video plays", "video"),
+        ("a VISIBLE drum", "VISIBLE"),
+        ("The drum on the left is louder", "on the left"),
+        ("It looks like a drum", "looks"),
+    ],
+)
 def test_words_of_sight(text, word):
     assert reference.speaks_of_sight(text) == word

@@ -28,8 +28,7 @@ def score(steps: Steps, sample: "Sample", embedder: "Embedder", mode: Mode = "si
     Known exploits. Similarity is maximised by copying v-think into a-think (1.88 of 2 in a sketch, with muted
     accuracy at 0); calibrated pays for copying only where the reference agrees with the picture. Without tags
     nothing would be left to compare: r_avc is 0 unless a-think and v-think both parse. Calibrated has a hole
-        of its
-    own: a v-think that says nothing makes both similarities equal and I near 1.
+    of its own: a v-think that says nothing makes both similarities equal and I near 1.
 
     Args:
         steps: a parsed completion; o1, o2, o3 are its a-think, v-think and answer.

@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 def score(steps: Steps, sample: "Sample | None" = None, lenient: bool = False) -> float:
     """r_format of RL-CoMM (section Step-RR).
 
-        strict:   1  iff each tag stands once, in order, each segment non-empty, nothing but white space
-            outside
-        lenient:  1  iff the text contains the six tags, in any order (what the released research code
-            accepts)
+        strict:   1  iff each tag stands once, in order, no segment is empty, only white space is outside
+        lenient:  1  iff the text contains the six tags, in any order (as the released research code)
 
     Args:
         steps: a parsed completion.

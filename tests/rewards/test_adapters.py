@@ -13,9 +13,16 @@ COSINES = {("heard", "ref"): 0.9, ("heard", "seen"): 0.25}
 
 def call(functions, completions=COMPLETIONS, samples=SAMPLES):
     """The way TRL calls them, with columns it always adds."""
-    return {function.__name__: function(prompts=["q"] * len(completions), completions=completions,
-                                        completion_ids=[[1]] * len(completions), sample=samples, trainer_state=None)
-            for function in functions}
+    return {
+        function.__name__: function(
+            prompts=["q"] * len(completions),
+            completions=completions,
+            completion_ids=[[1]] * len(completions),
+            sample=samples,
+            trainer_state=None,
+        )
+        for function in functions
+    }
 
 
 def test_all_rewards_of_a_batch_by_hand(stub):
@@ -26,8 +33,10 @@ def test_all_rewards_of_a_batch_by_hand(stub):
 
 def test_chat_completions_score_like_text(stub):
     functions = reward_functions(ALL, omega=0.8, embedder=stub(COSINES))
-    chat = [[{"role": "assistant", "content": COMPLETIONS[0]}],
-            [{"role": "assistant", "content": [{"type": "text", "text": COMPLETIONS[1]}]}]]
+    chat = [
+        [{"role": "assistant", "content": COMPLETIONS[0]}],
+        [{"role": "assistant", "content": [{"type": "text", "text": COMPLETIONS[1]}]}],
+    ]
     assert call(functions, chat) == call(functions)
     assert completion_text([{"role": "assistant", "content": None}]) == ""
 
@@ -50,12 +59,15 @@ def test_every_text_the_scores_ask_for_was_prefetched(stub):
         embedder = stub({**COSINES, ("ref", "seen"): 0.5, ("wrong", "seen"): 0.5})
         samples, completions = [*SAMPLES, SAMPLES[0]], [*COMPLETIONS, build("wrong", "seen", "yes")]
         call(reward_functions(ALL, omega=0.8, avc_mode=mode, embedder=embedder), completions, samples)
-        asked = {(one, None) for one, _, _ in embedder.asked} | {(two, task) for _, two, task in embedder.asked}
+        asked = {(one, None) for one, _, _ in embedder.asked} | {
+            (two, task) for _, two, task in embedder.asked
+        }
         assert asked == set(embedder.prefetched[0])
 
 
 def test_a_batch_is_parsed_once_whatever_the_number_of_rewards(monkeypatch, stub):
     from rlcomm.rewards import adapters
+
     parsed: list[str] = []
     parse = adapters.parse
     monkeypatch.setattr(adapters, "parse", lambda text: parsed.append(text) or parse(text))
@@ -80,16 +92,19 @@ def test_only_the_rewards_named_and_modes_reach_the_scores():
     assert call(functions, [loud, loud])["format"] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(("weights", "options", "says"), [
-    ({"length": 1.0}, {}, "length"),
-    ({"format": 0.0}, {}, "weight"),
-    ({}, {}, "weight"),
-    ({"format": 1.0}, {"format_mode": "loose"}, "loose"),
-    ({"avc": 1.0}, {"avc_mode": "cosine", "embedder": object()}, "cosine"),
-    ({"arr": 1.0}, {"embedder": object()}, "omega"),
-    ({"arr": 1.0}, {"embedder": object(), "omega": 80}, "omega"),
-    ({"avc": 1.0}, {}, "embedder"),
-])
+@pytest.mark.parametrize(
+    ("weights", "options", "says"),
+    [
+        ({"length": 1.0}, {}, "length"),
+        ({"format": 0.0}, {}, "weight"),
+        ({}, {}, "weight"),
+        ({"format": 1.0}, {"format_mode": "loose"}, "loose"),
+        ({"avc": 1.0}, {"avc_mode": "cosine", "embedder": object()}, "cosine"),
+        ({"arr": 1.0}, {"embedder": object()}, "omega"),
+        ({"arr": 1.0}, {"embedder": object(), "omega": 80}, "omega"),
+        ({"avc": 1.0}, {}, "embedder"),
+    ],
+)
 def test_bad_settings_are_one_sentence(weights, options, says):
     with pytest.raises(UserError, match=says):
         reward_functions(weights, **options)
@@ -102,5 +117,6 @@ def test_missing_sample_column_is_named():
 
 def test_trl_takes_the_functions_by_their_names(stub):
     from trl.trainer.utils import get_callable_name
+
     functions = reward_functions(ALL, omega=0.8, embedder=stub(COSINES))
     assert [get_callable_name(function) for function in functions] == ["format", "arr", "avc", "accuracy"]

@@ -13,7 +13,12 @@ def test_minilm_comes_out_of_the_package_and_tells_sets_apart(minilm):
     assert vectors.shape == (3, 384)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert minilm.similarity(BOTH, BOTH_TURNED) > 0.984 > minilm.similarity(BOTH, DRUM) > minilm.similarity(DRUM, "no")
+    assert (
+        minilm.similarity(BOTH, BOTH_TURNED)
+        > 0.984
+        > minilm.similarity(BOTH, DRUM)
+        > minilm.similarity(DRUM, "no")
+    )
 
 
 def test_each_text_is_embedded_once(fresh):
@@ -31,7 +36,10 @@ def test_each_text_is_embedded_once(fresh):
 def test_prefetch_embeds_a_batch_in_one_call(fresh):
     fresh.prefetch([(DRUM, None), (HARP, "task"), (HARP, None), (DRUM, "task")])
     fresh.similarity(DRUM, HARP, "task")
-    assert (fresh.model_calls, fresh.texts_embedded) == (1, 2)  # no instructions in MiniLM: one embedding a text
+    assert (fresh.model_calls, fresh.texts_embedded) == (
+        1,
+        2,
+    )  # no instructions in MiniLM: one embedding a text
     fresh.prefetch([])
     assert fresh.model_calls == 1
     assert fresh.encode([]).shape == (0, 384)
@@ -40,8 +48,8 @@ def test_prefetch_embeds_a_batch_in_one_call(fresh):
 def test_cache_is_bounded_and_drops_the_least_recently_used(fresh):
     fresh.cache_size = 2
     fresh.encode([DRUM, HARP])
-    fresh.encode([DRUM])           # DRUM is now the younger one
-    fresh.encode([BOTH])           # HARP goes
+    fresh.encode([DRUM])  # DRUM is now the younger one
+    fresh.encode([BOTH])  # HARP goes
     assert len(fresh._cache) == 2
     fresh.encode([DRUM, BOTH])
     assert fresh.model_calls == 2
@@ -69,6 +77,7 @@ def test_instructions_default_by_model_name(monkeypatch):
         def __init__(self, *args, **kwargs): ...
         def eval(self):
             return self
+
         def requires_grad_(self, flag): ...
 
     monkeypatch.setattr(sentence_transformers, "SentenceTransformer", Nothing)
@@ -91,7 +100,10 @@ def zero3():
     """A live ZeRO-3 configuration, as TrainingArguments(deepspeed=...) leaves one behind."""
     pytest.importorskip("deepspeed")
     from transformers.integrations import deepspeed as integration
-    config = integration.HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}})
+
+    config = integration.HfDeepSpeedConfig(
+        {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}}
+    )
     yield integration
     integration.unset_hf_deepspeed_config()
     del config

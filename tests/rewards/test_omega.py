@@ -43,7 +43,9 @@ def test_sentences():
 
 
 def test_the_sentences_are_those_of_orchestra():
-    spoken = {hear_text(names) for size in (0, 1, 2, 3) for names in itertools.combinations(INSTRUMENTS, size)}
+    spoken = {
+        hear_text(names) for size in (0, 1, 2, 3) for names in itertools.combinations(INSTRUMENTS, size)
+    }
     spoken |= {hear_text([], sound) for sound in ("wind", "bird", "rain", "drill", "thunder")}
     assert spoken <= {sentence for group in orchestra_groups(INSTRUMENTS) for sentence in group}
 

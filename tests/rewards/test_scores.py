@@ -24,21 +24,24 @@ def steps(answer: str = "no", heard: str = HEARD, seen: str = SEEN):
 GOOD = build(HEARD, SEEN, "no")
 
 
-@pytest.mark.parametrize(("text", "strict", "lenient"), [
-    (GOOD, 1, 1),
-    ("\n " + GOOD.replace("> <", ">\n\n<") + " \n", 1, 1),
-    ("Well: " + GOOD, 0, 1),
-    (GOOD + " I am sure.", 0, 1),
-    (GOOD + " <answer> yes </answer>", 0, 1),
-    (GOOD + " </answer>", 0, 1),
-    (build(HEARD, SEEN, "no").replace("</answer>", ""), 0, 0),
-    ("<v-think> b </v-think> <a-think> a </a-think> <answer> c </answer>", 0, 1),
-    ("<a-think> a <v-think> b </v-think> </a-think> <answer> c </answer>", 0, 1),
-    ("<a-think></a-think> <v-think> b </v-think> <answer> c </answer>", 0, 1),
-    ("</a-think></v-think></answer><a-think><v-think><answer>", 0, 1),
-    ("no", 0, 0),
-    ("", 0, 0),
-])
+@pytest.mark.parametrize(
+    ("text", "strict", "lenient"),
+    [
+        (GOOD, 1, 1),
+        ("\n " + GOOD.replace("> <", ">\n\n<") + " \n", 1, 1),
+        ("Well: " + GOOD, 0, 1),
+        (GOOD + " I am sure.", 0, 1),
+        (GOOD + " <answer> yes </answer>", 0, 1),
+        (GOOD + " </answer>", 0, 1),
+        (build(HEARD, SEEN, "no").replace("</answer>", ""), 0, 0),
+        ("<v-think> b </v-think> <a-think> a </a-think> <answer> c </answer>", 0, 1),
+        ("<a-think> a <v-think> b </v-think> </a-think> <answer> c </answer>", 0, 1),
+        ("<a-think></a-think> <v-think> b </v-think> <answer> c </answer>", 0, 1),
+        ("</a-think></v-think></answer><a-think><v-think><answer>", 0, 1),
+        ("no", 0, 0),
+        ("", 0, 0),
+    ],
+)
 def test_format_strict_and_lenient(text, strict, lenient):
     assert format.score(parse(text), sample()) == strict
     assert format.score(parse(text), sample(), lenient=True) == lenient
@@ -46,29 +49,58 @@ def test_format_strict_and_lenient(text, strict, lenient):
 
 # accuracy
 
-@pytest.mark.parametrize(("raw", "expected"), [
-    (" The Twenty-One\u00a0_violins_! ", "21 violins"),
-    ("Ｎｏ．", "no"),
-    ("bass_drum", "bass drum"),
-    ("a", "a"),                       # nothing but an article stays
-    ("twenty", "20"), ("thirty five", "35"), ("twenty twelve", "20 12"), ("Eight.", "8"),
-    ("1,000", "1000"), ("3.5", "3.5"), ("-2", "-2"), ("two-3", "2 3"),
-    ("don\u2019t", "dont"), ("*yes*", "yes"), ("\u200byes", "yes"), ("Straße", "strasse"), ("`no`", "no"),
-    ("", ""), ("...", ""),
-])
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (" The Twenty-One\u00a0_violins_! ", "21 violins"),
+        ("Ｎｏ．", "no"),
+        ("bass_drum", "bass drum"),
+        ("a", "a"),  # nothing but an article stays
+        ("twenty", "20"),
+        ("thirty five", "35"),
+        ("twenty twelve", "20 12"),
+        ("Eight.", "8"),
+        ("1,000", "1000"),
+        ("3.5", "3.5"),
+        ("-2", "-2"),
+        ("two-3", "2 3"),
+        ("don\u2019t", "dont"),
+        ("*yes*", "yes"),
+        ("\u200byes", "yes"),
+        ("Straße", "strasse"),
+        ("`no`", "no"),
+        ("", ""),
+        ("...", ""),
+    ],
+)
 def test_normalise(raw, expected):
     assert accuracy.normalise(raw) == expected
     assert accuracy.normalise(expected) == expected  # idempotent
 
 
-@pytest.mark.parametrize(("candidate", "gold", "right"), [
-    ("No.", "no", True), ("two", "2", True), ("the Piano", "piano", True), ("electric_bass", "Electric bass", True),
-    # never by substring
-    ("no", "piano", False), ("piano", "no", False), ("one", "saxophone", False), ("yes or no", "no", False),
-    ("1", "10", False), ("no, it is not", "no", False),
-    # nothing is never right, not even where the gold answer is nothing
-    ("", "no", False), (None, "no", False), ("...", "...", False), ("", "", False), ("the", "", False),
-])
+@pytest.mark.parametrize(
+    ("candidate", "gold", "right"),
+    [
+        ("No.", "no", True),
+        ("two", "2", True),
+        ("the Piano", "piano", True),
+        ("electric_bass", "Electric bass", True),
+        # never by substring
+        ("no", "piano", False),
+        ("piano", "no", False),
+        ("one", "saxophone", False),
+        ("yes or no", "no", False),
+        ("1", "10", False),
+        ("no, it is not", "no", False),
+        # nothing is never right, not even where the gold answer is nothing
+        ("", "no", False),
+        (None, "no", False),
+        ("...", "...", False),
+        ("", "", False),
+        ("the", "", False),
+    ],
+)
 def test_open_answers_are_compared_whole(candidate, gold, right):
     assert accuracy.matches(candidate, gold) is right
 
@@ -77,13 +109,36 @@ OPTIONS = ("drum", "violin", "the harp", "two cellos")
 
 
 @pytest.mark.parametrize("gold", ["violin", "B"])
-@pytest.mark.parametrize(("candidate", "right"), [
-    ("B", True), ("b", True), ("(b)", True), ("B.", True), ("b)", True), ("[B]", True), ("**B**", True),
-    ("Option B", True), ("Ｂ", True), ("violin", True), ("a violin", True), ("Violin.", True), ("B. violin", True),
-    ("(B) Violin", True), ("A", False), ("drum", False), ("E", False), ("z", False), ("violin drum", False),
-    ("A. violin", False),   # letter and text contradict each other
-    ("B. drum", False), ("AB", False), ("B or C", False), ("", False), ("viola", False),
-])
+@pytest.mark.parametrize(
+    ("candidate", "right"),
+    [
+        ("B", True),
+        ("b", True),
+        ("(b)", True),
+        ("B.", True),
+        ("b)", True),
+        ("[B]", True),
+        ("**B**", True),
+        ("Option B", True),
+        ("Ｂ", True),
+        ("violin", True),
+        ("a violin", True),
+        ("Violin.", True),
+        ("B. violin", True),
+        ("(B) Violin", True),
+        ("A", False),
+        ("drum", False),
+        ("E", False),
+        ("z", False),
+        ("violin drum", False),
+        ("A. violin", False),  # letter and text contradict each other
+        ("B. drum", False),
+        ("AB", False),
+        ("B or C", False),
+        ("", False),
+        ("viola", False),
+    ],
+)
 def test_multiple_choice_takes_letter_or_text(candidate, gold, right):
     assert accuracy.matches(candidate, gold, OPTIONS) is right
 
@@ -91,10 +146,12 @@ def test_multiple_choice_takes_letter_or_text(candidate, gold, right):
 def test_multiple_choice_traps():
     assert accuracy.matches("c", "harp", OPTIONS)
     assert accuracy.matches("D", "2 cellos", OPTIONS)
-    assert accuracy.matches("A", "a", ("b", "a")) is True    # options that are letters are texts first
+    assert accuracy.matches("A", "a", ("b", "a")) is True  # options that are letters are texts first
     assert accuracy.matches("A. Smith", "A. Smith", ("J. Doe", "A. Smith"))
-    assert not accuracy.matches("B", "violin")               # a letter means nothing without options
-    assert accuracy.matches("trombone", "trombone", OPTIONS)  # gold outside the options: compared as open text
+    assert not accuracy.matches("B", "violin")  # a letter means nothing without options
+    assert accuracy.matches(
+        "trombone", "trombone", OPTIONS
+    )  # gold outside the options: compared as open text
 
 
 def test_accuracy_of_a_completion():
@@ -106,12 +163,16 @@ def test_accuracy_of_a_completion():
 
 # ARR
 
-@pytest.mark.parametrize(("cosine", "answer", "expected"), [
-    (0.9, "no", 1.0),
-    (0.8, "no", 0.0),   # > omega, not >=
-    (0.9, "yes", 0.0),  # right reasoning, wrong answer
-    (0.1, "no", 0.0),   # right answer, other reasoning
-])
+
+@pytest.mark.parametrize(
+    ("cosine", "answer", "expected"),
+    [
+        (0.9, "no", 1.0),
+        (0.8, "no", 0.0),  # > omega, not >=
+        (0.9, "yes", 0.0),  # right reasoning, wrong answer
+        (0.1, "no", 0.0),  # right answer, other reasoning
+    ],
+)
 def test_arr_needs_the_reasoning_and_the_answer(cosine, answer, expected, stub):
     assert arr.score(steps(answer), sample(), stub({(HEARD, REFERENCE): cosine}), omega=0.8) == expected
 
@@ -119,7 +180,9 @@ def test_arr_needs_the_reasoning_and_the_answer(cosine, answer, expected, stub):
 def test_arr_writes_the_instruction_on_the_reference_side(stub):
     embedder = stub({(HEARD, REFERENCE): 0.9})
     arr.score(steps(), sample(), embedder, 0.8)
-    assert embedder.asked == [(HEARD, REFERENCE, "Given a reference answer, retrieve semantically similar content")]
+    assert embedder.asked == [
+        (HEARD, REFERENCE, "Given a reference answer, retrieve semantically similar content")
+    ]
 
 
 def test_arr_is_not_applicable_without_a_reference_and_bad_without_a_think(stub):
@@ -130,21 +193,34 @@ def test_arr_is_not_applicable_without_a_reference_and_bad_without_a_think(stub)
 
 # AVC
 
-@pytest.mark.parametrize(("cosine", "answer", "expected"), [
-    (0.7, "no", 1.7), (0.7, "yes", 0.7), (-0.2, "no", 1.0), (-0.2, "yes", 0.0), (1.0, "no", 2.0),
-])
+
+@pytest.mark.parametrize(
+    ("cosine", "answer", "expected"),
+    [
+        (0.7, "no", 1.7),
+        (0.7, "yes", 0.7),
+        (-0.2, "no", 1.0),
+        (-0.2, "yes", 0.0),
+        (1.0, "no", 2.0),
+    ],
+)
 def test_avc_similarity_is_the_papers(cosine, answer, expected, stub):
     embedder = stub({(HEARD, SEEN): cosine})
     assert math.isclose(avc.score(steps(answer), sample(), embedder), expected)
-    assert embedder.asked == [(HEARD, SEEN, "Given a reference answer, retrieve semantically coherent content")]
+    assert embedder.asked == [
+        (HEARD, SEEN, "Given a reference answer, retrieve semantically coherent content")
+    ]
 
 
-@pytest.mark.parametrize(("claimed", "true", "expected"), [
-    (0.7, 0.6, 0.9),    # claims about the correlation that is there
-    (1.0, 0.3, 0.3),    # copied v-think although the sound disagrees
-    (1.0, 1.0, 1.0),    # copying pays where the sound agrees with the picture
-    (1.0, -0.5, 0.0),   # clipped at 0
-])
+@pytest.mark.parametrize(
+    ("claimed", "true", "expected"),
+    [
+        (0.7, 0.6, 0.9),  # claims about the correlation that is there
+        (1.0, 0.3, 0.3),  # copied v-think although the sound disagrees
+        (1.0, 1.0, 1.0),  # copying pays where the sound agrees with the picture
+        (1.0, -0.5, 0.0),  # clipped at 0
+    ],
+)
 def test_avc_calibrated_pays_for_the_correlation_that_is_there(claimed, true, expected, stub):
     embedder = stub({(HEARD, SEEN): claimed, (REFERENCE, SEEN): true})
     assert math.isclose(avc.score(steps("yes"), sample(), embedder, "calibrated"), expected, abs_tol=1e-12)
@@ -156,21 +232,26 @@ def test_copying_pays_under_similarity_and_not_under_calibrated(stub):
     embedder = stub({(SEEN, SEEN): 1.0, (REFERENCE, SEEN): 0.4, (HEARD, SEEN): 0.4})
     honest, copied = steps(), steps(heard=SEEN)
     assert avc.score(copied, sample(), embedder) > avc.score(honest, sample(), embedder)
-    assert avc.score(copied, sample(), embedder, "calibrated") < avc.score(honest, sample(), embedder, "calibrated")
+    assert avc.score(copied, sample(), embedder, "calibrated") < avc.score(
+        honest, sample(), embedder, "calibrated"
+    )
 
 
-@pytest.mark.parametrize("text", [
-    "<answer> no </answer>",                                          # both dropped
-    "<a-think> a </a-think> <answer> no </answer>",
-    "<v-think> a </v-think> <answer> no </answer>",
-    "<a-think> </a-think> <v-think> </v-think> <answer> no </answer>",
-    "<a-think> <v-think> a </v-think> </a-think> <answer> no </answer>",  # one inside the other
-    "<a-think> a <v-think> a <answer> no </answer>",                  # never closed
-    "<a-think> a </a-think> <v-think> a </v-think>",                  # o3 missing
-    "<a-think> a </a-think> <v-think> a </v-think> <answer></answer>",
-    "no",
-    "",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<answer> no </answer>",  # both dropped
+        "<a-think> a </a-think> <answer> no </answer>",
+        "<v-think> a </v-think> <answer> no </answer>",
+        "<a-think> </a-think> <v-think> </v-think> <answer> no </answer>",
+        "<a-think> <v-think> a </v-think> </a-think> <answer> no </answer>",  # one inside the other
+        "<a-think> a <v-think> a <answer> no </answer>",  # never closed
+        "<a-think> a </a-think> <v-think> a </v-think>",  # o3 missing
+        "<a-think> a </a-think> <v-think> a </v-think> <answer></answer>",
+        "no",
+        "",
+    ],
+)
 @pytest.mark.parametrize("mode", ["similarity", "calibrated"])
 def test_avc_is_zero_unless_all_three_parse(text, mode, stub):
     assert avc.score(parse(text), sample(), stub({("a", "a"): 1.0}), mode) == 0.0
