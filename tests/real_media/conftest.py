@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 
 def _module(name):
-    """A neighbour of this file; tests are no package, and `gcompris` or `fetch` shall not become top-level names."""
+    """A neighbour of this file, without making `fetch` or `gcompris` a top-level name."""
     full = f"real_media_{name}"
     if full not in sys.modules:
         spec = importlib.util.spec_from_file_location(full, HERE / f"{name}.py")
@@ -47,12 +47,17 @@ def gcompris_clips(fetched, tmp_path_factory):
     if "instruments" in missing:
         pytest.skip(f"gcompris-qt-data cannot be had: {missing['instruments']}")
     pytest.importorskip("resvg_py", reason="resvg-py draws the instruments")
-    return _module("gcompris").build(folder / _module("fetch").INSTRUMENTS, tmp_path_factory.mktemp("gcompris"))
+    return _module("gcompris").build(
+        folder / _module("fetch").INSTRUMENTS, tmp_path_factory.mktemp("gcompris")
+    )
 
 
 @pytest.fixture(scope="session")
 def band_video(fetched):
-    """Path of the live-band video of iscc-samples: 60 s, 176 x 144, 24 fps, H.264 + AAC at 22,050 Hz. Do not change."""
+    """Path of the live-band video of iscc-samples: 60 s, 176 x 144, 24 fps, H.264 + AAC at 22,050 Hz.
+
+    Do not change the file.
+    """
     folder, missing = fetched
     if "band" in missing:
         pytest.skip(f"iscc-samples cannot be had: {missing['band']}")

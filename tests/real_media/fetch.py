@@ -2,8 +2,8 @@
 
     python tests/real_media/fetch.py [FOLDER]
 
-- Debian `gcompris-qt-data` (44 MB, GPL-3): 26 instruments, each recorded and drawn. Never committed, never
-shipped. - PyPI `iscc-samples` 0.6.0 (54 MB, CC-BY-4.0): one minute of a live band on video.
+    Debian gcompris-qt-data     44 MB, GPL-3: 26 instruments, each recorded and drawn; never committed or
+    shipped PyPI iscc-samples 0.6.0     54 MB, CC-BY-4.0: one minute of a live band on video
 
 Needs apt-get and dpkg (Debian, Ubuntu) and pip, and the two package indexes; nothing is installed. Prints
 what is there, or why it cannot be had, and exits 1 in that case.

@@ -17,7 +17,17 @@ from rlcomm.data.media import decode_audio, write_audio, write_clip
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 
 # recognisable both by ear and by eye
-INSTRUMENTS = ("accordion", "banjo", "harmonica", "harp", "piano", "saxophone", "snare_drum", "trumpet", "violin")
+INSTRUMENTS = (
+    "accordion",
+    "banjo",
+    "harmonica",
+    "harp",
+    "piano",
+    "saxophone",
+    "snare_drum",
+    "trumpet",
+    "violin",
+)
 SECONDS, FPS, SIDE = 3.0, 4, 112
 RATE = 44_100  # as recorded
 
@@ -63,7 +73,7 @@ def read_rcc(path: Path) -> dict[str, bytes]:
     def name(offset: int) -> str:
         length = struct.unpack_from(">H", blob, names + offset)[0]
         start = names + offset + 6  # behind the length and a hash
-        return blob[start:start + 2 * length].decode("utf-16-be")
+        return blob[start : start + 2 * length].decode("utf-16-be")
 
     def walk(index: int, prefix: str) -> None:
         at = tree + index * node_size
@@ -75,7 +85,7 @@ def read_rcc(path: Path) -> dict[str, bytes]:
                 walk(child, place)
             return
         start = data + struct.unpack_from(">I", blob, at + 10)[0]
-        content = blob[start + 4:start + 4 + struct.unpack_from(">I", blob, start)[0]]
+        content = blob[start + 4 : start + 4 + struct.unpack_from(">I", blob, start)[0]]
         if flags & 4:
             raise ValueError(f"{place}: zstd entries are not read")
         found[place] = zlib.decompress(content[4:]) if flags & 1 else content
@@ -116,8 +126,13 @@ def build(bundle: Path, folder: Path) -> RealClips:
             found.stems[clip_id] = {name: folder / "stems" / clip_id / f"{name}.wav" for name in names}
             for name, place in found.stems[clip_id].items():
                 write_audio(place, sounds[name], RATE)
-    confuse([found.clips[clip_id] for clip_id in found.stems], found.confused, "muted", stems=folder / "stems",
-            progress=False)
+    confuse(
+        [found.clips[clip_id] for clip_id in found.stems],
+        found.confused,
+        "muted",
+        stems=folder / "stems",
+        progress=False,
+    )
     write_jsonl(found.rows, _rows(found))
     return found
 
@@ -127,8 +142,14 @@ def _rows(found: RealClips) -> list[Sample]:
     for index, (clip_id, names) in enumerate(found.visible.items()):
         absent = [name for name in INSTRUMENTS if name not in names]
         for asked, answer in ((names[index % len(names)], "yes"), (absent[index % len(absent)], "no")):
-            samples.append(_sample(found.clips[clip_id], asked, answer,
-                                   {"visible": list(names), "audible": list(names), "muted": None}))
+            samples.append(
+                _sample(
+                    found.clips[clip_id],
+                    asked,
+                    answer,
+                    {"visible": list(names), "audible": list(names), "muted": None},
+                )
+            )
     for clip_id, truth in json.loads((found.confused / "truth.json").read_text()).items():
         for asked, answer in ((truth["muted"], "no"), (truth["audible"][0], "yes")):
             samples.append(_sample(found.confused / "clips" / f"{clip_id}.mp4", asked, answer, truth))
@@ -143,14 +164,16 @@ def _sample(clip: Path, asked: str, answer: str, truth: dict) -> Sample:
 def _excerpt(audio: np.ndarray) -> np.ndarray:
     """SECONDS from where the recording sets in, at RMS 0.08."""
     onset = int(np.argmax(np.abs(audio) > 0.1 * np.abs(audio).max()))
-    part = audio[onset:onset + round(SECONDS * RATE)]
+    part = audio[onset : onset + round(SECONDS * RATE)]
     part = np.pad(part, (0, round(SECONDS * RATE) - len(part)))
-    part = part * 0.08 / np.sqrt(np.mean(part ** 2))
+    part = part * 0.08 / np.sqrt(np.mean(part**2))
     return (part / max(1.0, 2 * np.abs(part).max())).astype(np.float32)
 
 
 def _swaying(pictures: list[np.ndarray]) -> np.ndarray:
     """(F, SIDE, SIDE * n, 3): the drawings side by side, moving a little, so that the frames differ."""
-    frames = [np.concatenate([np.roll(picture, 2 * (frame % 2), axis=0) for picture in pictures], axis=1)
-              for frame in range(round(SECONDS * FPS))]
+    frames = [
+        np.concatenate([np.roll(picture, 2 * (frame % 2), axis=0) for picture in pictures], axis=1)
+        for frame in range(round(SECONDS * FPS))
+    ]
     return np.stack(frames)
