@@ -421,8 +421,7 @@ def _decode_sound(
         raise MediaError(
             f"{path}: its audio track holds no sound that can be decoded; copy, download or convert it again."
         )
-    for part in resampler.resample(None):
-        pieces.append(part.to_ndarray().mean(axis=0, dtype=np.float32))
+    pieces += [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in resampler.resample(None)]
     audio = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     announced = _seconds(container, sound)
     if not stopped:
@@ -506,7 +505,8 @@ def _scan_length(path: str | os.PathLike) -> float:
     """Length in seconds of a picture whose header says nothing, from its packets."""
     with av.open(os.fspath(path)) as container:
         picture = _picture(container)
-        assert picture is not None and picture.time_base is not None
+        assert picture is not None
+        assert picture.time_base is not None
         times = [
             packet.pts + (packet.duration or 0)
             for packet in container.demux(picture)

@@ -9,6 +9,7 @@ A problem is "row 3, field 'anser': is missing". Rows whose clip is not in the m
 """
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -253,7 +254,7 @@ def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[
     find = _Finder(media_dir)
     samples: list[Sample] = []
     problems: list[str] = []
-    for number, chat in _chats(path, problems):
+    for chat in _chats(path, problems):
         waiting: tuple[int, dict] | None = None
         for at, turn in chat["turns"]:
             wrong = _Wrong(at, problems)
@@ -267,7 +268,8 @@ def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[
                 if waiting is None:
                     wrong("role", "an answer without a question before it")
                     continue
-                sample = _warmup_pair(waiting[1], turn, chat, find, wrong)
+                identity = f"warmup-{len(samples) + 1}"
+                sample = _warmup_pair(identity, waiting[1], turn, chat, find, wrong)
                 waiting = None
                 if sample is not None:
                     samples.append(sample)
@@ -321,10 +323,8 @@ class _Wrong:
             try:
                 value = json.loads(value)
             except ValueError:
-                try:
+                with contextlib.suppress(ValueError, SyntaxError):
                     value = ast.literal_eval(value)
-                except (ValueError, SyntaxError):
-                    pass
         if isinstance(value, list):
             return value
         self(name, f"must be a list, this is {row.get(name)!r}")
@@ -452,8 +452,8 @@ def _r1_media(row: dict, find: _Finder, wrong: _Wrong) -> tuple[str | None, str 
     return clip, clip if "audio" in kind or row.get("use_audio") else None
 
 
-def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[tuple[int, dict]]:
-    """(row, {"turns": [(row, turn)], "row": the object}) of each chat; a flat list of turns is one."""
+def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[dict]:
+    """{"turns": [(row, turn)], "row": the object} of each chat; a flat list of turns is one."""
     flat: list[tuple[int, dict]] = []
     for number, row in _rows(path, problems):
         if isinstance(row, dict) and ("role" in row or "from" in row):
@@ -468,15 +468,14 @@ def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[tuple[int, 
                 "'conversations'"
             )
             continue
-        yield (
-            number,
-            {"turns": [(number, turn) for turn in turns], "row": row if isinstance(row, dict) else {}},
-        )
+        yield {"turns": [(number, turn) for turn in turns], "row": row if isinstance(row, dict) else {}}
     if flat:
-        yield flat[0][0], {"turns": flat, "row": {}}
+        yield {"turns": flat, "row": {}}
 
 
-def _warmup_pair(user: dict, assistant: dict, chat: dict, find: _Finder, wrong: _Wrong) -> Sample | None:
+def _warmup_pair(
+    identity: str, user: dict, assistant: dict, chat: dict, find: _Finder, wrong: _Wrong
+) -> Sample | None:
     content = user.get("content", user.get("value"))
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     media: list[tuple[str, Any]] = [
@@ -521,9 +520,9 @@ def _warmup_pair(user: dict, assistant: dict, chat: dict, find: _Finder, wrong: 
         return None
     target = steps.build(parsed.audio.text, parsed.video.text, parsed.answer.text)
     return Sample(
-        f"warmup-{wrong.row}",
+        identity,
         (Turn(question, parsed.answer.text, target=target),),
         video,
         audio,
-        meta={"source": "warmup"},
+        meta={"source": "warmup", "row": wrong.row},
     )

@@ -96,7 +96,8 @@ def test_missing_track_is_no_problem_where_silence_was_chosen(folder):
     findings = check(
         write(folder, row("1", "mute.mp4")), MediaSettings(missing_audio="silence"), progress=False
     )
-    assert len(findings) == 1 and findings[0].startswith("note: row 1, field 'audio'")
+    assert len(findings) == 1
+    assert findings[0].startswith("note: row 1, field 'audio'")
 
 
 def test_missing_and_empty_files(folder):

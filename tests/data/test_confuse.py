@@ -57,12 +57,15 @@ def official(world, name):
 
 def test_muted_stem_is_silent_and_the_other_sounds_on(world):
     report = run(world, "muted", stems=world / "stems")
-    assert report.clips == 2 and report.problems == []
+    assert report.clips == 2
+    assert report.problems == []
     audio = {
         name: decode_audio(world / "out" / "clips" / f"duo_no_{name}.mp4", RATE) for name in ("harp", "oboe")
     }
-    assert loud(audio["harp"], 400) < 0.005 and loud(audio["harp"], 1000) == pytest.approx(0.2, abs=0.02)
-    assert loud(audio["oboe"], 1000) < 0.005 and loud(audio["oboe"], 400) == pytest.approx(0.2, abs=0.02)
+    assert loud(audio["harp"], 400) < 0.005
+    assert loud(audio["harp"], 1000) == pytest.approx(0.2, abs=0.02)
+    assert loud(audio["oboe"], 1000) < 0.005
+    assert loud(audio["oboe"], 400) == pytest.approx(0.2, abs=0.02)
     muted, control = official(world, "avconfuse/muted"), official(world, "avconfuse/control")
     assert muted[0] == {
         "video_id": "duo_no_harp",
@@ -89,7 +92,8 @@ def test_muted_stem_is_silent_and_the_other_sounds_on(world):
         ("Is there a harp sound?", "no"),
         ("Is there a oboe sound?", "no"),
     ]
-    assert samples[0].meta["muted"] == "harp" and probe(samples[0].video).has_audio
+    assert samples[0].meta["muted"] == "harp"
+    assert probe(samples[0].video).has_audio
 
 
 def test_picture_is_copied_bit_by_bit(world):
@@ -121,7 +125,8 @@ def test_modified_replaces_everything_at_the_same_loudness(world):
     audio = decode_audio(world / "out" / "clips" / "combined_duo_wind.mp4", RATE)
     original = decode_audio(world / "clips" / "duo.mp4", RATE)
     assert len(audio) == len(original)
-    assert loud(audio, 400) < 0.005 and loud(audio, 1000) < 0.005
+    assert loud(audio, 400) < 0.005
+    assert loud(audio, 1000) < 0.005
     assert np.sqrt(np.mean(audio**2)) == pytest.approx(np.sqrt(np.mean(original**2)), rel=0.05)
     assert official(world, "avconfuse/modified") == [
         {
@@ -166,13 +171,12 @@ def test_samples_file_names_clips_and_instruments(world):
         [Sample(str(k), (Turn("?", "no"),), clip, clip, meta={"visible": ["harp"]}) for k in range(2)],
     )
     report = confuse(world / "rows.jsonl", world / "out", "muted", progress=False)
-    assert report.clips == 2 and [row["instruments"] for row in official(world, "avconfuse/muted")] == [
-        "harp"
-    ]
+    assert report.clips == 2
+    assert [row["instruments"] for row in official(world, "avconfuse/muted")] == ["harp"]
 
 
 @pytest.mark.parametrize(
-    "seconds, expected", [(1, [0, 1, 2, 3]), (-1, [2, 3, 4, 0]), (9, [0] * 4), (-9, [0] * 4)]
+    ("seconds", "expected"), [(1, [0, 1, 2, 3]), (-1, [2, 3, 4, 0]), (9, [0] * 4), (-9, [0] * 4)]
 )
 def test_shift_by_hand(seconds, expected):
     assert shift(np.array([1, 2, 3, 4], np.float32), 1, seconds).tolist() == expected
@@ -183,7 +187,8 @@ def test_replacement_is_looped_and_never_clips():
     sound = np.zeros(300, np.float32)
     sound[::30] = 0.5  # peaky: RMS matching alone would need samples of 4.9
     result = replacement(sound, original, 1000)
-    assert len(result) == 1000 and np.abs(result).max() == pytest.approx(1.0)
+    assert len(result) == 1000
+    assert np.abs(result).max() == pytest.approx(1.0)
     assert np.abs(result[700:]).max() > 0.5  # looped, not padded
     quiet = replacement(tone(400), np.zeros(RATE, np.float32), RATE)
     assert np.sqrt(np.mean(quiet**2)) == pytest.approx(0.1, rel=0.01)
@@ -198,7 +203,9 @@ def test_mix_keeps_the_level_of_the_full_mix():
 def test_broken_clips_are_reported_and_the_others_made(world):
     (world / "clips" / "bad.mp4").write_bytes(b"")
     report = run(world, "shifted", seconds=0.5)
-    assert report.clips == 1 and len(report.problems) == 1 and "bad.mp4: is empty" in report.problems[0]
+    assert report.clips == 1
+    assert len(report.problems) == 1
+    assert "bad.mp4: is empty" in report.problems[0]
     assert not (world / "out" / "clips" / "bad_shift+0.5.mp4").exists()
 
 

@@ -91,9 +91,12 @@ def clip(tmp_path):
 def test_written_clip_comes_back_at_the_right_time(clip):
     # 8 frames at 4 fps are 2 s; at 2 fps the frames of 0, 0.5, 1 and 1.5 s are number 0, 2, 4 and 6
     found = load_clip(clip, clip, MediaSettings(fps=2))
-    assert found.frames.shape == (4, 32, 48, 3) and found.frames.dtype == np.uint8 and found.fps == 2
+    assert found.frames.shape == (4, 32, 48, 3)
+    assert found.frames.dtype == np.uint8
+    assert found.fps == 2
     assert np.allclose(found.frames.mean(axis=(1, 2, 3)), [0, 60, 120, 180], atol=3)
-    assert found.audio.dtype == np.float32 and found.audio.shape == (2 * RATE,)
+    assert found.audio.dtype == np.float32
+    assert found.audio.shape == (2 * RATE,)
     # no shift by the encoder's priming (1024 samples would be a quarter turn of phase and more)
     assert np.abs(found.audio - tone())[200:-200].max() < 0.05
     assert probe(clip, peak=True) == media.Probe(
@@ -109,7 +112,8 @@ def test_same_input_gives_the_same_bytes(tmp_path, clip):
 def test_frames_of_a_long_clip_cover_all_of_it(clip):
     # 2 s at 4 fps would be 8 frames; 4 are allowed, so one every 0.5 s, at the true rate 2
     found = load_clip(clip, None, MediaSettings(fps=4, max_frames=4))
-    assert found.fps == 2 and found.audio is None
+    assert found.fps == 2
+    assert found.audio is None
     assert np.allclose(found.frames.mean(axis=(1, 2, 3)), [0, 60, 120, 180], atol=3)
 
 
@@ -128,7 +132,8 @@ def test_a_single_frame_video_has_two_frames(tmp_path):
 def test_policy_hears_the_first_seconds_or_all(clip):
     whole = load_clip(None, clip, MediaSettings(audio_seconds=None)).audio
     first = load_clip(None, clip, MediaSettings(audio_seconds=0.7)).audio
-    assert whole.shape == (2 * RATE,) and first.shape == (round(0.7 * RATE),)
+    assert whole.shape == (2 * RATE,)
+    assert first.shape == (round(0.7 * RATE),)
     assert np.allclose(first, whole[: len(first)], atol=1e-6)
 
 
@@ -143,8 +148,8 @@ def test_sizes(tmp_path, clip):
     assert shape(max_pixels=32 * 48 // 4) == (16, 24)
 
 
-@pytest.mark.parametrize("rate, channels", [(44_100, 1), (48_000, 2), (8_000, 2), (22_050, 1)])
-@pytest.mark.parametrize("name, codec", [("a.mp4", "aac"), ("a.wav", "pcm_s16le"), ("a.flac", "flac")])
+@pytest.mark.parametrize(("rate", "channels"), [(44_100, 1), (48_000, 2), (8_000, 2), (22_050, 1)])
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.wav", "pcm_s16le"), ("a.flac", "flac")])
 def test_odd_rates_and_channels_give_16_khz_mono(tmp_path, rate, channels, name, codec):
     sound = tone(rate=rate)
     if codec == "aac":
@@ -174,9 +179,8 @@ def test_stereo_is_averaged(tmp_path):
 def test_sound_that_starts_late_is_heard_late(tmp_path):
     path = encode(tmp_path / "late.mp4", frames=grey(), audio=tone(1.0), delay=0.5)
     audio = decode_audio(path, RATE)
-    assert (
-        np.abs(audio[: round(0.49 * RATE)]).max() < 0.01 and np.abs(audio[round(0.51 * RATE) :]).max() > 0.4
-    )
+    assert np.abs(audio[: round(0.49 * RATE)]).max() < 0.01
+    assert np.abs(audio[round(0.51 * RATE) :]).max() > 0.4
     assert len(audio) == pytest.approx(1.5 * RATE, abs=1100)
 
 
@@ -194,7 +198,8 @@ def test_rotated_phone_clip_stands_upright(tmp_path):
     images[:, :, 24:] = 255  # right half white; a quarter turn counterclockwise puts it on top
     found = load_clip(encode(tmp_path / "r.mp4", frames=images, rotation=90), None, MediaSettings()).frames
     assert found.shape == (2, 48, 32, 3)
-    assert found[:, :20].mean() > 240 and found[:, 28:].mean() < 15
+    assert found[:, :20].mean() > 240
+    assert found[:, 28:].mean() < 15
 
 
 # ------------------------------------------------------------------------------------------ what is missing
@@ -207,7 +212,8 @@ def test_no_audio_track_is_an_error_or_silence(tmp_path):
     with pytest.raises(MediaError, match=r"mute\.mp4: has no audio track.*missing_audio: silence"):
         load_clip(path, path, MediaSettings())
     silence = load_clip(path, path, MediaSettings(missing_audio="silence")).audio
-    assert silence.shape == (2 * RATE,) and not silence.any()
+    assert silence.shape == (2 * RATE,)
+    assert not silence.any()
     assert load_clip(path, path, MediaSettings(missing_audio="silence", audio_seconds=0.5)).audio.shape == (
         RATE // 2,
     )
@@ -216,7 +222,8 @@ def test_no_audio_track_is_an_error_or_silence(tmp_path):
 def test_silent_audio_is_a_sound_like_any_other(tmp_path):
     write_clip(tmp_path / "a.mp4", grey(), 4, np.zeros(2 * RATE, np.float32))
     audio = load_clip(None, tmp_path / "a.mp4", MediaSettings()).audio
-    assert audio.shape == (2 * RATE,) and not audio.any()
+    assert audio.shape == (2 * RATE,)
+    assert not audio.any()
     assert probe(tmp_path / "a.mp4", peak=True).audio_peak == 0.0
 
 
@@ -253,7 +260,7 @@ def test_cut_off_mp4_is_an_error_wherever_it_is_cut(tmp_path, clip, kept, stream
 
 
 @pytest.mark.parametrize(
-    "name, video, codec", [("a.mkv", "libx264", "pcm_s16le"), ("a.wav", None, "pcm_s16le")]
+    ("name", "video", "codec"), [("a.mkv", "libx264", "pcm_s16le"), ("a.wav", None, "pcm_s16le")]
 )
 def test_cut_off_files_of_other_kinds(tmp_path, name, video, codec):
     path = tmp_path / name
@@ -278,7 +285,8 @@ def test_what_is_no_media_is_named(tmp_path):
         for arguments in [(tmp_path / name, None), (None, tmp_path / name)]:
             with pytest.raises(MediaError) as error:
                 load_clip(*arguments, MediaSettings())
-            assert said in str(error.value) and str(tmp_path / name) in str(error.value)
+            assert said in str(error.value)
+            assert str(tmp_path / name) in str(error.value)
             assert isinstance(error.value, UserError)
 
 
@@ -309,7 +317,8 @@ def test_cache_gives_what_decoding_gives_without_decoding(tmp_path, clip, monkey
     fresh = load_clip(clip, clip, settings, cache)
     monkeypatch.setattr(media, "_decode", lambda *_: pytest.fail("decoded although it is cached"))
     again = load_clip(clip, clip, settings, cache)
-    assert np.array_equal(fresh.frames, again.frames) and np.array_equal(fresh.audio, again.audio)
+    assert np.array_equal(fresh.frames, again.frames)
+    assert np.array_equal(fresh.audio, again.audio)
     assert fresh.fps == again.fps
     assert len(list(cache.iterdir())) == 1
 
@@ -348,7 +357,8 @@ def test_changed_file_of_the_same_name_is_decoded_anew(tmp_path):
     write_audio(path, -tone(1), RATE)
     os.utime(path, ns=(1, 1))
     after = load_clip(None, path, MediaSettings(), cache).audio
-    assert np.allclose(before, -after, atol=1e-4) and np.abs(after).max() > 0.4
+    assert np.allclose(before, -after, atol=1e-4)
+    assert np.abs(after).max() > 0.4
 
 
 def test_damaged_cache_entry_is_replaced(tmp_path, clip):
@@ -377,4 +387,5 @@ def test_cache_under_processes_at_once(tmp_path):
         first, second = pool.starmap(_load_many, [(clips, cache), (clips, cache)])
     assert first == second == _load_many(clips, None)
     names = os.listdir(cache)
-    assert len(names) == 6 and all(name.endswith(".npz") and not name.startswith(".") for name in names)
+    assert len(names) == 6
+    assert all(name.endswith(".npz") and not name.startswith(".") for name in names)

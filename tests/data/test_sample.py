@@ -54,7 +54,8 @@ def test_flat_and_turns_rows_read_alike(tmp_path):
         {"id": "2", "turns": [{"question": "q", "answer": "a", "options": ["a", "b"]}]},
     )
     one, two = read_jsonl(path)
-    assert one.turns == two.turns and one.id == "1"
+    assert one.turns == two.turns
+    assert one.id == "1"
     assert (one.question, one.answer, one.options) == ("q", "a", ("a", "b"))
 
 
@@ -111,7 +112,7 @@ def test_one_problem_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, said", [(None, "does not exist"), (b"\xff\xfe\x00", "is not UTF-8"), (b"\n", "no rows")]
+    ("content", "said"), [(None, "does not exist"), (b"\xff\xfe\x00", "is not UTF-8"), (b"\n", "no rows")]
 )
 def test_unreadable_files_are_named(tmp_path, content, said):
     path = tmp_path / "x.jsonl"

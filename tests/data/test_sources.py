@@ -41,7 +41,8 @@ MUSIC = {
 
 def test_music_avqa_row(write, videos):
     samples, problems = read_music_avqa(write([MUSIC]), videos)
-    assert problems == [] and len(samples) == 1
+    assert problems == []
+    assert len(samples) == 1
     assert samples[0].turns == (
         Turn("Is the violin in the video always playing?", "yes", type="Audio-Visual/Existential"),
     )
@@ -76,7 +77,8 @@ def test_music_avqa_placeholders_are_filled_in_order(write, videos):
 def test_music_avqa_deleted_questions_are_left_out(write, videos):
     rows = [{**MUSIC, "question_deleted": 1}, {**MUSIC, "question_deleted": "1"}, MUSIC]
     samples, problems = read_music_avqa(write(rows), videos)
-    assert len(samples) == 1 and problems == []
+    assert len(samples) == 1
+    assert problems == []
 
 
 def test_music_avqa_wrong_rows_are_named_together(write, videos):
@@ -126,15 +128,15 @@ def test_avqa_row(write, videos):
             type="View/Happening",
         ),
     )
-    assert samples[0].id == "183" and samples[0].audio == str(videos / "-HG3Omg_89c_000030.mp4")
+    assert samples[0].id == "183"
+    assert samples[0].audio == str(videos / "-HG3Omg_89c_000030.mp4")
 
 
 @pytest.mark.parametrize("answer", [4, -1, "1", None, True])
 def test_avqa_answer_must_be_the_index_of_a_choice(write, videos, answer):
     samples, problems = read_avqa(write([{**AVQA, "answer": answer}]), videos)
-    assert samples == [] and problems[0].startswith(
-        "row 1, field 'answer': must be the index of one of the 4 choices"
-    )
+    assert samples == []
+    assert problems[0].startswith("row 1, field 'answer': must be the index of one of the 4 choices")
 
 
 R1 = {
@@ -163,7 +165,7 @@ def test_r1_row(write, videos):
 
 
 @pytest.mark.parametrize(
-    "change, expected",
+    ("change", "expected"),
     [
         ({"data_type": "video"}, ("a.mp4", None)),
         ({"data_type": "video", "use_audio": True}, ("a.mp4", "a.mp4")),
@@ -179,7 +181,7 @@ def test_r1_media(write, videos, change, expected):
 
 
 @pytest.mark.parametrize(
-    "solution, answer",
+    ("solution", "answer"),
     [
         ("<answer>C</answer>", "piano"),
         ("(C)", "piano"),
@@ -194,7 +196,8 @@ def test_r1_media(write, videos, change, expected):
 def test_r1_solution_is_a_letter_or_a_text_and_never_a_part_of_one(write, videos, solution, answer):
     samples, problems = read_r1(write([{**R1, "solution": solution}]), videos)
     assert [sample.answer for sample in samples] == ([answer] if answer else [])
-    assert bool(problems) is (answer is None) and all("field 'solution'" in problem for problem in problems)
+    assert bool(problems) is (answer is None)
+    assert all("field 'solution'" in problem for problem in problems)
 
 
 def test_r1_open_question_and_wrong_rows(write, videos):
@@ -206,7 +209,8 @@ def test_r1_open_question_and_wrong_rows(write, videos):
     ]
     samples, problems = read_r1(write([open_row, *wrong]), videos)
     assert samples[0].turns == (Turn("Which instrument is heard?", "3", type="numerical"),)
-    assert len(samples) == 1 and [problem.split(":")[0] for problem in problems] == [
+    assert len(samples) == 1
+    assert [problem.split(":")[0] for problem in problems] == [
         "row 2, field 'path'",
         "row 3, field 'path'",
         "row 4, field 'solution'",
@@ -244,6 +248,7 @@ def test_released_warmup_file_is_one_flat_list_of_turns(write, videos):
         "Other?",
     ]
     assert samples[0].turns[0] == Turn(samples[0].question, "two", target=TARGET)
+    assert [(sample.id, sample.meta["row"]) for sample in samples] == [("warmup-1", 2), ("warmup-2", 5)]
     assert samples[0].video == samples[0].audio == str(videos / "00000093.mp4")  # an .mp4 is seen and heard
     assert problems == [
         "row 3, field 'role': an answer without a question before it",
@@ -287,7 +292,8 @@ def test_import_writes_good_rows_and_reports_the_rest(write, videos, tmp_path):
     rows = [MUSIC, {**MUSIC, "question_id": 11}, {**MUSIC, "video_id": "nowhere"}]
     report = import_file("music_avqa", write(rows), videos, tmp_path / "out.jsonl", limit=1)
     assert [sample.id for sample in read_jsonl(tmp_path / "out.jsonl")] == ["00000093-10"]
-    assert report.written == 1 and "row 3, field 'video_id'" in str(report)
+    assert report.written == 1
+    assert "row 3, field 'video_id'" in str(report)
     assert json.loads((tmp_path / "out.jsonl").read_text())["video"] == "videos/00000093.mp4"
 
 

@@ -1,4 +1,4 @@
-"""Recorded instruments and a live band: confusing a clip changes what is decoded of its sound, and no more."""
+"""Recorded instruments and a live band: confusing a clip changes its decoded sound and no more."""
 
 import json
 
