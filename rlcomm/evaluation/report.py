@@ -11,10 +11,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+
 from rlcomm import files
+from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import read_text
 from rlcomm.errors import UserError
 from rlcomm.evaluation.benchmarks import Record
@@ -50,13 +54,13 @@ class Column:
 
 COLUMNS = (
     Column("muted_acc", ("muted", "acc"), "Muted accuracy"),
-    Column("muted_acc_parsed", ("muted", "parsed"), "of parsed answers"),
+    Column("muted_acc_parsed", ("muted", "parsed"), "Muted, parsed only"),
     Column("muted_unparsed", ("un-", "parsed"), "Unparsed", "low"),
     Column(
         "muted_yes_rate",
         ("muted", "yes"),
         "Muted \N{LEFT DOUBLE QUOTATION MARK}yes\N{RIGHT DOUBLE QUOTATION MARK}",
-        "low",
+        "",  # silence lowers it too, so less is not always better
     ),
     Column("control_acc", ("con-", "trol"), "Control accuracy"),
     Column("sync_acc", ("sync", "acc"), "Sync accuracy"),
@@ -78,7 +82,7 @@ nothing."""
 
 _NOTES = """<section class="notes"><h2>How to read this</h2><ul>
 <li><b>Unparsed</b> answers are a class of their own, never &ldquo;no&rdquo;: learning the form is not taken
-for hearing. &ldquo;Of parsed answers&rdquo; leaves them out.</li>
+for hearing. &ldquo;Parsed only&rdquo; leaves them out.</li>
 <li><b>Same audio</b>: the same sound, the picture left out. Right there and wrong with the picture is a
 <b>sign flip</b>: the model hears it and lets the picture win.</li>
 <li><b>Hearing exact</b>: the audio reasoning names exactly what sounds, nothing more and nothing less.</li>
@@ -98,6 +102,8 @@ CURVES = (
     ("accuracy", ("rewards/accuracy/mean",)),
     ("total", ("reward", "rewards/total/mean")),
     ("muted accuracy", ("eval/avconfuse_muted/acc",)),
+    ("answer entropy", ("ansco/answer_entropy",)),
+    ("gate rate", ("ansco/gate_rate",)),
 )
 
 
@@ -249,7 +255,7 @@ def write_report(
         title: of the page.
 
     Raises:
-        UserError: a clip file cannot be read.
+        UserError: a clip file cannot be read or decoded.
     """
     drawn = [(stage, svg) for stage, rows in (curves or {}).items() if (svg := _chart(rows))]
     sections = [
@@ -267,9 +273,10 @@ def write_report(
         )
         sections.append(
             _section(
-                "Rewards while training",
+                "While training",
                 f'<div class="charts">{figures}</div>',
-                "Means over each logging step: the faint line as logged, the strong one smoothed.",
+                "Rewards and, in Ans-CO, the entropy of the answer in nats: the faint line as "
+                "logged, the strong one smoothed.",
             )
         )
     if clips:
@@ -308,16 +315,18 @@ def _header(title: str, summary: Mapping[str, Any]) -> str:
         for column in (
             c for c in COLUMNS if c.name in ("muted_acc", "control_acc", "sync_acc", "hearing_exact")
         ):
-            before = next((row[column.name] for _, row in rows if row.get(column.name) is not None), None)
+            known = [(stage, row[column.name]) for stage, row in rows if row.get(column.name) is not None]
             after = end[1].get(column.name)
-            if before is None or after is None:
+            if after is None or len(known) < 2:
                 continue
+            stage, before = known[0]
             change = 100 * (after - before)
             good = "up" if change > 0.05 else "down" if change < -0.05 else "same"
             tiles += (
                 f'<div class="tile"><span class="name">{_esc(column.title)}</span>'
                 f'<span class="big">{100 * after:.1f}<small>%</small></span>'
-                f'<span class="change {good}">{_signed(change)} points from {100 * before:.1f} %</span></div>'
+                f'<span class="change {good}">{_signed(change)} points</span>'
+                f'<span class="from">from {100 * before:.1f} %, {_esc(_label(stage))}</span></div>'
             )
         span = _esc(f"{_label(start[0])} to {_label(end[0])}")
         tiles = f'<div class="tiles" aria-label="{span}">{tiles}</div>'
@@ -416,6 +425,7 @@ def _card(number: int, clip: Mapping[str, Any]) -> str:
             f"{clip['video']}: cannot be put into the report ({error.strerror}); build the data again or "
             "leave the clip out."
         ) from error
+    poster, width, height = _poster(clip["video"])
     kinds = {
         "avconfuse_muted": "visible but muted",
         "avconfuse_control": "control: it sounds",
@@ -432,12 +442,29 @@ def _card(number: int, clip: Mapping[str, Any]) -> str:
     said = "".join(_said(stage, words) for stage, words in clip["said"].items())
     return (
         f'<article class="card"><div class="clip"><video controls loop playsinline preload="metadata" '
+        f'style="aspect-ratio:{width}/{height}" poster="data:image/png;base64,{poster}" '
         f'src="data:video/mp4;base64,{data}" aria-label="Clip {number}"></video>'
         f'<span class="kind">{_esc(kinds.get(str(clip.get("kind")), str(clip.get("kind", "clip"))))}</span>'
         f'<p class="question">{_esc(str(clip["question"]))}</p><dl>{facts}'
         f'<dt>Right answer</dt><dd class="gold">{_esc(str(clip["gold"]))}</dd></dl></div>'
         f'<ol class="said">{said}</ol></article>'
     )
+
+
+def _poster(path: str) -> tuple[str, int, int]:
+    """The first frame as base64 PNG, with its width and height in pixels: seen before one presses play.
+
+    Raises:
+        MediaError: the clip cannot be decoded.
+    """
+    frames = load_clip(path, None, MediaSettings()).frames
+    assert frames is not None  # a picture was asked for, so its absence is a MediaError
+    frame = frames[0]
+    height, width = frame.shape[:2]
+    encoder = av.CodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "rgb24", Fraction(1)
+    packets = encoder.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")) + encoder.encode(None)
+    return base64.b64encode(b"".join(bytes(p) for p in packets)).decode(), width, height
 
 
 def _said(stage: str, words: Mapping[str, Any]) -> str:
@@ -616,13 +643,13 @@ def _esc(text: str) -> str:
 
 _STYLE = """
 :root{--bg:#f7f7f5;--card:#fff;--ink:#1b1d22;--soft:#5d636f;--line:#e2e3e6;--accent:#2f5fd0;--best:#e7eefc;
---right:#17804a;--wrong:#c0392b;--c0:#8a8f99;--c1:#2f5fd0;--c2:#d9822b;--c3:#7a52c7;--c4:#17804a;--c5:#c0392b;
+--right:#17804a;--wrong:#c0392b;--c0:#8a8f99;--c1:#2f5fd0;--c2:#d9822b;--c3:#7a52c7;--c4:#17804a;--c5:#c0392b;--c6:#1f8a9e;--c7:#a8841c;
 --shadow:0 1px 2px rgba(20,22,30,.06),0 4px 16px rgba(20,22,30,.05)}
 @media (prefers-color-scheme:dark){:root{--bg:#14161a;--card:#1d2026;--ink:#e9eaee;--soft:#a0a6b3;
 --line:#31353e;
 --accent:#86a8ff;--best:#26355c;--right:#52c98a;--wrong:#ff8478;--c0:#9aa1ad;--c1:#86a8ff;--c2:#f0a75c;
 --c3:#b79aff;
---c4:#52c98a;--c5:#ff8478;--shadow:none}}
+--c4:#52c98a;--c5:#ff8478;--c6:#5fc7d8;--c7:#d8b94e;--shadow:none}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
 "Noto Sans",
@@ -644,16 +671,17 @@ letter-spacing:-.02em;font-variant-numeric:tabular-nums}.tile small{font-size:1.
 margin-left:2px;
 color:var(--soft)}
 .change{font-size:.86rem;color:var(--soft)}.change.up{color:var(--right)}.change.down{color:var(--wrong)}
+.from{font-size:.8rem;color:var(--soft)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
-th,td{padding:10px 11px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}
+th,td{padding:10px 8px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}
 tbody tr:last-child>*{border-bottom:0}
 thead th{color:var(--soft);font-weight:550;font-size:.8rem;line-height:1.3;vertical-align:bottom;
-min-width:70px}
-th:first-child{text-align:left;white-space:nowrap;position:sticky;left:0;background:var(--card)}
+min-width:0}
+th:first-child{text-align:left;padding-left:14px;white-space:nowrap;position:sticky;left:0;background:var(--card)}
 tbody th{font-weight:600}.n{color:var(--soft);font-weight:400;font-size:.8rem;margin-left:6px}
 .arrow{color:var(--soft);opacity:.75}
-.ci{display:block;color:var(--soft);font-size:.74rem;white-space:nowrap}
+.ci{display:block;color:var(--soft);font-size:.7rem;white-space:nowrap}
 td.best{background:var(--best);font-weight:700}td.best .ci{font-weight:400}
 table.types{width:auto;min-width:min(100%,640px)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:16px}
@@ -663,8 +691,8 @@ svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:12p
 polyline{fill:none;stroke-linejoin:round;stroke-linecap:round}.line{stroke-width:2.4}.raw{stroke-width:1;
 opacity:.28}
 .c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}
-.c5{stroke:var(--c5)}i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}
-i.c3{background:var(--c3)}i.c4{background:var(--c4)}i.c5{background:var(--c5)}
+.c5{stroke:var(--c5)}.c6{stroke:var(--c6)}.c7{stroke:var(--c7)}i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}
+i.c3{background:var(--c3)}i.c4{background:var(--c4)}i.c5{background:var(--c5)}i.c6{background:var(--c6)}i.c7{background:var(--c7)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:.84rem;color:var(--soft);padding:6px 0 0 4px}
 .legend b{color:var(--ink);font-variant-numeric:tabular-nums}.legend i{display:inline-block;width:12px;
 height:3px;
@@ -672,7 +700,7 @@ border-radius:2px;vertical-align:middle;margin-right:6px}.axis{margin-left:auto}
 .cards{display:grid;gap:18px}
 .card{display:grid;grid-template-columns:minmax(240px,320px) 1fr;overflow:hidden}
 .clip{padding:18px;border-right:1px solid var(--line)}
-video{width:100%;aspect-ratio:1;object-fit:contain;border-radius:8px;background:#000;display:block;
+video{width:100%;object-fit:contain;border-radius:8px;background:#000;display:block;
 image-rendering:auto}
 .kind{display:inline-block;margin-top:12px;font-size:.76rem;font-weight:600;color:var(--accent);
 text-transform:uppercase;
@@ -683,7 +711,7 @@ dd{margin:0;
 overflow-wrap:anywhere}
 .chip{display:inline-block;border:1px solid var(--line);border-radius:99px;padding:0 9px;margin:0 5px 4px 0;
 font-size:.84rem}
-.gold{font-weight:650}
+.gold{font-weight:600}
 .said{list-style:none;margin:0;padding:6px 20px;font-size:.93rem}
 .said li{padding:12px 0;border-bottom:1px solid var(--line)}.said li:last-child{border-bottom:0}
 .said p{margin:3px 0 0;overflow-wrap:anywhere;display:grid;grid-template-columns:66px 1fr}

@@ -35,7 +35,8 @@ def read_muted(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sa
     Raises:
         UserError: every wrong row and missing clip, by row and field, in one message.
     """
-    samples, problems = [], []
+    samples: list[Sample] = []
+    problems: list[str] = []
     for number, row in _rows(path):
         _require(row, ("video_id", "question", "answer"), number, problems)
         answer = str(row.get("answer", "")).strip().lower()
@@ -76,7 +77,9 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
     Raises:
         UserError: every wrong row and missing clip, by row and field, in one message.
     """
-    samples, problems, vocabulary = [], [], Vocabulary.of()
+    samples: list[Sample] = []
+    problems: list[str] = []
+    vocabulary = Vocabulary.of()
     for number, row in _rows(path):
         _require(row, ("video_id", "question", "sound_type", "annotation"), number, problems)
         name = str(row.get("filename") or row.get("video_id", ""))

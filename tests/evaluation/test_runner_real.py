@@ -1,0 +1,47 @@
+"""The evaluator on a real (untrained, tiny) Qwen2.5-Omni thinker and real clips."""
+
+import fake_world as world
+import numpy as np
+import pytest
+
+from rlcomm.data.media import MediaSettings, write_clip
+from rlcomm.evaluation import runner
+
+
+@pytest.fixture(scope="module")
+def policy():
+    from rlcomm.omni.nano import nano_omni, omni_processor, train_tokenizer
+    from rlcomm.omni.policy import Policy, add_fused_lm_head
+
+    tokenizer = train_tokenizer(["Is there a harp sound? yes no I hear a flute"] * 3, vocab_size=300)
+    model = nano_omni(tokenizer)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    return Policy(model.train(), omni_processor(tokenizer), "nano")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = world.build(tmp_path_factory.mktemp("real"))
+    rng = np.random.default_rng(0)
+    for name in world.TRUTH:
+        frames = rng.integers(0, 255, (4, 56, 56, 3)).astype(np.uint8)
+        hum = np.sin(np.arange(16000) * rng.uniform(0.05, 0.5)).astype(np.float32) * 0.5
+        write_clip(str(folder / "clips" / f"{name}.mp4"), frames, 4.0, hum)
+    return folder
+
+
+def test_batches_agree_and_the_picture_matters(policy, folder):
+    options = dict(max_new_tokens=4, media_settings=MediaSettings(fps=2.0), progress=False)
+    alone = runner.collect(policy, folder, batch_size=1, **options)
+    together = runner.collect(policy, folder, batch_size=5, **options)
+    assert policy.model.training
+    margins = {"joint": [], "audio_only": []}
+    for one, other in zip(alone, together, strict=True):
+        assert {k: v for k, v in one.items() if k != "margin"} == {
+            k: v for k, v in other.items() if k != "margin"
+        }
+        if one["margin"] is not None:
+            assert one["margin"] == pytest.approx(other["margin"], abs=1e-4)
+            margins[one["view"]].append(one["margin"])
+    assert len(margins["joint"]) == len(margins["audio_only"]) == 4
+    assert np.abs(np.subtract(margins["joint"], margins["audio_only"])).max() > 1e-3
