@@ -141,7 +141,9 @@ def read_curve(path: str | os.PathLike) -> list[dict[str, Any]]:
     if not Path(path).is_file():
         return []
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             rows.append(json.loads(line))
         except ValueError as error:
@@ -683,7 +685,6 @@ tbody th{font-weight:600}.n{color:var(--soft);font-weight:400;font-size:.8rem;ma
 .arrow{color:var(--soft);opacity:.75}
 .ci{display:block;color:var(--soft);font-size:.7rem;white-space:nowrap}
 td.best{background:var(--best);font-weight:700}td.best .ci{font-weight:400}
-table.types{width:auto;min-width:min(100%,640px)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:16px}
 figure{margin:0;padding:16px 16px 12px}figcaption{font-weight:600;margin-bottom:6px}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:12px;font-family:inherit}

@@ -259,7 +259,9 @@ def read_records(path: str | os.PathLike) -> list[Record]:
         UserError: the file is missing or a row is not JSON.
     """
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # a U+2028 inside a text ends no row
+        if not line.strip():
+            continue
         try:
             rows.append(json.loads(line))
         except ValueError as error:

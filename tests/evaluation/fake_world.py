@@ -101,7 +101,8 @@ def policy(monkeypatch, say: Callable, like: Callable | None = None):
     model = FakeModel(say, like)
 
     def generate(model, processor, prompts, num_generations=1, max_new_tokens=64, temperature=0.0):
-        assert temperature == 0.0 and not model.training
+        assert temperature == 0.0
+        assert not model.training
         model.batches.append(len(prompts))
         return [[model.say(*prompt)] for prompt in prompts]
 

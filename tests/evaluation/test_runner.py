@@ -185,6 +185,14 @@ def test_results_keep_the_contract(monkeypatch, folder, tmp_path):
     } <= set(records[0])
 
 
+def test_records_survive_any_character(monkeypatch, folder, tmp_path):
+    policy = world.policy(monkeypatch, lambda *_: "no\u2028\x85 more\nlines")
+    runner.evaluate(policy, folder, records_path=tmp_path / "r.jsonl", prompt_style="direct", progress=False)
+    records = runner.read_records(tmp_path / "r.jsonl")
+    assert len(records) == 12
+    assert records[0]["completion"] == "no\u2028\x85 more\nlines"
+
+
 def test_limit_takes_the_first_items_of_each_benchmark(monkeypatch, folder):
     _, records, _ = run(monkeypatch, folder, oracle, limit=1)
     assert len(records) == 6
