@@ -102,7 +102,6 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
     )
     modality_dropout_video: float = field(default=0.0, metadata={"help": "share of rows then heard without the picture"})
     modality_dropout_audio: float = field(default=0.0, metadata={"help": "share of rows then seen without the sound"})
-    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
 
     def __post_init__(self) -> None:
         _fixed_for_our_path(self)
@@ -123,7 +122,6 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
 
     scoring: str = field(default="auto", metadata={"help": "packed, rows or auto: how completions are scored"})
     loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
-    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
 
     def __post_init__(self) -> None:
         self.remove_unused_columns = False
@@ -155,7 +153,6 @@ class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
     ansco_threshold: float = field(default=0.75, metadata={"help": "above this uncertainty lambda is 0"})
     ansco_uncertainty: str = field(default="normalised", metadata={"help": ", ".join(UNCERTAINTIES)})
     ansco_target: str = field(default="self", metadata={"help": "self, gold_answer or gold"})
-    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
 
     def __post_init__(self) -> None:
         _fixed_for_our_path(self)
@@ -175,7 +172,6 @@ class AudioRecipe(TrainingArguments):
 
     stage: str = field(default="audio", metadata={"help": "audio"})
     dataset: str = field(default="", metadata={"help": "Orchestra's sync.jsonl"})
-    report_to: str | list[str] = field(default="none", metadata={"help": "none, wandb, tensorboard, ..."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
