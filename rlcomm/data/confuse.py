@@ -18,6 +18,7 @@ The way of AV-ConfuseBench (RL-CoMM, arXiv 2511.10059). `rlcomm eval` reads what
 Stems are mixed as they are: give them in step with the picture, at the loudness they should have.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,7 @@ _VIDEO_FILES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _QUIET_RMS = 0.1  # level of a replacement where the clip itself was silent (-20 dB of full scale)
 _SEAM_SECONDS = 0.01
+_DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 @dataclass
@@ -210,6 +212,8 @@ def replace_audio(
                     for packet in encode_audio(sound, audio, rate):
                         writer.mux(packet)
         except av.error.FFmpegError as error:
+            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+                raise  # said by files.replacing
             raise MediaError(
                 f"{source}: its picture cannot be copied ({error.strerror}); convert the clip to an H.264 "
                 ".mp4."

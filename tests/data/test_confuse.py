@@ -1,4 +1,5 @@
 import json
+import resource
 
 import av
 import numpy as np
@@ -198,6 +199,51 @@ def test_mix_keeps_the_level_of_the_full_mix():
     # the full mix peaks at 2, so everything is halved, also where the other stem is left out
     stems = {"a": np.ones(3, np.float32), "b": np.ones(4, np.float32)}
     assert mix(stems, "b", 4).tolist() == [0.5, 0.5, 0.5, 0]
+
+
+def test_source_whose_clock_does_not_start_at_zero(world):
+    # this transport stream starts at 0.5 s; picture and sound must come out at 0, in step
+    source = world / "stream.ts"
+    with (
+        av.open(str(world / "clips" / "duo.mp4")) as reader,
+        av.open(str(source), "w", format="mpegts") as writer,
+    ):
+        streams = [writer.add_stream_from_template(stream) for stream in reader.streams]
+        for packet in reader.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                writer.mux(packet)
+    with av.open(str(source)) as reader:
+        assert reader.streams.video[0].start_time * reader.streams.video[0].time_base == 0.5
+    replace_audio(source, world / "out.mp4", tone(400), RATE)
+    with av.open(str(world / "out.mp4")) as reader:
+        assert reader.streams.video[0].start_time == 0
+    assert probe(world / "out.mp4").seconds == pytest.approx(SECONDS, abs=0.05)
+    settings = MediaSettings(fps=4)
+    before = load_clip(world / "clips" / "duo.mp4", source, settings)
+    after = load_clip(world / "out.mp4", world / "out.mp4", settings)
+    assert np.array_equal(after.frames, before.frames)
+    assert np.abs(after.audio - tone(400))[200:-200].max() < 0.02
+    assert np.abs(before.audio[2000:20_000] - (tone(400) + tone(1000))[2000:20_000]).max() < 0.05
+
+
+def test_full_disk_leaves_the_good_file(world):
+    out = world / "out.mp4"
+    replace_audio(world / "clips" / "duo.mp4", out, tone(400), RATE)
+    good = out.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        for write in (
+            lambda: replace_audio(world / "clips" / "duo.mp4", out, tone(500), RATE),
+            lambda: write_clip(out, np.zeros((2, 32, 32, 3), np.uint8), 2, tone(500)),
+        ):
+            with pytest.raises(UserError, match=r"out\.mp4: could not be written .*free space"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert out.read_bytes() == good
+    assert sorted(path.name for path in world.iterdir()) == ["clips", "out.mp4", "sounds", "stems"]
 
 
 def test_broken_clips_are_reported_and_the_others_made(world):
