@@ -29,12 +29,17 @@ def main(argv: list[str] | None = None) -> int:
         print(f"rlcomm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("rlcomm: interrupted; run the same command again, it goes on from what is finished.", file=sys.stderr)
+        print(
+            "rlcomm: interrupted; run the same command again, it goes on from what is finished.",
+            file=sys.stderr,
+        )
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rlcomm", description="RL fine-tuning of modality-balanced omni models.")
+    parser = argparse.ArgumentParser(
+        prog="rlcomm", description="RL fine-tuning of modality-balanced omni models."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, help: str, recipe: bool = False) -> argparse.ArgumentParser:
@@ -44,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("recipe", help="YAML file; any of its keys can be given as --key value")
         return sub
 
-    quick = command("quickstart", _quickstart, "the whole method on the embedded world, base to report", False)
+    quick = command(
+        "quickstart", _quickstart, "the whole method on the embedded world, base to report", False
+    )
     quick.add_argument("--output_dir", default="runs/quickstart")
     quick.add_argument("--from_scratch", action="store_true", help="train the base and the reference anew")
     quick.add_argument("--seed", type=int, default=0)
@@ -62,12 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     orchestra = data.add_parser("orchestra", help="render the embedded world")
     orchestra.add_argument("--out", default="runs/orchestra")
     orchestra.add_argument("--seed", type=int, default=0)
-    orchestra.add_argument("--asymmetric", type=float, default=0.5, help="share of scenes with one instrument muted")
+    orchestra.add_argument(
+        "--asymmetric", type=float, default=0.5, help="share of scenes with one instrument muted"
+    )
     orchestra.add_argument("--workers", type=int, default=2)
     for split, rows in (("sync", 0), ("warmup", 100), ("train", 1000), ("test", 300)):
         orchestra.add_argument(f"--{split}", type=int, default=rows, help="rows")
     orchestra.set_defaults(run=_orchestra)
-    imported = data.add_parser("import", help="MUSIC-AVQA, AVQA, R1-family or released warm-up files to samples")
+    imported = data.add_parser(
+        "import", help="MUSIC-AVQA, AVQA, R1-family or released warm-up files to samples"
+    )
     imported.add_argument("kind", choices=("music_avqa", "avqa", "r1", "warmup"))
     imported.add_argument("file")
     imported.add_argument("--media_dir", required=True)
@@ -102,7 +113,9 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.stages.run import finished
 
     if recipe.stage in ("reference", "eval", "pipeline"):
-        raise UserError(f"{arguments.recipe}: is a {recipe.stage} recipe, not a training stage; use `rlcomm {recipe.stage}`.")
+        raise UserError(
+            f"{arguments.recipe}: is a {recipe.stage} recipe, not a training stage; use `rlcomm {recipe.stage}`."
+        )
     if finished(recipe.output_dir):
         from rlcomm.stages.run import open_run
 
@@ -181,7 +194,11 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     else:
         report = reference.write_references(samples, recipe.model_name_or_path, recipe.output, **options)
     exact = report["hearing_exact"]
-    known = "" if exact["value"] is None else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
+    known = (
+        ""
+        if exact["value"] is None
+        else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
+    )
     print(f"{recipe.output}: {report['with_reference']} of {report['rows']} rows have a reference{known}")
     files.write_json(
         Path(recipe.output).parent / "stage.json",
@@ -231,7 +248,9 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
 def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
     folder = Path(arguments.folder)
     if not (folder / "summary.json").exists():
-        raise UserError(f"{folder}: has no summary.json; give the folder of a pipeline or quickstart that has finished.")
+        raise UserError(
+            f"{folder}: has no summary.json; give the folder of a pipeline or quickstart that has finished."
+        )
     _print_summary(json.loads((folder / "summary.json").read_text(encoding="utf-8")), folder)
 
 
@@ -243,7 +262,11 @@ def _orchestra(arguments: argparse.Namespace, rest: list[str]) -> None:
 
     sizes = {split: getattr(arguments, split) for split in ("sync", "warmup", "train", "test")}
     orchestra.build(
-        arguments.out, seed=arguments.seed, asymmetric=arguments.asymmetric, workers=arguments.workers, **sizes
+        arguments.out,
+        seed=arguments.seed,
+        asymmetric=arguments.asymmetric,
+        workers=arguments.workers,
+        **sizes,
     )
     print(f"{arguments.out}: {', '.join(f'{rows} {split}' for split, rows in sizes.items() if rows)}")
 
@@ -257,7 +280,9 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _confuse(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.data.confuse import confuse
 
-    options = {k: getattr(arguments, k) for k in ("stems", "sounds", "instruments", "seconds", "limit", "workers")}
+    options = {
+        k: getattr(arguments, k) for k in ("stems", "sounds", "instruments", "seconds", "limit", "workers")
+    }
     print(confuse(arguments.clips, arguments.out, arguments.mode, **options))
 
 
@@ -268,4 +293,6 @@ def _check(arguments: argparse.Namespace, rest: list[str]) -> None:
     print("\n".join(found) if found else f"{arguments.file}: all rows and clips are fine")
     problems = [line for line in found if not line.startswith("note: ")]
     if problems:
-        raise UserError(f"{arguments.file}: {len(problems)} problem(s), listed above; mend them and check again.")
+        raise UserError(
+            f"{arguments.file}: {len(problems)} problem(s), listed above; mend them and check again."
+        )

@@ -44,8 +44,10 @@ def replacing(path: str | os.PathLike, directory: bool = False) -> Iterator[Path
         else:
             os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror or error}); free space or choose another "
-                        "folder and run the same command again, nothing was lost.") from error
+        raise UserError(
+            f"{path}: could not be written ({error.strerror or error}); free space or choose another "
+            "folder and run the same command again, nothing was lost."
+        ) from error
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary) if directory else temporary.unlink()

@@ -1,6 +1,6 @@
 """Trains the two miniatures on Orchestra: the base policy and the reference audio model that ship with rlcomm.
 
-    sync.jsonl --(stage: base)--> nano_omni      sync.jsonl, sound alone --(stage: audio)--> nano_audio
+sync.jsonl --(stage: base)--> nano_omni      sync.jsonl, sound alone --(stage: audio)--> nano_audio
 """
 
 import random
@@ -102,7 +102,9 @@ def train_audio(recipe: AudioRecipe) -> None:
     samples = read_jsonl(recipe.dataset)
     for number, sample in enumerate(samples, 1):
         if not any(turn.type == HEAR for turn in sample.turns):
-            raise UserError(f"{recipe.dataset}, row {number}: no turn of type {HEAR!r} says what is heard; use sync.jsonl.")
+            raise UserError(
+                f"{recipe.dataset}, row {number}: no turn of type {HEAR!r} says what is heard; use sync.jsonl."
+            )
     tokenizer = nano.train_tokenizer(tokenizer_texts(samples[:1500]))
     model, processor = nano.nano_audio(tokenizer, seed=recipe.seed)
     rng = random.Random(recipe.seed)

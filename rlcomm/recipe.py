@@ -32,13 +32,19 @@ ANSCO_TARGETS = ("self", "gold_answer", "gold")
 class PolicyFields:
     """Which model, and what of it trains."""
 
-    stage: str = field(default="", metadata={"help": "sft, warmup, base, step_rr, ans_co, reference, eval or pipeline"})
+    stage: str = field(
+        default="", metadata={"help": "sft, warmup, base, step_rr, ans_co, reference, eval or pipeline"}
+    )
     model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
     model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
-    dtype: str = field(default="float32", metadata={"help": "of the loaded weights: float32, bfloat16 or float16"})
+    dtype: str = field(
+        default="float32", metadata={"help": "of the loaded weights: float32, bfloat16 or float16"}
+    )
     attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
     freeze_encoders: bool = field(default=True, metadata={"help": "audio and vision towers do not train"})
-    use_peft: bool = field(default=False, metadata={"help": "train LoRA adapters on the decoder instead of the weights"})
+    use_peft: bool = field(
+        default=False, metadata={"help": "train LoRA adapters on the decoder instead of the weights"}
+    )
     lora_r: int = field(default=16, metadata={"help": "LoRA rank"})
     lora_alpha: int = field(default=32, metadata={"help": "LoRA scale"})
     lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout, in [0, 1)"})
@@ -49,14 +55,22 @@ class MediaFields:
     """How clips are decoded: `rlcomm.data.media.MediaSettings`, prefixed."""
 
     media_fps: float = field(default=2.0, metadata={"help": "frames a second"})
-    media_max_frames: int = field(default=32, metadata={"help": "at most so many frames, over the whole clip"})
+    media_max_frames: int = field(
+        default=32, metadata={"help": "at most so many frames, over the whole clip"}
+    )
     media_max_pixels: int = field(default=151_200, metadata={"help": "at most so many pixels a frame"})
     media_height: int | None = field(default=None, metadata={"help": "fixed frame height in pixels"})
     media_width: int | None = field(default=None, metadata={"help": "fixed frame width in pixels"})
-    media_audio_seconds: float = field(default=30.0, metadata={"help": "the policy hears the first so many seconds"})
-    media_missing_audio: str = field(default="error", metadata={"help": "a clip without sound: error or silence"})
+    media_audio_seconds: float = field(
+        default=30.0, metadata={"help": "the policy hears the first so many seconds"}
+    )
+    media_missing_audio: str = field(
+        default="error", metadata={"help": "a clip without sound: error or silence"}
+    )
     media_cache_dir: str | None = field(default=None, metadata={"help": "folder for decoded clips"})
-    prompt_memory_mb: int = field(default=1024, metadata={"help": "encoded prompts kept in memory, megabytes"})
+    prompt_memory_mb: int = field(
+        default=1024, metadata={"help": "encoded prompts kept in memory, megabytes"}
+    )
 
     def media(self) -> MediaSettings:
         """The decoding settings, checked."""
@@ -73,9 +87,15 @@ class DataFields(MediaFields):
 
     dataset: str = field(default="", metadata={"help": "JSON Lines file of samples"})
     max_rows: int | None = field(default=None, metadata={"help": "the first so many rows"})
-    prompt_style: str = field(default="steps", metadata={"help": "steps (three segments) or direct (the answer alone)"})
-    eval_data: str | None = field(default=None, metadata={"help": "data folder to evaluate on when the stage ends"})
-    eval_max_rows: int | None = field(default=None, metadata={"help": "the first so many rows of each benchmark"})
+    prompt_style: str = field(
+        default="steps", metadata={"help": "steps (three segments) or direct (the answer alone)"}
+    )
+    eval_data: str | None = field(
+        default=None, metadata={"help": "data folder to evaluate on when the stage ends"}
+    )
+    eval_max_rows: int | None = field(
+        default=None, metadata={"help": "the first so many rows of each benchmark"}
+    )
     eval_max_new_tokens: int = field(default=96, metadata={"help": "new tokens at most in evaluation"})
     eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time in evaluation"})
 
@@ -87,9 +107,13 @@ class RewardFields:
     rewards: list[str] = field(
         default_factory=lambda: ["format", "arr", "avc"], metadata={"help": f"of {', '.join(REWARDS)}"}
     )
-    format_mode: str = field(default="strict", metadata={"help": "strict, or lenient as in the released code"})
+    format_mode: str = field(
+        default="strict", metadata={"help": "strict, or lenient as in the released code"}
+    )
     avc_mode: str = field(default="similarity", metadata={"help": "similarity (the paper's) or calibrated"})
-    omega: float | None = field(default=None, metadata={"help": "ARR's threshold in [-1, 1]; None: the embedder's own"})
+    omega: float | None = field(
+        default=None, metadata={"help": "ARR's threshold in [-1, 1]; None: the embedder's own"}
+    )
     embedder: str = field(default="minilm", metadata={"help": "sentence-transformers model, or minilm"})
 
 
@@ -100,8 +124,12 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
     modality_dropout_start: float = field(
         default=0.0, metadata={"help": "share of the steps after which a sense may be left out, in [0, 1]"}
     )
-    modality_dropout_video: float = field(default=0.0, metadata={"help": "share of rows then heard without the picture"})
-    modality_dropout_audio: float = field(default=0.0, metadata={"help": "share of rows then seen without the sound"})
+    modality_dropout_video: float = field(
+        default=0.0, metadata={"help": "share of rows then heard without the picture"}
+    )
+    modality_dropout_audio: float = field(
+        default=0.0, metadata={"help": "share of rows then seen without the sound"}
+    )
 
     def __post_init__(self) -> None:
         _fixed_for_our_path(self)
@@ -120,7 +148,9 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
 class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
     """Step-RR, and GRPO with any of our rewards (trl.GRPOConfig plus ours)."""
 
-    scoring: str = field(default="auto", metadata={"help": "packed, rows or auto: how completions are scored"})
+    scoring: str = field(
+        default="auto", metadata={"help": "packed, rows or auto: how completions are scored"}
+    )
     loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
 
     def __post_init__(self) -> None:
@@ -133,7 +163,9 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
             ("beta", self.beta == 0.0, "the reference is another model, a KL to it means nothing"),
         ):  # fmt: skip
             if not fine:
-                raise UserError(f"{name} is {getattr(self, name)!r}, which cannot work here ({why}); leave it out.")
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}, which cannot work here ({why}); leave it out."
+                )
         _check_groups(self)
         super().__post_init__()
         _check_common(self)
@@ -144,7 +176,9 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
 class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
     """Ans-CO (trl.SFTConfig for the optimiser, rollout settings named as in trl.GRPOConfig)."""
 
-    num_generations: int = field(default=8, metadata={"help": "rollouts per row, the best of which is learned"})
+    num_generations: int = field(
+        default=8, metadata={"help": "rollouts per row, the best of which is learned"}
+    )
     temperature: float = field(default=0.9, metadata={"help": "of the rollouts, > 0"})
     top_p: float = field(default=1.0, metadata={"help": "nucleus share in (0, 1]"})
     max_completion_length: int = field(default=256, metadata={"help": "new tokens at most"})
@@ -176,7 +210,9 @@ class AudioRecipe(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.dataset or self.max_steps < 1:
-            raise UserError("dataset and max_steps are not both set; name Orchestra's sync.jsonl and how long to train.")
+            raise UserError(
+                "dataset and max_steps are not both set; name Orchestra's sync.jsonl and how long to train."
+            )
 
 
 @dataclass
@@ -184,12 +220,18 @@ class ReferenceRecipe(DataFields):
     """The audio model's reasoning, one per row."""
 
     stage: str = "reference"
-    model_name_or_path: str = field(default="nano_audio", metadata={"help": "audio-language model, or nano_audio"})
+    model_name_or_path: str = field(
+        default="nano_audio", metadata={"help": "audio-language model, or nano_audio"}
+    )
     model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
     dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
     output: str = field(default="", metadata={"help": "JSON Lines file with the reference filled in"})
-    purpose: str = field(default="rl", metadata={"help": "rl, or warmup: write warm-up rows from reference and policy"})
-    policy_model: str = field(default="nano_omni", metadata={"help": "for warmup: the model that says what is seen"})
+    purpose: str = field(
+        default="rl", metadata={"help": "rl, or warmup: write warm-up rows from reference and policy"}
+    )
+    policy_model: str = field(
+        default="nano_omni", metadata={"help": "for warmup: the model that says what is seen"}
+    )
     batch_size: int = field(default=32, metadata={"help": "rows at a time"})
     temperature: float = field(default=0.5, metadata={"help": "sampling temperature"})
     top_p: float = field(default=0.95, metadata={"help": "nucleus share"})
@@ -202,7 +244,9 @@ class ReferenceRecipe(DataFields):
         _check_range(self, "top_p", 1e-6, 1.0)
         _check_range(self, "batch_size", 1, None)
         if not self.dataset or not self.output:
-            raise UserError("dataset and output are not both set; name the rows to read and the file to write.")
+            raise UserError(
+                "dataset and output are not both set; name the rows to read and the file to write."
+            )
 
 
 @dataclass
@@ -216,8 +260,12 @@ class EvalRecipe(MediaFields):
     attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
     output_dir: str = field(default="runs/eval", metadata={"help": "where results.json and records.jsonl go"})
     prompt_style: str = field(default="steps", metadata={"help": "steps or direct"})
-    eval_data: str = field(default="", metadata={"help": "data folder with test/avconfuse/, test/music_avqa/, clips/"})
-    eval_max_rows: int | None = field(default=None, metadata={"help": "the first so many rows of each benchmark"})
+    eval_data: str = field(
+        default="", metadata={"help": "data folder with test/avconfuse/, test/music_avqa/, clips/"}
+    )
+    eval_max_rows: int | None = field(
+        default=None, metadata={"help": "the first so many rows of each benchmark"}
+    )
     eval_max_new_tokens: int = field(default=96, metadata={"help": "new tokens at most"})
     eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time"})
     disable_tqdm: bool = field(default=False, metadata={"help": "no progress bar"})
@@ -234,15 +282,26 @@ class PipelineRecipe:
     """A chain of stages, each its own process; every stage starts from the model of the one before."""
 
     stage: str = "pipeline"
-    output_dir: str = field(default="runs/pipeline", metadata={"help": "a folder per stage, summary.json, report.html"})
-    model_name_or_path: str = field(default="nano_omni", metadata={"help": "the base the first stage starts from"})
-    stages: list[str] = field(default_factory=list, metadata={"help": "recipe files, in order, beside this one"})
-    data: str | None = field(
-        default=None, metadata={"help": "data folder with warmup.jsonl, train.jsonl, test/: replaces the stages' own"}
+    output_dir: str = field(
+        default="runs/pipeline", metadata={"help": "a folder per stage, summary.json, report.html"}
     )
-    evaluate_base: str | None = field(default=None, metadata={"help": "eval recipe for the base, beside this one"})
+    model_name_or_path: str = field(
+        default="nano_omni", metadata={"help": "the base the first stage starts from"}
+    )
+    stages: list[str] = field(
+        default_factory=list, metadata={"help": "recipe files, in order, beside this one"}
+    )
+    data: str | None = field(
+        default=None,
+        metadata={"help": "data folder with warmup.jsonl, train.jsonl, test/: replaces the stages' own"},
+    )
+    evaluate_base: str | None = field(
+        default=None, metadata={"help": "eval recipe for the base, beside this one"}
+    )
     seed: int | None = field(default=None, metadata={"help": "replaces the seed of every stage"})
-    launch: str | None = field(default=None, metadata={"help": "accelerate configuration to start each stage with"})
+    launch: str | None = field(
+        default=None, metadata={"help": "accelerate configuration to start each stage with"}
+    )
     overrides: list[str] = field(
         default_factory=list, metadata={"help": "stage.key=value for one stage; also as --stage.key value"}
     )
@@ -252,7 +311,9 @@ class PipelineRecipe:
             raise UserError("stages is empty; list the recipe files of the stages in order.")
         for item in self.overrides:
             if not re.fullmatch(r"\w+\.\w+=.*", item):
-                raise UserError(f"overrides has {item!r}, which is not stage.key=value; write e.g. step_rr.max_steps=10.")
+                raise UserError(
+                    f"overrides has {item!r}, which is not stage.key=value; write e.g. step_rr.max_steps=10."
+                )
 
 
 STAGES: dict[str, type] = {
@@ -290,7 +351,11 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
                 near = difflib.get_close_matches(str(key), known, n=1)
                 raise UserError(
                     f"{where}: {key!r} is no key of a {stage} recipe; "
-                    + (f"did you mean {near[0]!r}?" if near else "`rlcomm train --help` lists where keys come from.")
+                    + (
+                        f"did you mean {near[0]!r}?"
+                        if near
+                        else "`rlcomm train --help` lists where keys come from."
+                    )
                 )
     parser = _Parser(cls, allow_abbrev=False)
     parser.where = str(path)
@@ -353,7 +418,9 @@ def _fixed_for_our_path(recipe: Any) -> None:
     recipe.max_length = None
     for name in ("packing", "padding_free", "use_liger_kernel"):
         if getattr(recipe, name):
-            raise UserError(f"{name} is set, which would go around the path that carries the media; leave it out.")
+            raise UserError(
+                f"{name} is set, which would go around the path that carries the media; leave it out."
+            )
 
 
 def _check_common(recipe: Any) -> None:
@@ -363,7 +430,9 @@ def _check_common(recipe: Any) -> None:
     _check_range(recipe, "learning_rate", 0.0, None)
     recipe.media()
     if not recipe.dataset:
-        raise UserError("dataset is not set; name a JSON Lines file of samples (`rlcomm data --help` makes them).")
+        raise UserError(
+            "dataset is not set; name a JSON Lines file of samples (`rlcomm data --help` makes them)."
+        )
 
 
 def _check_rewards(recipe: Any) -> None:
@@ -384,7 +453,9 @@ def _check_rewards(recipe: Any) -> None:
 
 def _check_choice(recipe: Any, name: str, choices: tuple[str, ...]) -> None:
     if getattr(recipe, name) not in choices:
-        raise UserError(f"{name} is {getattr(recipe, name)!r}, which is unknown; use one of {', '.join(choices)}.")
+        raise UserError(
+            f"{name} is {getattr(recipe, name)!r}, which is unknown; use one of {', '.join(choices)}."
+        )
 
 
 def _check_range(recipe: Any, name: str, low: float | None, high: float | None) -> None:
@@ -401,7 +472,9 @@ def _check_groups(recipe: Any) -> None:
     accumulate = recipe.steps_per_generation or recipe.gradient_accumulation_steps
     total = recipe.generation_batch_size or per_device * processes * accumulate
     if group < 2:
-        raise UserError(f"num_generations is {group}, and one completion has nothing to be compared with; use 2 or more.")
+        raise UserError(
+            f"num_generations is {group}, and one completion has nothing to be compared with; use 2 or more."
+        )
     if total % group == 0:
         return
     groups = [g for g in range(2, total + 1) if total % g == 0]

@@ -53,11 +53,15 @@ def make_clip(seed: int, seconds: float = 1.0, silent: bool = False) -> Clip:
     return Clip(frames=frames, fps=2.0, audio=audio * (not silent))
 
 
-def make_sample(name: str = "a", question: str = "Is there a violin sound?", answer: str = "yes", **kwargs) -> Sample:
+def make_sample(
+    name: str = "a", question: str = "Is there a violin sound?", answer: str = "yes", **kwargs
+) -> Sample:
     return Sample(id=name, turns=(Turn(question, answer),), video="x.mp4", audio="x.mp4", **kwargs)
 
 
-def make_prompt(policy: Policy, seed: int, seconds: float = 1.0, style: str = "direct", **kwargs) -> EncodedPrompt:
+def make_prompt(
+    policy: Policy, seed: int, seconds: float = 1.0, style: str = "direct", **kwargs
+) -> EncodedPrompt:
     return encode(policy, make_sample(**kwargs), make_clip(seed, seconds), style)
 
 
@@ -74,8 +78,11 @@ def clip_rows(tmp_path_factory) -> list[Sample]:
         target = f"<a-think> I hear {i}. </a-think> <v-think> I see {i}. </v-think> <answer> yes </answer>"
         rows.append(
             Sample(
-                id=str(i), turns=(Turn("Is there a violin sound?", "yes" if i % 2 else "no", target=target),),
-                video=path, audio=path, reference="I hear a drum.",
+                id=str(i),
+                turns=(Turn("Is there a violin sound?", "yes" if i % 2 else "no", target=target),),
+                video=path,
+                audio=path,
+                reference="I hear a drum.",
             )  # fmt: skip
         )
     return rows

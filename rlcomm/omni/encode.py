@@ -15,8 +15,10 @@ from typing import Any
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
-from transformers import Qwen2_5OmniThinkerConfig, ProcessorMixin
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniPreTrainedModelForConditionalGeneration
+from transformers import ProcessorMixin, Qwen2_5OmniThinkerConfig
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
+    Qwen2_5OmniPreTrainedModelForConditionalGeneration,
+)
 
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
@@ -65,7 +67,9 @@ def user_text(turn: Turn, prompt_style: str, instruct: bool = True) -> str:
         UserError: `prompt_style` is none of `PROMPT_STYLES`.
     """
     if prompt_style not in INSTRUCTIONS:
-        raise UserError(f"prompt_style is {prompt_style!r}, which is unknown; use one of {', '.join(PROMPT_STYLES)}.")
+        raise UserError(
+            f"prompt_style is {prompt_style!r}, which is unknown; use one of {', '.join(PROMPT_STYLES)}."
+        )
     lines = [turn.question]
     lines += [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(turn.options)]
     return "\n".join(lines + [INSTRUCTIONS[prompt_style]] if instruct else lines)
@@ -163,7 +167,9 @@ class PolicyInputs:
     config: Qwen2_5OmniThinkerConfig
 
 
-def conversation_pieces(policy: Any, sample: Sample, prompt_style: str, targets: list[str]) -> tuple[list[int], list[int]]:
+def conversation_pieces(
+    policy: Any, sample: Sample, prompt_style: str, targets: list[str]
+) -> tuple[list[int], list[int]]:
     """What follows the encoded prompt of a (multi-turn) sample in SFT.
 
     Args:
@@ -196,7 +202,9 @@ def completion_ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
 
 
-def merge_media(prompts: list[EncodedPrompt], device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def merge_media(
+    prompts: list[EncodedPrompt], device: torch.device, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
     """Concatenates the media of several prompts in order, audio padded to the longest.
 
     Returns:
@@ -218,6 +226,8 @@ def swap_media(prompt: EncodedPrompt, other: EncodedPrompt, keys: tuple[str, ...
     swapped = copy.copy(prompt.media)
     for key in keys:
         if swapped[key].shape != other.media[key].shape:
-            raise ValueError(f"{key}: shapes differ, {tuple(swapped[key].shape)} and {tuple(other.media[key].shape)}")
+            raise ValueError(
+                f"{key}: shapes differ, {tuple(swapped[key].shape)} and {tuple(other.media[key].shape)}"
+            )
         swapped[key] = other.media[key]
     return dataclasses.replace(prompt, media=swapped)

@@ -42,9 +42,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # Qwen2's pre-tokenizer: words with their leading blank, single digits, runs of punctuation.
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
@@ -96,7 +94,9 @@ def _init(model: nn.Module, std: float, seed: int) -> None:
     """Weights of the language model and the projections at `std`: at the usual 0.02 so small a model learns nothing."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2 and ("language_model" in name or "proj" in name or "merger" in name or "lm_head" in name):
+        if parameter.dim() >= 2 and (
+            "language_model" in name or "proj" in name or "merger" in name or "lm_head" in name
+        ):
             with torch.no_grad():
                 parameter.normal_(0.0, std, generator=generator)
 
@@ -137,7 +137,12 @@ def nano_omni(
 
 
 def nano_audio(
-    tokenizer: PreTrainedTokenizerFast, hidden: int = 128, layers: int = 2, window: int = 2, std: float = 0.1, seed: int = 0
+    tokenizer: PreTrainedTokenizerFast,
+    hidden: int = 128,
+    layers: int = 2,
+    window: int = 2,
+    std: float = 0.1,
+    seed: int = 0,
 ) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
     """An untrained Qwen2-Audio and its processor; `window` seconds of audio are heard at a time (the real one: 30)."""
     torch.manual_seed(seed)

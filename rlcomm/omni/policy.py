@@ -9,7 +9,12 @@ import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torch
 
 import torch  # isort: skip
 from peft import LoraConfig, PeftModel
-from transformers import AutoConfig, AutoProcessor, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+)
 from transformers.utils import logging
 from trl.trainer.utils import add_fused_lm_head
 
@@ -76,7 +81,9 @@ def load_policy(
             "balances; give a Qwen2.5-Omni checkpoint (full or thinker only)."
         )
     if dtype not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"dtype is {dtype!r}, which is no floating type we train in; use float32, bfloat16 or float16.")
+        raise UserError(
+            f"dtype is {dtype!r}, which is no floating type we train in; use float32, bfloat16 or float16."
+        )
     logging.disable_progress_bar()
     model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
         name, dtype=getattr(torch, dtype), revision=revision, attn_implementation=attn_implementation
@@ -85,7 +92,9 @@ def load_policy(
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
-    processor = AutoProcessor.from_pretrained(adapter if adapter and _has_processor(adapter) else name, revision=revision)
+    processor = AutoProcessor.from_pretrained(
+        adapter if adapter and _has_processor(adapter) else name, revision=revision
+    )
     if device is not None:
         model.to(device)
     return Policy(model.eval(), processor, str(model_name_or_path))
@@ -118,14 +127,18 @@ def set_trainable(model: torch.nn.Module, freeze_encoders: bool) -> tuple[int, i
         Number of trained and of frozen parameters.
     """
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not (freeze_encoders and re.search(rf"(^|\.)({'|'.join(ENCODERS)})\.", name)))
+        parameter.requires_grad_(
+            not (freeze_encoders and re.search(rf"(^|\.)({'|'.join(ENCODERS)})\.", name))
+        )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return trained, sum(p.numel() for p in model.parameters()) - trained
 
 
 def lora_config(r: int, alpha: int, dropout: float = 0.0) -> LoraConfig:
     """LoRA on the decoder's attention and MLP projections, and on nothing in the towers."""
-    return LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS, task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"
+    )
 
 
 def suppressed_tokens(tokenizer: Any) -> list[int]:

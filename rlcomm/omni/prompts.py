@@ -23,7 +23,12 @@ class Prompts:
     """
 
     def __init__(
-        self, policy: Any, media: MediaSettings, prompt_style: str, cache_dir: str | None = None, memory_mb: int = 1024
+        self,
+        policy: Any,
+        media: MediaSettings,
+        prompt_style: str,
+        cache_dir: str | None = None,
+        memory_mb: int = 1024,
     ):
         self.policy, self.media, self.prompt_style, self.cache_dir = policy, media, prompt_style, cache_dir
         self._memory: OrderedDict[tuple, EncodedPrompt] = OrderedDict()
@@ -50,4 +55,7 @@ class Prompts:
 
 
 def _bytes(prompt: EncodedPrompt) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in [prompt.ids, prompt.positions, *prompt.media.values()])
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in [prompt.ids, prompt.positions, *prompt.media.values()]
+    )

@@ -88,7 +88,9 @@ def generate_ids(
     ).last_hidden_state[:, -1]  # fmt: skip
     if num_generations > 1:
         cache.batch_repeat_interleave(num_generations)
-        mask, following, hidden = (x.repeat_interleave(num_generations, dim=0) for x in (mask, following, hidden))
+        mask, following, hidden = (
+            x.repeat_interleave(num_generations, dim=0) for x in (mask, following, hidden)
+        )
 
     completions: list[list[int]] = [[] for _ in range(len(prompts) * num_generations)]
     alive = torch.arange(len(completions), device=device)  # which completion each row of the cache belongs to

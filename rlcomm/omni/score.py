@@ -51,11 +51,16 @@ def score(
         blocked = torch.zeros(allowed.shape, dtype=inner.dtype, device=device).masked_fill_(~allowed, lowest)
         inputs["attention_mask"] = {"full_attention": blocked}
     outputs = model(
-        **inputs, **merge_media(readers, device, inner.dtype), shift_labels=labels, fused_lm_head=True, use_cache=False
+        **inputs,
+        **merge_media(readers, device, inner.dtype),
+        shift_labels=labels,
+        fused_lm_head=True,
+        use_cache=False,
     )
     keep = mask.bool()
     return tuple(
-        values.new_zeros(mask.shape).masked_scatter(keep, values.flatten()[where]) for values in (outputs.log_probs, outputs.entropy)
+        values.new_zeros(mask.shape).masked_scatter(keep, values.flatten()[where])
+        for values in (outputs.log_probs, outputs.entropy)
     )  # type: ignore[return-value]
 
 
@@ -74,7 +79,9 @@ def _rows(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.T
     return inputs, prompts, labels, labels.flatten() != _IGNORED
 
 
-def _packed(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.Tensor, pad_id: int) -> tuple:
+def _packed(
+    prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.Tensor, pad_id: int
+) -> tuple:
     """[prompt without its last token | last, c1 | last, c2 | ...] per distinct prompt.
 
     The prompt's last token stands once in front of every completion, at its own position, so that each completion's
@@ -91,7 +98,9 @@ def _packed(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch
     labels = torch.full_like(ids, _IGNORED)
     positions = torch.zeros((3, *ids.shape), dtype=torch.long, device=device)
     segment = torch.full_like(ids, -1)  # 0: the prompt, k: the k-th completion, -1: padding
-    place = torch.zeros_like(mask, dtype=torch.long)  # where each completion token is predicted, in the flat batch
+    place = torch.zeros_like(
+        mask, dtype=torch.long
+    )  # where each completion token is predicted, in the flat batch
     for line, rows in enumerate(groups.values()):
         prompt = prompts[rows[0]]
         end = len(prompt) - 1
@@ -107,18 +116,26 @@ def _packed(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch
             ids[line, end + 1 : stop] = completions[row, : length - 1]
             labels[line, end:stop] = completions[row, :length]
             positions[:, line, end] = prompt.positions[:, -1].to(device)
-            positions[:, line, end + 1 : stop] = prompt.next_position + torch.arange(length - 1, device=device)
+            positions[:, line, end + 1 : stop] = prompt.next_position + torch.arange(
+                length - 1, device=device
+            )
             segment[line, end:stop] = number
             place[row, :length] = line * longest + torch.arange(end, stop, device=device)
             end = stop
     seen, seer = segment[:, None, :], segment[:, :, None]
     causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
     allowed = causal & ((seen == seer) | (seen == 0))
-    inputs = {"input_ids": ids, "attention_mask": {"full_attention": allowed[:, None]}, "position_ids": positions}
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": {"full_attention": allowed[:, None]},
+        "position_ids": positions,
+    }
     return inputs, readers, labels, place[mask.bool()]
 
 
-def pad_completions(completions: list[list[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_completions(
+    completions: list[list[int]], pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-pads token lists: ids (B, C) and mask (B, C) of 0/1."""
     longest = max(len(c) for c in completions)
     ids = torch.tensor([c + [pad_id] * (longest - len(c)) for c in completions], device=device)

@@ -1,6 +1,6 @@
 """Ans-CO: the policy learns its own best rollouts with confidence on the answer (RL-CoMM, arXiv 2511.10059).
 
-    row -> G rollouts -> well-formed and correct, highest reward -> chosen completion -> -log p + lambda H(answer)
+row -> G rollouts -> well-formed and correct, highest reward -> chosen completion -> -log p + lambda H(answer)
 """
 
 import json
@@ -43,7 +43,9 @@ def train(recipe: AnsCORecipe) -> None:
     check_references(recipe, samples)
     texts, skipped = targets(recipe, policy, samples, prompts)
     tokenizer = policy.processor.tokenizer
-    chosen = [(sample, completion_ids(tokenizer, texts[sample.id])) for sample in samples if sample.id in texts]
+    chosen = [
+        (sample, completion_ids(tokenizer, texts[sample.id])) for sample in samples if sample.id in texts
+    ]
     if is_main():
         print(f"Ans-CO: {len(chosen)} rows with a usable rollout, {skipped} skipped")
     if not chosen:
@@ -80,7 +82,9 @@ def targets(
         functions = reward_functions(recipe, reward_weights(recipe))
         mine = range(state.process_index, len(samples), state.num_processes)
         pairs: list[tuple[str, str]] = []
-        for start in tqdm(range(0, len(mine), recipe.rollout_batch_size), desc="Ans-CO rollouts", disable=not is_main()):
+        for start in tqdm(
+            range(0, len(mine), recipe.rollout_batch_size), desc="Ans-CO rollouts", disable=not is_main()
+        ):
             rows = [samples[i] for i in mine[start : start + recipe.rollout_batch_size]]
             # each batch has its own stream, so that the number of processes alone decides what is drawn
             seed = (recipe.seed * 1_000_003 + state.process_index * 10_007 + start) % 2**31
@@ -93,7 +97,12 @@ def targets(
 
 
 def best_rollouts(
-    recipe: AnsCORecipe, policy: Policy, rows: Sequence[Sample], prompts: Prompts, functions: Sequence[Any], seed: int
+    recipe: AnsCORecipe,
+    policy: Policy,
+    rows: Sequence[Sample],
+    prompts: Prompts,
+    functions: Sequence[Any],
+    seed: int,
 ) -> list[tuple[str, str]]:
     """(row id, chosen completion) for the rows of a batch that have a usable rollout."""
     groups = generate_ids(

@@ -20,12 +20,23 @@ from rlcomm.errors import UserError
 from rlcomm.evaluation import report, runner
 from rlcomm.recipe import PipelineRecipe, read_yaml, save_recipe
 
-SUMMARY_PACKAGES = ("rlcomm", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "sentence-transformers")
+SUMMARY_PACKAGES = (
+    "rlcomm",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "sentence-transformers",
+)
 DONE = "stage.json"
 _MODEL_STAGES = ("base", "sft", "warmup", "step_rr", "grpo", "ans_co")
 
 
-def run_pipeline(recipe: PipelineRecipe, folder: Path, seconds: dict[str, float] | None = None) -> dict[str, Any]:
+def run_pipeline(
+    recipe: PipelineRecipe, folder: Path, seconds: dict[str, float] | None = None
+) -> dict[str, Any]:
     """Runs what is not finished yet and writes the summary.
 
     Args:
@@ -70,7 +81,15 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
     """The processes of a pipeline in order: (name of the stage's folder, command)."""
     out = Path(recipe.output_dir)
     python = [sys.executable, "-m", "rlcomm"]
-    launched = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", recipe.launch or "", "-m", "rlcomm"]
+    launched = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        recipe.launch or "",
+        "-m",
+        "rlcomm",
+    ]
     data = Path(recipe.data) if recipe.data else None
     model, rows = recipe.model_name_or_path, None
     plan: list[tuple[str, list[str]]] = []
@@ -90,7 +109,13 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
             command = [*python, "reference", file, "--output", rows]
             command += ["--dataset", str(data / "train.jsonl")] if data else []
         elif stage in _MODEL_STAGES:
-            command = [*(launched if recipe.launch else python), "train", file, "--output_dir", str(out / name)]
+            command = [
+                *(launched if recipe.launch else python),
+                "train",
+                file,
+                "--output_dir",
+                str(out / name),
+            ]
             command += ["--model_name_or_path", model]
             if stage in ("step_rr", "grpo", "ans_co") and (rows or data):
                 command += ["--dataset", rows or str(data / "train.jsonl")]  # type: ignore[operator]
@@ -99,7 +124,9 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
             command += ["--eval_data", str(data)] if data else []
             model = str(out / name / "model")
         else:
-            raise UserError(f"{file}: stage {stage!r} cannot be part of a pipeline; list training and reference recipes.")
+            raise UserError(
+                f"{file}: stage {stage!r} cannot be part of a pipeline; list training and reference recipes."
+            )
         if recipe.seed is not None:
             command += ["--seed", str(recipe.seed)]
         plan.append((name, command + _overrides(recipe, stage)))

@@ -1,6 +1,6 @@
 """The quickstart: renders Orchestra, takes (or trains) the miniatures, runs the pipeline of recipes/orchestra.
 
-    render -> [base, audio from scratch] -> pipeline (warm-up -> reference -> Step-RR -> Ans-CO -> report)
+render -> [base, audio from scratch] -> pipeline (warm-up -> reference -> Step-RR -> Ans-CO -> report)
 """
 
 import subprocess
@@ -34,7 +34,9 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
     sizes = {**(TINY_SIZES if tiny else SIZES), "sync": (40 if tiny else SYNC_ROWS) if from_scratch else 0}
     started = time.time()
     if not (data / "truth.json").exists():
-        orchestra.build(data, seed=0, **sizes)  # one world for all seeds: seeds differ in training, not in the test
+        orchestra.build(
+            data, seed=0, **sizes
+        )  # one world for all seeds: seeds differ in training, not in the test
     seconds["render"] = time.time() - started
     overrides = ["--output_dir", str(out), "--data", str(data), "--seed", str(seed)]
     if from_scratch:
@@ -44,10 +46,19 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
             folder = out / f"scratch_{stage}"
             if not finished(folder):
                 command = [sys.executable, "-m", "rlcomm", "train", str(recipes / f"{stage}.yaml")]
-                command += ["--output_dir", str(folder), "--dataset", str(data / "sync.jsonl"), "--seed", str(seed)]
+                command += [
+                    "--output_dir",
+                    str(folder),
+                    "--dataset",
+                    str(data / "sync.jsonl"),
+                    "--seed",
+                    str(seed),
+                ]
                 command += ["--max_steps", "2"] if tiny else []
                 if subprocess.run(command, check=False).returncode != 0:
-                    raise UserError(f"{stage} could not be trained (its message stands above); mend that and run again.")
+                    raise UserError(
+                        f"{stage} could not be trained (its message stands above); mend that and run again."
+                    )
             seconds[stage] = time.time() - started
             models[stage] = str(folder / "model")
         overrides += ["--model_name_or_path", models["base"]]

@@ -52,7 +52,9 @@ def open_run(recipe: Any) -> str | None:
     written = run_dir / "recipe.yaml"
     if written.exists():
         before, now = read_yaml(written), resolved(recipe)
-        changed = sorted(key for key in (before.keys() | now.keys()) - _FREE if before.get(key) != now.get(key))
+        changed = sorted(
+            key for key in (before.keys() | now.keys()) - _FREE if before.get(key) != now.get(key)
+        )
         if changed:
             raise UserError(
                 f"{run_dir}: holds a run of another recipe ({', '.join(changed)} differ), which this one would mix "
@@ -98,7 +100,9 @@ def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
             f"{recipe.dataset}: {len(missing)} clip(s) do not exist, the first is {missing[0]}; put them there or run "
             f"`rlcomm data check {recipe.dataset}` for all of them."
         )
-    prompts = Prompts(policy, recipe.media(), recipe.prompt_style, recipe.media_cache_dir, recipe.prompt_memory_mb)
+    prompts = Prompts(
+        policy, recipe.media(), recipe.prompt_style, recipe.media_cache_dir, recipe.prompt_memory_mb
+    )
     return samples, prompts
 
 
@@ -120,7 +124,10 @@ class MetricsFile(TrainerCallback):
         **kwargs: Any,
     ) -> None:  # fmt: skip
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
-            row = {"step": state.global_step, **{k: v for k, v in logs.items() if v is None or isinstance(v, (int, float))}}
+            row = {
+                "step": state.global_step,
+                **{k: v for k, v in logs.items() if v is None or isinstance(v, (int, float))},
+            }
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 

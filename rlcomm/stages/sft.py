@@ -1,6 +1,6 @@
 """SFT: the base (dense conversations), the warm-up (about 100 rows with the full format), conflict SFT.
 
-    rows + targets -> (modality dropout) -> prompt + conversation -> -log p of the assistant's tokens
+rows + targets -> (modality dropout) -> prompt + conversation -> -log p of the assistant's tokens
 """
 
 import dataclasses
@@ -17,7 +17,10 @@ from rlcomm.stages.run import open_data, open_policy, open_run, run
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
 
 # Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra.
-_ANSWERABLE = {"video": ("Audio/", "Open/Hear"), "audio": ("Visual/", "Open/See")}  # key: the sense that is left out
+_ANSWERABLE = {
+    "video": ("Audio/", "Open/Hear"),
+    "audio": ("Visual/", "Open/See"),
+}  # key: the sense that is left out
 
 
 def train(recipe: SFTRecipe) -> None:

@@ -1,6 +1,6 @@
 """Step-RR: GRPO with step-wise rewards against a reference audio model (RL-CoMM, arXiv 2511.10059).
 
-    row -> prompt -> G rollouts -> <a-think> <v-think> <answer> -> r_format + r_arr + r_avc -> advantages -> loss
+row -> prompt -> G rollouts -> <a-think> <v-think> <answer> -> r_format + r_arr + r_avc -> advantages -> loss
 """
 
 import time

@@ -33,7 +33,9 @@ def answer_masks(tokenizer: Any, ids: list[int]) -> tuple[list[int], list[int]]:
     after, content = [0] * len(ids), [0] * len(ids)
     start = 0
     for i, end in enumerate(lengths):
-        if behind is not None and (end > behind or start == end == len(text)):  # the end of turn has no characters
+        if behind is not None and (
+            end > behind or start == end == len(text)
+        ):  # the end of turn has no characters
             after[i] = 1
         if answer.found and start < answer.span[1] and end > answer.span[0] and text[start:end].strip():
             content[i] = 1
@@ -41,7 +43,9 @@ def answer_masks(tokenizer: Any, ids: list[int]) -> tuple[list[int], list[int]]:
     return after, content
 
 
-def uncertainty(entropies: torch.Tensor, top: torch.Tensor, content: torch.Tensor, unit: str, vocab: int) -> torch.Tensor:
+def uncertainty(
+    entropies: torch.Tensor, top: torch.Tensor, content: torch.Tensor, unit: str, vocab: int
+) -> torch.Tensor:
     """u, the uncertainty of each sample's answer.
 
     Args:
@@ -64,7 +68,11 @@ def uncertainty(entropies: torch.Tensor, top: torch.Tensor, content: torch.Tenso
 
 
 def ans_co_loss(
-    logps: torch.Tensor, entropies: torch.Tensor, mask: torch.Tensor, after: torch.Tensor, lambdas: torch.Tensor
+    logps: torch.Tensor,
+    entropies: torch.Tensor,
+    mask: torch.Tensor,
+    after: torch.Tensor,
+    lambdas: torch.Tensor,
 ) -> torch.Tensor:
     """The loss above, mean over samples.
 
@@ -97,7 +105,11 @@ class AnsCOTrainer(OmniSFTTrainer):
         self, *args: Any, ansco_lambda: float, ansco_threshold: float, ansco_uncertainty: str, **kwargs: Any
     ):
         super().__init__(*args, **kwargs)
-        self.ansco_lambda, self.ansco_threshold, self.ansco_uncertainty = ansco_lambda, ansco_threshold, ansco_uncertainty
+        self.ansco_lambda, self.ansco_threshold, self.ansco_uncertainty = (
+            ansco_lambda,
+            ansco_threshold,
+            ansco_uncertainty,
+        )
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """Samples in the whole accumulation window, over all ranks: the loss is a mean over samples."""

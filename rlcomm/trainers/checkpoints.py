@@ -51,5 +51,7 @@ class AtomicCheckpoints:
 
 def last_checkpoint(run_dir: str | os.PathLike) -> str | None:
     """The newest whole checkpoint of a run folder, or None."""
-    found = [p for p in Path(run_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (p / "trainer_state.json").exists()]
+    found = [
+        p for p in Path(run_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (p / "trainer_state.json").exists()
+    ]
     return str(max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]))) if found else None

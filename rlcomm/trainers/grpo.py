@@ -85,7 +85,13 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         return [prompt.ids.tolist() for prompt in self._encoded], None, {}
 
     def _generate_single_turn(
-        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any
+        self,
+        prompt_ids: Any,
+        images: Any,
+        multimodal_fields: Any,
+        num_generations: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[list[list[int]], None]:
         """One prefill per distinct prompt of this rank; TRL's sampler has repeated each prompt G times in a row."""
         groups: dict[int, list[int]] = {}
@@ -128,7 +134,9 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
                 )  # fmt: skip
                 logps.append(some)
                 entropies.append(uncertain)
-        self._metrics["train" if self.model.training else "eval"]["time/score"].append(time.perf_counter() - started)
+        self._metrics["train" if self.model.training else "eval"]["time/score"].append(
+            time.perf_counter() - started
+        )
         return torch.cat(logps), torch.cat(entropies), None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:

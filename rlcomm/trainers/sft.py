@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
-
 from rlcomm.data.sample import Sample
 from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.prompts import Prompts
@@ -38,7 +37,10 @@ class ConversationCollator:
             if row.get("drop"):
                 sample = sample.without(row["drop"])
             ids, mask = conversation_pieces(
-                self.prompts.policy, sample, self.prompts.prompt_style, targets(sample, self.prompts.prompt_style)
+                self.prompts.policy,
+                sample,
+                self.prompts.prompt_style,
+                targets(sample, self.prompts.prompt_style),
             )
             encoded.append(self.prompts(sample))
             texts.append(ids)
@@ -73,7 +75,11 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
         return self.accelerator.gather(count).sum() if self.args.average_tokens_across_devices else count
 
     def compute_loss(
-        self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: torch.Tensor | None = None
+        self,
+        model: Any,
+        inputs: dict,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         logps, entropies = score(
             model, inputs["prompts"], inputs["completion_ids"], inputs["completion_mask"], self.scoring,
@@ -107,9 +113,9 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
             loss = loss * self.accelerator.num_processes  # DDP averages gradients over ranks
         return loss
 
-    def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> tuple:
+    def prediction_step(
+        self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple:
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs).detach(), None, None
-
-

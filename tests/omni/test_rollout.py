@@ -32,9 +32,13 @@ def test_media_are_encoded_once_per_prompt(policy):
     model = policy.model.model
     model.audio_tower.register_forward_hook(lambda m, a, o: calls.update(audio=calls["audio"] + 1))
     seen = []
-    model.visual.register_forward_pre_hook(lambda m, args, kwargs: seen.append(args[0].shape[0]), with_kwargs=True)
+    model.visual.register_forward_pre_hook(
+        lambda m, args, kwargs: seen.append(args[0].shape[0]), with_kwargs=True
+    )
     prompts = [make_prompt(policy, i) for i in range(3)]
-    generate_ids(policy.model, policy.processor, prompts, num_generations=8, max_new_tokens=6, temperature=1.0, seed=0)
+    generate_ids(
+        policy.model, policy.processor, prompts, num_generations=8, max_new_tokens=6, temperature=1.0, seed=0
+    )
     assert calls["audio"] == 1  # one call, and in it
     assert seen == [3 * 24]  # the patches of three clips, not of twenty-four
 

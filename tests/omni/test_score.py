@@ -14,7 +14,11 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def batch(policy):
     """Three prompts of unlike lengths (one 5 s long) with 4, 3 and 1 completions of unlike lengths."""
-    prompts = [make_prompt(policy, 0), make_prompt(policy, 1, 5.0), make_prompt(policy, 2, question="Is there a drum?")]
+    prompts = [
+        make_prompt(policy, 0),
+        make_prompt(policy, 1, 5.0),
+        make_prompt(policy, 2, question="Is there a drum?"),
+    ]
     groups = generate_ids(policy.model, policy.processor, prompts, 4, 20, temperature=1.0, seed=3)
     rows = [p for p, n in zip(prompts, (4, 3, 1), strict=True) for _ in range(n)]
     texts = [c for g, n in zip(groups, (4, 3, 1), strict=True) for c in g[:n]]
@@ -60,7 +64,9 @@ def test_gradients_of_packed_equal_rows(policy, batch, frozen):
         policy.model.zero_grad()
         logps, entropies = score(policy.model, prompts, ids, mask, scoring)
         (weight * logps + 0.1 * entropies).sum().backward()
-        grads[scoring] = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+        grads[scoring] = torch.cat(
+            [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
+        )
     assert grads["rows"].norm() > 1
     assert (grads["rows"] - grads["packed"]).norm() / grads["rows"].norm() < 1e-4
 
@@ -101,7 +107,9 @@ def test_candidate_scores_are_sums_over_label_tokens(policy):
         expected = plain(policy, prompt, ids)[0]
         assert sum_ == pytest.approx(expected.sum().item(), abs=1e-4)
         assert mean_ == pytest.approx(expected.mean().item(), abs=1e-4)
-    behind = candidate_scores(policy.model, policy.processor, [prompt], [["yes"]], False, prefixes=["I hear"])[0][0]
+    behind = candidate_scores(
+        policy.model, policy.processor, [prompt], [["yes"]], False, prefixes=["I hear"]
+    )[0][0]
     before, ids = (tokenizer(text)["input_ids"] for text in ("I hear", "yes"))
     expected = plain(policy, prompt, torch.tensor([*before, *ids, tokenizer.eos_token_id]))[0][len(before) :]
     assert behind == pytest.approx(expected.sum().item(), abs=1e-4)

@@ -81,7 +81,7 @@ def _dense(rng: np.random.Generator, scene: Scene) -> list[Turn]:
     """All existence questions, the open ones and three or four of other types, shuffled: one conversation."""
     ask = questions.all_questions(scene)
     types = sorted({question.type for question in ask} - {EXISTENCE})
-    some = rng.permutation(types)[:int(rng.integers(3, 5))]
+    some = rng.permutation(types)[: int(rng.integers(3, 5))]
     turns = [question.turn() for question in ask if question.type == EXISTENCE] + questions.open_turns(scene)
     turns += [_of_type(rng, ask, str(type)).turn() for type in some]
     if rng.random() < 1 / 3:
@@ -101,8 +101,9 @@ class _Builder:
         self.out, self.seed = out, seed
         self.scenes: list[Scene] = []
 
-    def scene(self, split: str, index: int, kind: str, test: bool = False,
-              ambient: str | None = None) -> tuple[Scene, np.random.Generator]:
+    def scene(
+        self, split: str, index: int, kind: str, test: bool = False, ambient: str | None = None
+    ) -> tuple[Scene, np.random.Generator]:
         rng = _source(self.seed, split, index)
         scene = draw(f"{split}-{index:05d}", rng, test=test, kind=kind, ambient=ambient)
         self.scenes.append(scene)
@@ -120,8 +121,10 @@ class _Builder:
         samples, problems = read_music_avqa(self.out / f"{name}.json", self.out / "clips")
         assert not problems, problems
         scenes = {scene.id: scene for scene in self.scenes}
-        return [dataclasses.replace(sample, meta=sample.meta | _meta(scenes[sample.meta["video_id"]], split))
-                for sample in samples]
+        return [
+            dataclasses.replace(sample, meta=sample.meta | _meta(scenes[sample.meta["video_id"]], split))
+            for sample in samples
+        ]
 
 
 def _sync(b: _Builder, rows: int) -> list[Sample]:
@@ -148,8 +151,11 @@ def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
     for index in range(rows):
         scene, rng = b.scene("warmup", index, "muted" if _chosen(index, asymmetric) else "symmetric")
         question = _mixed(rng, scene, _WARMUP_EXISTENCE_SHARE)
-        target = steps.build(questions.hear_text(scene.audible, scene.ambient),
-                             questions.see_text(scene.visible), question.answer)
+        target = steps.build(
+            questions.hear_text(scene.audible, scene.ambient),
+            questions.see_text(scene.visible),
+            question.answer,
+        )
         samples.append(b.sample(scene, "warmup", [question.turn(target)]))
     return samples
 
@@ -188,17 +194,29 @@ def _confuse(b: _Builder, rows: int) -> dict[str, tuple[list[Sample], list[dict]
             question = questions.existence(scene, name)
             out[split][0].append(b.sample(scene, split, [question.turn()], f"{split}-{index:05d}"))
             seen = sorted(scene.visible)
-            out[split][1].append({"video_id": scene.id, "question": question.text, "answer": question.answer,
-                                  "instruments": ", ".join(seen),
-                                  "instruments_len": questions.NUMBERS[len(seen)]})
+            out[split][1].append(
+                {
+                    "video_id": scene.id,
+                    "question": question.text,
+                    "answer": question.answer,
+                    "instruments": ", ".join(seen),
+                    "instruments_len": questions.NUMBERS[len(seen)],
+                }
+            )
     numbered = itertools.product(range(min(rows // len(SOUNDS), _MODIFIED_PER_SOUND)), SOUNDS)
     for index, (_, ambient) in enumerate(numbered):
         scene, _ = b.scene("modified", index, "ambient", test=True, ambient=ambient)
         turn = questions.open_turn(scene)
         out["modified"][0].append(b.sample(scene, "modified", [turn]))
-        out["modified"][1].append({"video_id": scene.id, "filename": f"{scene.id}.mp4",
-                                   "question": turn.question, "sound_type": ambient,
-                                   "annotation": turn.answer})
+        out["modified"][1].append(
+            {
+                "video_id": scene.id,
+                "filename": f"{scene.id}.mp4",
+                "question": turn.question,
+                "sound_type": ambient,
+                "annotation": turn.answer,
+            }
+        )
     return out
 
 
@@ -219,8 +237,18 @@ def _render_all(b: _Builder, workers: int, progress: bool) -> None:
             pass
 
 
-def build(out: str | Path, *, seed: int = 0, sync: int = 0, warmup: int = 0, train: int = 0, test: int = 300,
-          asymmetric: float = 0.5, workers: int = 2, progress: bool = True) -> None:
+def build(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    sync: int = 0,
+    warmup: int = 0,
+    train: int = 0,
+    test: int = 300,
+    asymmetric: float = 0.5,
+    workers: int = 2,
+    progress: bool = True,
+) -> None:
     """Writes Orchestra below `out`; splits of zero rows are left out.
 
     Files: `clips/<id>.mp4`, `truth.json` (what is seen and heard in every clip), and
@@ -270,8 +298,9 @@ def build(out: str | Path, *, seed: int = 0, sync: int = 0, warmup: int = 0, tra
     try:
         (b.out / "clips").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{b.out}: cannot be a folder for Orchestra ({error.strerror}); give another one."
-                        ) from error
+        raise UserError(
+            f"{b.out}: cannot be a folder for Orchestra ({error.strerror}); give another one."
+        ) from error
     # Annotations of an earlier build go first, the new ones come last: where they stand, all clips are there.
     written = [f"{name}.json" for name in official] + [f"{name}.jsonl" for name in annotations]
     for name in (*written, "train.jsonl", "test/sync.jsonl", "truth.json"):

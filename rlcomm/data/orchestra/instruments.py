@@ -72,8 +72,9 @@ def harmonics(phase: np.ndarray, amplitudes: np.ndarray | list) -> np.ndarray:
     return out
 
 
-def shaped_noise(rng: np.random.Generator, samples: int, low: float, high: float,
-                 tilt: float = 0.0) -> np.ndarray:
+def shaped_noise(
+    rng: np.random.Generator, samples: int, low: float, high: float, tilt: float = 0.0
+) -> np.ndarray:
     """Noise from `low` to `high` Hz (soft edges), falling by `tilt` dB an octave; (N,), unit RMS."""
     spectrum = np.fft.rfft(rng.standard_normal(samples, dtype=np.float32))
     hertz = np.fft.rfftfreq(samples, 1 / RATE) + 1e-3
@@ -97,11 +98,12 @@ def _notes(rng: np.random.Generator, samples: int, rate: tuple[float, float]) ->
 
 def _add(out: np.ndarray, start: int, sound: np.ndarray) -> None:
     room = max(0, len(out) - start)
-    out[start:start + len(sound)] += sound[:room]
+    out[start : start + len(sound)] += sound[:room]
 
 
-def _bowed(rng: np.random.Generator, name: str, samples: int, grid: int, top: float, vibrato: float,
-           tilt: float) -> np.ndarray:
+def _bowed(
+    rng: np.random.Generator, name: str, samples: int, grid: int, top: float, vibrato: float, tilt: float
+) -> np.ndarray:
     """A sawtooth under a bow: slow attack, vibrato, one or two notes tied together."""
     first, second = rng.choice(semitones(grid), 2, replace=False)
     turn = int(rng.uniform(0.35, 0.65) * RATE)
@@ -110,7 +112,7 @@ def _bowed(rng: np.random.Generator, name: str, samples: int, grid: int, top: fl
     wobble = 1 + vibrato * np.sin(2 * np.pi * rng.uniform(5, 7) * t + rng.uniform(0, 6.28))
     phase = np.cumsum(hertz * wobble, dtype=np.float64) * (2 * np.pi / RATE)
     count = max(3, int(top / note(name, semitones(grid)[-1])))
-    wave = harmonics(phase.astype(np.float32), [k ** -tilt for k in range(1, count + 1)])
+    wave = harmonics(phase.astype(np.float32), [k**-tilt for k in range(1, count + 1)])
     swell = 1 + 0.25 * np.sin(2 * np.pi * rng.uniform(1, 2) * t + rng.uniform(0, 6.28))
     return wave * swell * _fade(samples, 0.05, 0.02)
 
@@ -131,7 +133,7 @@ def _pluck(hertz: float, length: int, brightness: float, damping: float) -> np.n
     damp = np.exp(-0.5 * damping * t)
     levels, level = [], decay
     for k in range(1, count + 1):
-        levels.append(level * np.float32(k ** -brightness))
+        levels.append(level * np.float32(k**-brightness))
         level = level * damp
     attack = np.clip(t / 0.003, 0, 1)
     return harmonics((2 * np.pi * hertz * t).astype(np.float32), levels) * attack
@@ -182,8 +184,10 @@ def _trumpet(rng: np.random.Generator, samples: int, grid: int) -> np.ndarray:
         t = _time(length)
         count = int(6500 / hertz)
         bright = np.clip(t / 0.03, 0, 1)
-        levels = [np.float32(1 / (1 + ((k * hertz - 1500) / 1500) ** 2)) * bright ** (1 + 0.15 * k)
-                  for k in range(1, count + 1)]
+        levels = [
+            np.float32(1 / (1 + ((k * hertz - 1500) / 1500) ** 2)) * bright ** (1 + 0.15 * k)
+            for k in range(1, count + 1)
+        ]
         tone = harmonics((2 * np.pi * hertz * t).astype(np.float32), levels)
         _add(out, start, tone * _fade(length, 0.008, 0.02))
     return out
@@ -219,8 +223,14 @@ def _xylophone(rng: np.random.Generator, samples: int, grid: int) -> np.ndarray:
 
 
 _SYNTHS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
-    "cello": _cello, "drum": _drum, "flute": _flute, "guitar": _guitar, "harp": _harp, "trumpet": _trumpet,
-    "violin": _violin, "xylophone": _xylophone,
+    "cello": _cello,
+    "drum": _drum,
+    "flute": _flute,
+    "guitar": _guitar,
+    "harp": _harp,
+    "trumpet": _trumpet,
+    "violin": _violin,
+    "xylophone": _xylophone,
 }
 
 

@@ -39,8 +39,12 @@ class _Pen:
         self.canvas.rectangle([_ZOOM * v for v in (x0, y0, x1, y1)], fill=self._colour(colour))
 
     def line(self, points: list[tuple[float, float]], width: float, colour: Colour) -> None:
-        self.canvas.line([(_ZOOM * x, _ZOOM * y) for x, y in points], fill=self._colour(colour),
-                         width=round(_ZOOM * width), joint="curve")
+        self.canvas.line(
+            [(_ZOOM * x, _ZOOM * y) for x, y in points],
+            fill=self._colour(colour),
+            width=round(_ZOOM * width),
+            joint="curve",
+        )
 
     def polygon(self, points: list[tuple[float, float]], colour: Colour) -> None:
         self.canvas.polygon([(_ZOOM * x, _ZOOM * y) for x, y in points], fill=self._colour(colour))
@@ -124,8 +128,14 @@ def _drum(p: _Pen) -> None:
 
 
 def _xylophone(p: _Pen) -> None:
-    colours: list[Colour] = [(230, 50, 60), (245, 150, 40), (240, 220, 60), (80, 190, 90), (60, 140, 225),
-                             (150, 80, 200)]
+    colours: list[Colour] = [
+        (230, 50, 60),
+        (245, 150, 40),
+        (240, 220, 60),
+        (80, 190, 90),
+        (60, 140, 225),
+        (150, 80, 200),
+    ]
     p.line([(4.5, 16), (8, 50)], 1.6, _DARK)
     p.line([(23.5, 16), (20, 50)], 1.6, _DARK)
     for i, colour in enumerate(colours):
@@ -135,8 +145,14 @@ def _xylophone(p: _Pen) -> None:
 
 
 _DRAW: dict[str, Callable[[_Pen], None]] = {
-    "cello": _cello, "drum": _drum, "flute": _flute, "guitar": _guitar, "harp": _harp, "trumpet": _trumpet,
-    "violin": _violin, "xylophone": _xylophone,
+    "cello": _cello,
+    "drum": _drum,
+    "flute": _flute,
+    "guitar": _guitar,
+    "harp": _harp,
+    "trumpet": _trumpet,
+    "violin": _violin,
+    "xylophone": _xylophone,
 }
 
 
@@ -167,8 +183,11 @@ def sprite(name: str, variant: int, step: int) -> np.ndarray:
     cx, cy = WIDTH * _ZOOM / 2, HEIGHT * _ZOOM / 2
     dy = cy + lift * _ZOOM
     image = image.convert("RGBa").transform(
-        image.size, Image.Transform.AFFINE,
-        (cos, sin, cx - cos * cx - sin * dy, -sin, cos, cy + sin * cx - cos * dy), Image.Resampling.BILINEAR)
+        image.size,
+        Image.Transform.AFFINE,
+        (cos, sin, cx - cos * cx - sin * dy, -sin, cos, cy + sin * cx - cos * dy),
+        Image.Resampling.BILINEAR,
+    )
     out = np.asarray(image.reduce(_ZOOM), np.float32).copy()
     out[..., 3] /= 255
     return out

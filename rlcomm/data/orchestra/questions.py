@@ -13,9 +13,16 @@ from rlcomm.data.sample import Turn
 
 EXISTENCE = "Audio/Existential"
 TYPES = (
-    EXISTENCE, "Audio/Counting", "Audio/Comparative",
-    "Visual/Existential", "Visual/Counting", "Visual/Location",
-    "Audio-Visual/Existential", "Audio-Visual/Counting", "Audio-Visual/Location", "Audio-Visual/Temporal",
+    EXISTENCE,
+    "Audio/Counting",
+    "Audio/Comparative",
+    "Visual/Existential",
+    "Visual/Counting",
+    "Visual/Location",
+    "Audio-Visual/Existential",
+    "Audio-Visual/Counting",
+    "Audio-Visual/Location",
+    "Audio-Visual/Temporal",
 )
 HEAR, SEE, BOTH = "What do you hear?", "What do you see?", "What do you hear and what do you see?"
 NUMBERS = ("zero", "one", "two", "three")
@@ -45,7 +52,7 @@ class Question:
         text = self.template
         for value in self.values:
             start = text.index("<")
-            text = text[:start] + value + text[text.index(">", start) + 1:]
+            text = text[:start] + value + text[text.index(">", start) + 1 :]
         return text
 
     def turn(self, target: str | None = None) -> Turn:
@@ -85,14 +92,18 @@ def see_text(visible: tuple[str, ...] | list[str]) -> str:
 
 def open_turns(scene: Scene) -> list[Turn]:
     """The two open questions, with their answers."""
-    return [Turn(HEAR, hear_text(scene.audible, scene.ambient), type="Open/Hear"),
-            Turn(SEE, see_text(scene.visible), type="Open/See")]
+    return [
+        Turn(HEAR, hear_text(scene.audible, scene.ambient), type="Open/Hear"),
+        Turn(SEE, see_text(scene.visible), type="Open/See"),
+    ]
 
 
 def open_turn(scene: Scene) -> Turn:
     """The open question of the modified split, answered in the two halves that AV-ConfuseBench asks for."""
-    answer = (f"Based on the video, {see_text(scene.visible)} "
-              f"Based on the audio, {hear_text(scene.audible, scene.ambient)}")
+    answer = (
+        f"Based on the video, {see_text(scene.visible)} "
+        f"Based on the audio, {hear_text(scene.audible, scene.ambient)}"
+    )
     return Turn(BOTH, answer, type="Open/Both")
 
 
@@ -110,52 +121,88 @@ def all_questions(scene: Scene) -> list[Question]:
     def add(type: str, template: str, values: tuple[str, ...], answer: str) -> None:
         ask.append(Question(type, template, values, answer))
 
-    add("Audio/Counting", "How many musical instruments were heard throughout the video?", (),
-        NUMBERS[len(heard)])
+    add(
+        "Audio/Counting",
+        "How many musical instruments were heard throughout the video?",
+        (),
+        NUMBERS[len(heard)],
+    )
     for one in heard:
         for other in heard:
             if abs(scene.loudness[one] - scene.loudness[other]) > _LOUDER:
-                add("Audio/Comparative", "Is the <Object> louder than the <Object>?", (one, other),
-                    "yes" if scene.loudness[one] > scene.loudness[other] else "no")
+                add(
+                    "Audio/Comparative",
+                    "Is the <Object> louder than the <Object>?",
+                    (one, other),
+                    "yes" if scene.loudness[one] > scene.loudness[other] else "no",
+                )
 
     for name in INSTRUMENTS:
-        add("Visual/Existential", "Is there a <Object> in the entire video?", (name,),
-            "yes" if name in seen else "no")
-    add("Visual/Counting", "How many types of musical instruments appeared in the entire video?", (),
-        NUMBERS[len(seen)])
+        add(
+            "Visual/Existential",
+            "Is there a <Object> in the entire video?",
+            (name,),
+            "yes" if name in seen else "no",
+        )
+    add(
+        "Visual/Counting",
+        "How many types of musical instruments appeared in the entire video?",
+        (),
+        NUMBERS[len(seen)],
+    )
     if len(seen) == 1:
         add("Visual/Location", "What kind of musical instrument is it?", (), seen[0])
     for name in seen:
         where = PLACES.index(scene.place(name))
-        for side, others in (("left", scene.places[:where]), ("right", scene.places[where + 1:])):
+        for side, others in (("left", scene.places[:where]), ("right", scene.places[where + 1 :])):
             standing = [other for other in others if other]
             if len(standing) == 1:
-                add("Visual/Location", "What is the instrument on the <LR> of <Object>?", (side, name),
-                    standing[0])
+                add(
+                    "Visual/Location",
+                    "What is the instrument on the <LR> of <Object>?",
+                    (side, name),
+                    standing[0],
+                )
 
     if heard or scene.ambient:
-        add("Audio-Visual/Existential", "Is this sound from the instrument in the video?", (),
-            "yes" if heard else "no")
+        add(
+            "Audio-Visual/Existential",
+            "Is this sound from the instrument in the video?",
+            (),
+            "yes" if heard else "no",
+        )
     for name in seen:
         if name != scene.late:  # one that enters late sounds, but not always
-            add("Audio-Visual/Existential", "Is the <Object> in the video always playing?", (name,),
-                "yes" if name in heard else "no")
+            add(
+                "Audio-Visual/Existential",
+                "Is the <Object> in the video always playing?",
+                (name,),
+                "yes" if name in heard else "no",
+            )
     add("Audio-Visual/Counting", "How many instruments are sounding in the video?", (), NUMBERS[len(heard)])
     if heard:
         loudest, *rest = sorted(heard, key=lambda name: -scene.loudness[name])
         if not rest or scene.loudness[loudest] - scene.loudness[rest[0]] >= _LOUDEST:
             add("Audio-Visual/Location", "Where is the <LL> instrument?", ("loudest",), scene.place(loudest))
     if scene.late:
-        add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("last",),
-            scene.place(scene.late))
+        add(
+            "Audio-Visual/Location",
+            "Where is the <FL> sounding instrument?",
+            ("last",),
+            scene.place(scene.late),
+        )
     if len(heard) == 2:
         first = "What is the <TH> instrument that comes in?"
         if scene.late is None:
             add("Audio-Visual/Temporal", first, ("first",), "simultaneously")
         else:
             early = next(name for name in heard if name != scene.late)
-            add("Audio-Visual/Location", "Where is the <FL> sounding instrument?", ("first",),
-                scene.place(early))
+            add(
+                "Audio-Visual/Location",
+                "Where is the <FL> sounding instrument?",
+                ("first",),
+                scene.place(early),
+            )
             add("Audio-Visual/Temporal", first, ("first",), early)
             add("Audio-Visual/Temporal", first, ("second",), scene.late)
             beside = "Which instrument makes sounds <BA> the <Object>?"

@@ -16,7 +16,7 @@ _LEVEL = 0.07  # RMS of an instrument at 0 dB; full scale is 1
 def _shifted(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
     """(H, W, 4) moved by up to two pixels; what leaves the column is cut."""
     height, width = image.shape[:2]
-    return np.pad(image, ((2, 2), (2, 2), (0, 0)))[2 - dy:2 - dy + height, 2 - dx:2 - dx + width]
+    return np.pad(image, ((2, 2), (2, 2), (0, 0)))[2 - dy : 2 - dy + height, 2 - dx : 2 - dx + width]
 
 
 def frames(scene: Scene) -> np.ndarray:
@@ -32,7 +32,7 @@ def frames(scene: Scene) -> np.ndarray:
         dy, dx = int(rng.integers(-2, 3)), int(rng.integers(-1, 2))
         if not name:
             continue
-        column = out[:, :, place * pictograms.WIDTH:(place + 1) * pictograms.WIDTH]
+        column = out[:, :, place * pictograms.WIDTH : (place + 1) * pictograms.WIDTH]
         for i in range(FPS):
             image = _shifted(pictograms.sprite(name, variant, (first + i) % pictograms.STEPS), dy, dx)
             column[i] = column[i] * (1 - image[..., 3:]) + image[..., :3]

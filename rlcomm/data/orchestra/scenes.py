@@ -87,8 +87,9 @@ def in_test(places: tuple[str, str, str]) -> bool:
     return hashlib.sha256(("orchestra-9983:" + "|".join(places)).encode()).digest()[0] % 4 == 0
 
 
-def draw(id: str, rng: np.random.Generator, *, test: bool, kind: str = "symmetric",
-         ambient: str | None = None) -> Scene:
+def draw(
+    id: str, rng: np.random.Generator, *, test: bool, kind: str = "symmetric", ambient: str | None = None
+) -> Scene:
     """Draws a scene of the asked side and kind.
 
     Args:
@@ -125,8 +126,17 @@ def draw(id: str, rng: np.random.Generator, *, test: bool, kind: str = "symmetri
         onsets[str(rng.choice(audible))] = round(float(rng.uniform(0.4, 0.55)), 3)
     # Levels crowd the two ends, so that many pairs differ by enough for a question about loudness.
     loudness = {name: round(float(4 * np.sin(np.pi * rng.uniform(-0.5, 0.5))), 1) for name in audible}
-    return Scene(id, places, tuple(audible), muted, ambient if kind == "ambient" else None, onsets, loudness,
-                 int(rng.integers(2**31)), test)
+    return Scene(
+        id,
+        places,
+        tuple(audible),
+        muted,
+        ambient if kind == "ambient" else None,
+        onsets,
+        loudness,
+        int(rng.integers(2**31)),
+        test,
+    )
 
 
 def picture_variants(scene: Scene) -> tuple[int, ...]:

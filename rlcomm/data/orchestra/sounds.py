@@ -17,7 +17,7 @@ def _rain(rng: np.random.Generator, n: int) -> np.ndarray:
     out = 0.5 * shaped_noise(rng, n, 1500, 7000)
     drop = shaped_noise(rng, 160, 2500, 7500) * np.exp(-np.arange(160) / 30)
     for start in rng.integers(0, n - 160, 120):
-        out[start:start + 160] += rng.uniform(1, 4) * drop
+        out[start : start + 160] += rng.uniform(1, 4) * drop
     return out
 
 
@@ -29,7 +29,7 @@ def _bird(rng: np.random.Generator, n: int) -> np.ndarray:
     low, high = rng.uniform(3000, 3800), rng.uniform(4800, 6200)
     for start in range(int(rng.uniform(0, 0.05) * RATE), n - length, step):
         hertz = low + (high - low) * np.sin(np.pi * t * rng.uniform(0.8, 1.3)) ** 2
-        out[start:start + length] += np.sin(2 * np.pi * np.cumsum(hertz) / RATE) * np.sin(np.pi * t)
+        out[start : start + length] += np.sin(2 * np.pi * np.cumsum(hertz) / RATE) * np.sin(np.pi * t)
     return out
 
 
@@ -48,7 +48,11 @@ def _thunder(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 _SYNTHS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
-    "bird": _bird, "drill": _drill, "rain": _rain, "thunder": _thunder, "wind": _wind,
+    "bird": _bird,
+    "drill": _drill,
+    "rain": _rain,
+    "thunder": _thunder,
+    "wind": _wind,
 }
 SOUNDS: tuple[str, ...] = tuple(_SYNTHS)
 

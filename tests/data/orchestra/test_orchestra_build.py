@@ -75,8 +75,11 @@ def test_training_and_test_share_no_arrangement(truth: dict[str, dict]) -> None:
 def test_both_sides_know_every_instrument_alone() -> None:
     for test in (False, True):
         rng = np.random.default_rng(0)
-        alone = {scene.visible[0] for scene in (scenes.draw("x", rng, test=test) for _ in range(400))
-                 if len(scene.visible) == 1}
+        alone = {
+            scene.visible[0]
+            for scene in (scenes.draw("x", rng, test=test) for _ in range(400))
+            if len(scene.visible) == 1
+        }
         assert alone == set(INSTRUMENTS)
 
 
@@ -90,7 +93,8 @@ def test_truth_covers_every_clip_and_agrees_with_the_rows(world: Path, truth: di
         for sample in read_jsonl(world / f"{name}.jsonl"):
             row = truth[clip_of(sample)]
             assert {key: sample.meta[key] for key in ("visible", "audible", "ambient", "muted")} == {
-                key: row[key] for key in ("visible", "audible", "ambient", "muted")}
+                key: row[key] for key in ("visible", "audible", "ambient", "muted")
+            }
             assert sample.meta["split"] == ("test" if name == "test/sync" else name.split("/")[-1])
             assert Path(sample.audio or "").is_file()
             assert set(row["audible"]) == set(row["onsets"]) == set(row["loudness_db"])
@@ -113,8 +117,10 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
         assert 3 <= len(others) <= 4
         orders.add(sample.turns[0].question)
     assert len(orders) > 5, "the order varies"
-    kinds = Counter("ambient" if sample.meta["ambient"] else "muted" if sample.meta["muted"] else "same"
-                    for sample in samples)
+    kinds = Counter(
+        "ambient" if sample.meta["ambient"] else "muted" if sample.meta["muted"] else "same"
+        for sample in samples
+    )
     assert kinds == {"same": 27, "muted": 2, "ambient": 1}
 
 
@@ -159,17 +165,25 @@ def test_training_questions_ask_where_it_matters(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------- official formats
 
 
-@pytest.mark.parametrize("name, samples", [("music_avqa/train.json", "train"),
-                                           ("test/music_avqa/test.json", "test/sync")])
+@pytest.mark.parametrize(
+    "name, samples", [("music_avqa/train.json", "train"), ("test/music_avqa/test.json", "test/sync")]
+)
 def test_music_avqa_format(world: Path, name: str, samples: str) -> None:
     rows = load(world, name)
     for row, sample in zip(rows, read_jsonl(world / f"{samples}.jsonl"), strict=True):
-        assert list(row) == ["video_id", "question_id", "type", "question_content", "templ_values",
-                             "question_deleted", "anser"]
+        assert list(row) == [
+            "video_id",
+            "question_id",
+            "type",
+            "question_content",
+            "templ_values",
+            "question_deleted",
+            "anser",
+        ]
         assert "/".join(json.loads(row["type"])) == sample.turns[0].type
         text = row["question_content"]
         for value in json.loads(row["templ_values"]):
-            placeholder = text[text.index("<"):text.index(">") + 1]
+            placeholder = text[text.index("<") : text.index(">") + 1]
             assert placeholder in ("<Object>", "<LR>", "<FL>", "<LL>", "<TH>", "<BA>")
             text = text.replace(placeholder, value, 1)
         assert text == sample.question and row["anser"] == sample.answer

@@ -11,11 +11,24 @@ from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, instruments, pictograms, render, sounds
 from rlcomm.data.orchestra.scenes import Scene, draw
 
-SCENE = Scene("s", ("violin", "cello", "drum"), ("cello", "drum", "violin"), None, None,
-              {"cello": 0.02, "drum": 0.5, "violin": 0.08}, {"cello": 0.0, "drum": -4.0, "violin": 2.5},
-              11, False)
-MUTED = replace(SCENE, audible=("cello", "drum"), muted="violin", onsets={"cello": 0.02, "drum": 0.5},
-                loudness={"cello": 0.0, "drum": -4.0})
+SCENE = Scene(
+    "s",
+    ("violin", "cello", "drum"),
+    ("cello", "drum", "violin"),
+    None,
+    None,
+    {"cello": 0.02, "drum": 0.5, "violin": 0.08},
+    {"cello": 0.0, "drum": -4.0, "violin": 2.5},
+    11,
+    False,
+)
+MUTED = replace(
+    SCENE,
+    audible=("cello", "drum"),
+    muted="violin",
+    onsets={"cello": 0.02, "drum": 0.5},
+    loudness={"cello": 0.0, "drum": -4.0},
+)
 
 
 def test_a_muted_instrument_leaves_nothing_and_changes_nothing_else() -> None:
@@ -39,7 +52,8 @@ def test_the_picture_does_not_tell_what_sounds() -> None:
     np.testing.assert_array_equal(render.frames(SCENE), render.frames(MUTED))
     np.testing.assert_array_equal(
         render.frames(SCENE),
-        render.frames(replace(SCENE, audible=(), ambient="wind", onsets={}, loudness={})))
+        render.frames(replace(SCENE, audible=(), ambient="wind", onsets={}, loudness={})),
+    )
 
 
 def test_all_visible_instruments_move_between_the_two_frames_a_model_sees() -> None:
@@ -67,7 +81,7 @@ def test_levels_and_onsets_are_those_of_the_truth(kind: str) -> None:
             if name in SOUNDS:
                 continue
             start = round(scene.onsets[name] * 16_000)
-            assert not wave[:start].any() and np.abs(wave[start:start + 1600]).max() > 0.01
+            assert not wave[:start].any() and np.abs(wave[start : start + 1600]).max() > 0.01
             level = 20 * np.log10(np.sqrt(np.mean(wave[start:] ** 2)) / 0.07)
             assert level == pytest.approx(scene.loudness[name], abs=0.01)
 
@@ -117,6 +131,7 @@ def test_training_and_test_show_no_common_picture(monkeypatch: pytest.MonkeyPatc
     shown: dict[bool, set[int]] = {False: set(), True: set()}
     sprite: Callable[[str, int, int], np.ndarray] = pictograms.sprite
     for test, variants in shown.items():
+
         def spy(name: str, variant: int, step: int, variants: set[int] = variants) -> np.ndarray:
             variants.add(variant)
             return sprite(name, variant, step)
@@ -164,8 +179,12 @@ def test_timbres_are_distinct() -> None:
 
 
 def test_pictograms_are_distinct_within_their_column() -> None:
-    looks = np.array([[pictograms.sprite(name, variant, 0) for variant in range(pictograms.VARIANTS)]
-                      for name in INSTRUMENTS])
+    looks = np.array(
+        [
+            [pictograms.sprite(name, variant, 0) for variant in range(pictograms.VARIANTS)]
+            for name in INSTRUMENTS
+        ]
+    )
     tiles = looks.reshape(8, pictograms.VARIANTS, 4, 14, 2, 14, 4).mean((3, 5))
     tiles = tiles.reshape(8, pictograms.VARIANTS, -1)
     tiles /= tiles.std((0, 1)) + 1e-6

@@ -9,11 +9,29 @@ from rlcomm.data.orchestra.questions import Question, all_questions, existence, 
 from rlcomm.data.orchestra.scenes import Scene
 
 # A muted harp on the left, a drum in the middle, on the right a flute: late, 6 dB softer than the drum.
-TRIO = Scene("trio", ("harp", "drum", "flute"), ("drum", "flute"), "harp", None,
-             {"drum": 0.05, "flute": 0.45}, {"drum": 3.0, "flute": -3.0}, 7, False)
+TRIO = Scene(
+    "trio",
+    ("harp", "drum", "flute"),
+    ("drum", "flute"),
+    "harp",
+    None,
+    {"drum": 0.05, "flute": 0.45},
+    {"drum": 3.0, "flute": -3.0},
+    7,
+    False,
+)
 # A cello on the left, a violin on the right, together and equally loud.
-DUO = Scene("duo", ("cello", "", "violin"), ("cello", "violin"), None, None, {"cello": 0.0, "violin": 0.1},
-            {"cello": 1.0, "violin": 0.0}, 7, False)
+DUO = Scene(
+    "duo",
+    ("cello", "", "violin"),
+    ("cello", "violin"),
+    None,
+    None,
+    {"cello": 0.0, "violin": 0.1},
+    {"cello": 1.0, "violin": 0.0},
+    7,
+    False,
+)
 # A guitar in the middle; rain instead of its sound.
 RAIN = Scene("rain", ("", "guitar", ""), (), None, "rain", {}, {}, 7, False)
 
@@ -99,16 +117,19 @@ def test_open_questions() -> None:
     assert open_turn(RAIN).answer == "Based on the video, I see a guitar. Based on the audio, I hear rain."
 
 
-@pytest.mark.parametrize("audible, ambient, text", [
-    ((), None, "I hear nothing."),
-    (("violin",), None, "I hear a violin."),
-    (("violin", "cello"), None, "I hear a cello and a violin."),
-    (["violin", "cello", "harp"], None, "I hear a cello, a harp and a violin."),
-    ((), "wind", "I hear wind."),
-    ((), "thunder", "I hear thunder."),
-    ((), "bird", "I hear a bird."),
-    ((), "drill", "I hear a drill."),
-])
+@pytest.mark.parametrize(
+    "audible, ambient, text",
+    [
+        ((), None, "I hear nothing."),
+        (("violin",), None, "I hear a violin."),
+        (("violin", "cello"), None, "I hear a cello and a violin."),
+        (["violin", "cello", "harp"], None, "I hear a cello, a harp and a violin."),
+        ((), "wind", "I hear wind."),
+        ((), "thunder", "I hear thunder."),
+        ((), "bird", "I hear a bird."),
+        ((), "drill", "I hear a drill."),
+    ],
+)
 def test_what_is_heard_in_one_sentence(audible: tuple[str, ...], ambient: str | None, text: str) -> None:
     assert hear_text(audible, ambient) == text
 
@@ -122,9 +143,13 @@ def test_music_avqa_row() -> None:
     question = Question("Audio/Comparative", template, ("drum", "flute"), "yes")
     row = question.music_avqa("trio", 4)
     assert row == {
-        "video_id": "trio", "question_id": 4, "type": '["Audio", "Comparative"]',
-        "question_content": template, "templ_values": '["drum", "flute"]',
-        "question_deleted": 0, "anser": "yes",
+        "video_id": "trio",
+        "question_id": 4,
+        "type": '["Audio", "Comparative"]',
+        "question_content": template,
+        "templ_values": '["drum", "flute"]',
+        "question_deleted": 0,
+        "anser": "yes",
     }
     assert json.loads(row["templ_values"]) == ["drum", "flute"]
     assert question.text == "Is the drum louder than the flute?"
