@@ -1,4 +1,4 @@
-"""`rlcomm COMMAND ...`: every command in a few lines; what is heavy is imported inside it, so `--help` is instant."""
+"""`rlcomm COMMAND ...`: every command in a few lines; what is heavy is imported in it."""
 
 import argparse
 import json
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# -- training ---------------------------------------------------------------------------------------------------------
+# -- training ------------------------------------------------------------------------------------------------
 
 
 def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -114,7 +114,8 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
 
     if recipe.stage in ("reference", "eval", "pipeline"):
         raise UserError(
-            f"{arguments.recipe}: is a {recipe.stage} recipe, not a training stage; use `rlcomm {recipe.stage}`."
+            f"{arguments.recipe}: is a {recipe.stage} recipe, not a training stage; "
+            f"use `rlcomm {recipe.stage}`."
         )
     if finished(recipe.output_dir):
         from rlcomm.stages.run import open_run
@@ -182,9 +183,9 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
 
     samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
     options = dict(
-        media=recipe.media(), cache_dir=recipe.media_cache_dir, batch_size=recipe.batch_size, seed=recipe.seed,
-        temperature=recipe.temperature, top_p=recipe.top_p, max_new_tokens=recipe.max_new_tokens,
-        revision=recipe.model_revision, dtype=recipe.dtype,
+        media=recipe.media(), cache_dir=recipe.media_cache_dir, batch_size=recipe.batch_size,
+        seed=recipe.seed, temperature=recipe.temperature, top_p=recipe.top_p,
+        max_new_tokens=recipe.max_new_tokens, revision=recipe.model_revision, dtype=recipe.dtype,
     )  # fmt: skip
     started = time.time()
     if recipe.purpose == "warmup":
@@ -226,7 +227,7 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     print(out / "results.json")
 
 
-# -- quickstart and show ----------------------------------------------------------------------------------------------
+# -- quickstart and show -------------------------------------------------------------------------------------
 
 
 def _quickstart(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -254,7 +255,7 @@ def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
     _print_summary(json.loads((folder / "summary.json").read_text(encoding="utf-8")), folder)
 
 
-# -- data -------------------------------------------------------------------------------------------------------------
+# -- data ----------------------------------------------------------------------------------------------------
 
 
 def _orchestra(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Trains the two miniatures on Orchestra: the base policy and the reference audio model that ship with rlcomm.
+"""Trains the two miniatures that ship with rlcomm on Orchestra: base policy and reference audio model.
 
 sync.jsonl --(stage: base)--> nano_omni      sync.jsonl, sound alone --(stage: audio)--> nano_audio
 """
@@ -29,7 +29,7 @@ HEAR = "Open/Hear"
 
 
 def tokenizer_texts(samples: list[Sample]) -> list[str]:
-    """What the miniature's tokenizer learns its merges from: the world's own sentences in the formats of all stages."""
+    """What the tokenizer learns its merges from: the world's own sentences in the formats of all stages."""
     texts = list(INSTRUCTIONS.values()) * 50
     for sample in samples:
         heard = next((turn.answer for turn in sample.turns if turn.type == HEAR), "I hear nothing.")
@@ -60,7 +60,7 @@ class AudioTrainer(AtomicCheckpoints, Trainer):
 
 
 class AudioCollator:
-    """Rows `{"row", "turn"}` -> Qwen2-Audio inputs and labels: sound, question and gold answer in, a-think out."""
+    """Rows `{"row", "turn"}` -> Qwen2-Audio inputs and labels: sound, question, gold answer -> a-think."""
 
     def __init__(self, samples: list[Sample], processor: Any, media: MediaSettings):
         self.samples, self.processor, self.media = samples, processor, media
@@ -103,7 +103,8 @@ def train_audio(recipe: AudioRecipe) -> None:
     for number, sample in enumerate(samples, 1):
         if not any(turn.type == HEAR for turn in sample.turns):
             raise UserError(
-                f"{recipe.dataset}, row {number}: no turn of type {HEAR!r} says what is heard; use sync.jsonl."
+                f"{recipe.dataset}, row {number}: no turn of type {HEAR!r} says what is heard; use "
+                "sync.jsonl."
             )
     tokenizer = nano.train_tokenizer(tokenizer_texts(samples[:1500]))
     model, processor = nano.nano_audio(tokenizer, seed=recipe.seed)

@@ -1,7 +1,7 @@
 """Recipes: one flat dataclass a stage, read from YAML, overridden by `--key value`, checked in one place.
 
-A recipe's keys are the fields of TRL's and transformers' configs plus those defined here. `stage:` names the stage and
-with it the dataclass; paths are relative to the folder the command runs in.
+A recipe's keys are the fields of TRL's and transformers' configs plus those defined here. `stage:` names the
+stage and with it the dataclass; paths are relative to the folder the command runs in.
 """
 
 import dataclasses
@@ -75,8 +75,8 @@ class MediaFields:
     def media(self) -> MediaSettings:
         """The decoding settings, checked."""
         return MediaSettings(
-            fps=self.media_fps, max_frames=self.media_max_frames, height=self.media_height, width=self.media_width,
-            max_pixels=self.media_max_pixels, audio_seconds=self.media_audio_seconds,
+            fps=self.media_fps, max_frames=self.media_max_frames, height=self.media_height,
+            width=self.media_width, max_pixels=self.media_max_pixels, audio_seconds=self.media_audio_seconds,
             missing_audio=self.media_missing_audio,
         )  # fmt: skip
 
@@ -159,7 +159,8 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
             ("use_vllm", not self.use_vllm, "vLLM gets images only, the sound would be lost silently"),
             ("use_transformers_continuous_batching", not self.use_transformers_continuous_batching,
              "continuous batching takes no processor, so no media"),
-            ("use_liger_kernel", not self.use_liger_kernel, "it replaces the forward that our scoring is proved on"),
+            ("use_liger_kernel", not self.use_liger_kernel,
+             "it replaces the forward that our scoring is proved on"),
             ("beta", self.beta == 0.0, "the reference is another model, a KL to it means nothing"),
         ):  # fmt: skip
             if not fine:
@@ -317,8 +318,9 @@ class PipelineRecipe:
 
 
 STAGES: dict[str, type] = {
-    "audio": AudioRecipe, "base": SFTRecipe, "sft": SFTRecipe, "warmup": SFTRecipe, "step_rr": StepRRRecipe, "grpo": StepRRRecipe,
-    "ans_co": AnsCORecipe, "reference": ReferenceRecipe, "eval": EvalRecipe, "pipeline": PipelineRecipe,
+    "audio": AudioRecipe, "base": SFTRecipe, "sft": SFTRecipe, "warmup": SFTRecipe, "step_rr": StepRRRecipe,
+    "grpo": StepRRRecipe, "ans_co": AnsCORecipe, "reference": ReferenceRecipe, "eval": EvalRecipe,
+    "pipeline": PipelineRecipe,
 }  # fmt: skip
 
 
@@ -408,11 +410,11 @@ def save_recipe(recipe: Any, path: str | os.PathLike) -> None:
     files.write_text(path, yaml.safe_dump(resolved(recipe), sort_keys=True, allow_unicode=True))
 
 
-# -- checks -----------------------------------------------------------------------------------------------------------
+# -- checks --------------------------------------------------------------------------------------------------
 
 
 def _fixed_for_our_path(recipe: Any) -> None:
-    """What our collator needs of TRL's SFT: rows as they are, nothing truncated (a cut placeholder breaks the forward)."""
+    """What our collator needs of TRL's SFT: rows as they are, nothing truncated."""
     recipe.remove_unused_columns = False
     recipe.dataset_kwargs = {"skip_prepare_dataset": True}
     recipe.max_length = None
@@ -446,8 +448,8 @@ def _check_rewards(recipe: Any) -> None:
     weights = getattr(recipe, "reward_weights", None)
     if weights is not None and len(weights) != len(recipe.rewards):
         raise UserError(
-            f"reward_weights has {len(weights)} values for {len(recipe.rewards)} rewards; give one for each of "
-            f"{', '.join(recipe.rewards)}."
+            f"reward_weights has {len(weights)} values for {len(recipe.rewards)} rewards; give one for each "
+            f"of {', '.join(recipe.rewards)}."
         )
 
 
@@ -466,7 +468,7 @@ def _check_range(recipe: Any, name: str, low: float | None, high: float | None) 
 
 
 def _check_groups(recipe: Any) -> None:
-    """A generation batch holds whole groups: batch x processes x steps per generation must be a multiple of G."""
+    """A generation batch holds whole groups: batch x processes x steps per generation = k G."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_device, group = recipe.per_device_train_batch_size, recipe.num_generations
     accumulate = recipe.steps_per_generation or recipe.gradient_accumulation_steps
@@ -482,7 +484,8 @@ def _check_groups(recipe: Any) -> None:
     batches = [b for b in range(1, per_device + group + 1) if b * processes * accumulate % group == 0]
     batch = sorted(batches, key=lambda b: abs(b - per_device))[:2]
     raise UserError(
-        f"per_device_train_batch_size {per_device} x {processes} process(es) x {accumulate} step(s) per generation = "
-        f"{total} completions, which is no multiple of num_generations {group}, so a group would be cut; use "
-        f"num_generations {' or '.join(map(str, nearest))}, or per_device_train_batch_size {' or '.join(map(str, batch))}."
+        f"per_device_train_batch_size {per_device} x {processes} process(es) x {accumulate} step(s) per "
+        f"generation = {total} completions, which is no multiple of num_generations {group}, so a group "
+        f"would be cut; use num_generations {' or '.join(map(str, nearest))}, or "
+        f"per_device_train_batch_size {' or '.join(map(str, batch))}."
     )

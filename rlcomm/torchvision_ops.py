@@ -1,9 +1,10 @@
 """Lets torchvision's pure-PyTorch parts import beside a CPU build of torch.
 
-The PyPI wheel of torchvision is compiled for the CUDA build of torch; next to a CPU build its compiled operators do
-not load and `import torchvision` fails with "operator torchvision::nms does not exist", which also breaks TRL and
-every omni class of transformers. Declaring the schemas is enough for the transforms that the video processor needs.
-Import this module before anything that may import torchvision; it does nothing where the compiled operators load.
+The PyPI wheel of torchvision is compiled for the CUDA build of torch; next to a CPU build its compiled
+operators do not load and `import torchvision` fails with "operator torchvision::nms does not exist", which
+also breaks TRL and every omni class of transformers. Declaring the schemas is enough for the transforms that
+the video processor needs. Import this module before anything that may import torchvision; it does nothing
+where the compiled operators load.
 """
 
 import importlib.util

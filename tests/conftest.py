@@ -83,6 +83,6 @@ def clip_rows(tmp_path_factory) -> list[Sample]:
                 video=path,
                 audio=path,
                 reference="I hear a drum.",
-            )  # fmt: skip
+            )
         )
     return rows

@@ -2,9 +2,9 @@
 
     Sample + Clip --(chat template, processor)--> ids, media tensors --(rope index, once)--> EncodedPrompt
 
-SFT, rollout, log-probabilities, candidate scores, GACL and diagnostics all start from an `EncodedPrompt`, so a clip
-that is heard by the sampler is heard by the loss as well. What follows a prompt is plain text, whose positions simply
-continue from `next_position`.
+SFT, rollout, log-probabilities, candidate scores, GACL and diagnostics all start from an `EncodedPrompt`, so
+a clip that is heard by the sampler is heard by the loss as well. What follows a prompt is plain text, whose
+positions simply continue from `next_position`.
 """
 
 import copy
@@ -15,7 +15,7 @@ from typing import Any
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
-from transformers import ProcessorMixin, Qwen2_5OmniThinkerConfig
+from transformers import Qwen2_5OmniThinkerConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
     Qwen2_5OmniPreTrainedModelForConditionalGeneration,
 )
@@ -42,8 +42,9 @@ class EncodedPrompt:
         ids: token ids (P,), int64, media placeholders expanded, ending in the assistant's opening.
         positions: rotary positions (3, P), int64 (time, height, width).
         next_position: the position of the first token after the prompt.
-        media: what the towers read: `input_features` (n_audio, mel, frames), `feature_attention_mask` (n_audio, frames),
-            `pixel_values_videos` (patches, values), `video_grid_thw` (n_video, 3), and the same for images.
+        media: what the towers read: `input_features` (n_audio, mel, frames), `feature_attention_mask`
+            (n_audio, frames), `pixel_values_videos` (patches, values), `video_grid_thw` (n_video, 3), and the
+            same for images.
     """
 
     ids: torch.Tensor
@@ -72,7 +73,7 @@ def user_text(turn: Turn, prompt_style: str, instruct: bool = True) -> str:
         )
     lines = [turn.question]
     lines += [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(turn.options)]
-    return "\n".join(lines + [INSTRUCTIONS[prompt_style]] if instruct else lines)
+    return "\n".join([*lines, INSTRUCTIONS[prompt_style]] if instruct else lines)
 
 
 def encode(
@@ -81,9 +82,10 @@ def encode(
     """Encodes the clip and the first question of `sample` once, however many completions will follow.
 
     Args:
-        policy: anything with `.processor` and `.config` (a `Policy`, or a `PolicyInputs` in a data worker).
+        policy: anything with `.processor` and `.config`.
         sample: its `video` and `audio` say which senses the clip was loaded for.
-        clip: decoded media. Frames and sound together are interleaved in time (audio in video), as Qwen2.5-Omni does.
+        clip: decoded media. Frames and sound together are interleaved in time (audio in video), as
+            Qwen2.5-Omni does.
         prompt_style: see `user_text`.
         text: the user's words, in place of `user_text(sample.turns[0], prompt_style)`.
 
@@ -125,8 +127,8 @@ def encode(
 
 
 def _own_size(clip: Clip) -> dict[str, int]:
-    """Bounds within which the processor only rounds to whole patches: frames come sized from data.media, and the
-    processor's own class-wide size would enlarge small ones."""
+    """Bounds within which the processor only rounds to whole patches: frames come sized from data.media, and
+    the processor's own class-wide size would enlarge small ones."""
     assert clip.frames is not None
     height, width = clip.frames.shape[1:3]
     return {"shortest_edge": 28 * 28, "longest_edge": 4 * max(height, 28) * max(width, 28)}
@@ -141,7 +143,7 @@ class _Rope(Qwen2_5OmniPreTrainedModelForConditionalGeneration):
 
 
 def rope_positions(config: Qwen2_5OmniThinkerConfig, ids: torch.Tensor, features: dict) -> torch.Tensor:
-    """Positions (3, P) of one prompt `ids` (1, P), by transformers' own `get_rope_index` (a Python loop: once only)."""
+    """Positions (3, P) of one prompt `ids` (1, P), by transformers' own `get_rope_index` (a slow loop)."""
     if "video_grid_thw" not in features and "image_grid_thw" not in features:
         # Without vision every token, audio included, advances all three axes by one.
         return torch.arange(ids.shape[1]).expand(3, -1).clone()
@@ -157,14 +159,6 @@ def rope_positions(config: Qwen2_5OmniThinkerConfig, ids: torch.Tensor, features
         second_per_grids=None if seconds is None else torch.as_tensor(seconds),
     )
     return positions[:, 0]
-
-
-@dataclass
-class PolicyInputs:
-    """The two things encoding needs, without the weights: what a data worker gets."""
-
-    processor: ProcessorMixin
-    config: Qwen2_5OmniThinkerConfig
 
 
 def conversation_pieces(
@@ -208,7 +202,8 @@ def merge_media(
     """Concatenates the media of several prompts in order, audio padded to the longest.
 
     Returns:
-        Keyword arguments of the thinker's forward: (sum of the prompts' items, ...) on `device`, reals in `dtype`.
+        Keyword arguments of the thinker's forward: (sum of the prompts' items, ...) on `device`, reals in
+        `dtype`.
     """
     merged: dict[str, torch.Tensor] = {}
     for key in sorted({key for prompt in prompts for key in prompt.media}):
@@ -222,7 +217,7 @@ def merge_media(
 
 
 def swap_media(prompt: EncodedPrompt, other: EncodedPrompt, keys: tuple[str, ...]) -> EncodedPrompt:
-    """`prompt` with another prompt's media under `keys`, tokens and positions unchanged (equal shapes are required)."""
+    """`prompt` with another prompt's media under `keys`, the rest unchanged (equal shapes are required)."""
     swapped = copy.copy(prompt.media)
     for key in keys:
         if swapped[key].shape != other.media[key].shape:

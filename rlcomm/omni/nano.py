@@ -1,7 +1,7 @@
 """The miniatures: the real Qwen2.5-Omni thinker and Qwen2-Audio classes at about a million parameters.
 
-They are made of transformers' own configurations, so every line of rlcomm that runs on them runs on the real models;
-nothing outside this file knows that they are small. `rlcomm.miniature` trains them on Orchestra.
+They are made of transformers' own configurations, so every line of rlcomm that runs on them runs on the real
+models; nothing outside this file knows that they are small. `rlcomm.miniature` trains them on Orchestra.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,8 @@ SPECIAL_TOKENS = (
 # The words between the placeholders are those of the official templates, without their default system turn.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
     "{% if part['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>"
     "{% elif part['type'] == 'image' %}<|vision_bos|><|IMAGE|><|vision_eos|>"
     "{% elif part['type'] == 'video' %}<|vision_bos|><|VIDEO|><|vision_eos|>"
@@ -42,11 +43,14 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # Qwen2's pre-tokenizer: words with their leading blank, single digits, runs of punctuation.
-_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of Qwen2's form whose merges are learned from `texts` (any text stays encodable)."""
+    """A byte-level BPE tokenizer of Qwen2's form whose merges are learned from `texts` (it encodes any)."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -78,7 +82,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTo
 
 
 def omni_processor(tokenizer: PreTrainedTokenizerFast, audio_seconds: int = 8) -> Qwen2_5OmniProcessor:
-    """The real processor with 32 mel bins and a short audio window (`audio_seconds`, the real one has 300)."""
+    """The real processor with 32 mel bins and a short audio window (the real one: 300 s)."""
     return Qwen2_5OmniProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=14, temporal_patch_size=2, merge_size=2),
         video_processor=Qwen2VLVideoProcessor(patch_size=14, temporal_patch_size=2, merge_size=2),
@@ -91,7 +95,7 @@ def omni_processor(tokenizer: PreTrainedTokenizerFast, audio_seconds: int = 8) -
 
 
 def _init(model: nn.Module, std: float, seed: int) -> None:
-    """Weights of the language model and the projections at `std`: at the usual 0.02 so small a model learns nothing."""
+    """Weights of decoder and projections at `std`: at the usual 0.02 so small a model learns nothing."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2 and (
@@ -104,26 +108,28 @@ def _init(model: nn.Module, std: float, seed: int) -> None:
 def nano_omni(
     tokenizer: PreTrainedTokenizerFast, hidden: int = 128, layers: int = 3, std: float = 0.1, seed: int = 0
 ) -> Qwen2_5OmniThinkerForConditionalGeneration:
-    """An untrained thinker of about 1 M parameters (float32); `hidden` is a multiple of 128, head size stays 32."""
+    """An untrained thinker of about 1 M parameters (float32); `hidden` is a multiple of 128."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     torch.manual_seed(seed)
     config = Qwen2_5OmniThinkerConfig(
         audio_config=dict(
-            d_model=64, encoder_attention_heads=4, encoder_ffn_dim=256, encoder_layers=2, num_mel_bins=MEL_BINS,
-            output_dim=hidden, n_window=100,
+            d_model=64, encoder_attention_heads=4, encoder_ffn_dim=256, encoder_layers=2,
+            num_mel_bins=MEL_BINS, output_dim=hidden, n_window=100,
         ),
         vision_config=dict(
-            depth=2, hidden_size=64, intermediate_size=128, num_heads=4, patch_size=14, out_hidden_size=hidden,
-            fullatt_block_indexes=[1], window_size=112,
+            depth=2, hidden_size=64, intermediate_size=128, num_heads=4, patch_size=14,
+            out_hidden_size=hidden, fullatt_block_indexes=[1], window_size=112,
         ),
         text_config=dict(
-            vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers,
-            num_attention_heads=hidden // 32, num_key_value_heads=hidden // 64, tie_word_embeddings=True,
-            max_position_embeddings=4096, eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"],
+            vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden,
+            num_hidden_layers=layers, num_attention_heads=hidden // 32, num_key_value_heads=hidden // 64,
+            tie_word_embeddings=True, max_position_embeddings=4096, eos_token_id=ids["<|im_end|>"],
+            pad_token_id=ids["<|endoftext|>"],
             rope_parameters=dict(rope_type="default", rope_theta=10_000.0, mrope_section=[4, 6, 6]),
         ),
         tie_word_embeddings=True,
-        audio_token_index=ids["<|AUDIO|>"], image_token_index=ids["<|IMAGE|>"], video_token_index=ids["<|VIDEO|>"],
+        audio_token_index=ids["<|AUDIO|>"], image_token_index=ids["<|IMAGE|>"],
+        video_token_index=ids["<|VIDEO|>"],
         audio_start_token_id=ids["<|audio_bos|>"], audio_end_token_id=ids["<|audio_eos|>"],
         vision_start_token_id=ids["<|vision_bos|>"], vision_end_token_id=ids["<|vision_eos|>"],
     )  # fmt: skip
@@ -144,7 +150,7 @@ def nano_audio(
     std: float = 0.1,
     seed: int = 0,
 ) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
-    """An untrained Qwen2-Audio and its processor; `window` seconds of audio are heard at a time (the real one: 30)."""
+    """An untrained Qwen2-Audio and its processor; it hears `window` seconds at a time (the real: 30)."""
     torch.manual_seed(seed)
     config = Qwen2AudioConfig(
         audio_config=dict(

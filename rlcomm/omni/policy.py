@@ -30,7 +30,8 @@ class Policy:
     """A thinker with its processor.
 
     Attributes:
-        model: the thinker (or a PeftModel around it), with TRL's fused head: `model(..., fused_lm_head=True)`.
+        model: the thinker (or a PeftModel around it), with TRL's fused head:
+            `model(..., fused_lm_head=True)`.
         processor: tokenizer, feature extractor, image and video processors, chat template.
         path: where it was loaded from.
     """
@@ -72,13 +73,14 @@ def load_policy(
         config = AutoConfig.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"model_name_or_path is {model_name_or_path!r}, which cannot be read as a model ({str(error).splitlines()[0]}); "
-            "give a folder with config.json and safetensors weights, or a hub id that this machine can reach."
+            f"model_name_or_path is {model_name_or_path!r}, which cannot be read as a model "
+            f"({str(error).splitlines()[0]}); give a folder with config.json and safetensors weights, or a "
+            "hub id that this machine can reach."
         ) from error
     if config.model_type not in ("qwen2_5_omni", "qwen2_5_omni_thinker"):
         raise UserError(
-            f"model_name_or_path is {model_name_or_path!r}, a {config.model_type!r} model without the senses rlcomm "
-            "balances; give a Qwen2.5-Omni checkpoint (full or thinker only)."
+            f"model_name_or_path is {model_name_or_path!r}, a {config.model_type!r} model without the "
+            "senses rlcomm balances; give a Qwen2.5-Omni checkpoint (full or thinker only)."
         )
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(
@@ -115,13 +117,14 @@ def resolve_model(name: str) -> str:
         return str(packaged)
     if not Path(name).exists() and (name.startswith((".", "/", "~", "runs/")) or name.count("/") != 1):
         raise UserError(
-            f"model_name_or_path is {name!r}, where no folder is; train the stage that writes it first, or correct the path."
+            f"model_name_or_path is {name!r}, where no folder is; train the stage that writes it first, or "
+            "correct the path."
         )
     return name
 
 
 def set_trainable(model: torch.nn.Module, freeze_encoders: bool) -> tuple[int, int]:
-    """Freezes the audio and vision towers (the projections into the decoder included) or lets everything train.
+    """Freezes the audio and vision towers (their projections included) or lets everything train.
 
     Returns:
         Number of trained and of frozen parameters.

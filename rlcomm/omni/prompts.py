@@ -9,10 +9,10 @@ from rlcomm.omni.encode import EncodedPrompt, encode, user_text
 
 
 class Prompts:
-    """Loads the clip of a sample and encodes its first question, with a bounded memory of what it has encoded.
+    """Loads the clip of a sample and encodes its first question; remembers what it has encoded.
 
-    The same sample gives the same object as long as it is remembered, which is also how scoring recognises the rows
-    that share a prompt.
+    The same sample gives the same object as long as it is remembered, which is also how scoring recognises
+    the rows that share a prompt.
 
     Args:
         policy: anything with `.processor` and `.config`.

@@ -51,7 +51,7 @@ def generate_ids(
     top_k: int = 0,
     seed: int | None = None,
 ) -> list[list[list[int]]]:
-    """Samples `num_generations` completions of every prompt; each prompt is prefilled and its media encoded once.
+    """Samples `num_generations` completions of every prompt; its prefill and its media are computed once.
 
     Args:
         model: the thinker, unwrapped (or a PeftModel around it).

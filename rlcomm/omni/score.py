@@ -3,8 +3,8 @@
 Two forms of one computation:
     rows    every completion in a row of its own behind its prompt: the plain reference
     packed  [prompt | c1 | c2 | ...] in one row with a block mask: each prompt and its media are read once
-Both go through the (wrapped) model's own forward with TRL's fused head, so no (B, T, V) tensor of logits is kept and
-DDP, DeepSpeed and PEFT see an ordinary step.
+Both go through the (wrapped) model's own forward with TRL's fused head, so no (B, T, V) tensor of logits is
+kept and DDP, DeepSpeed and PEFT see an ordinary step.
 """
 
 from typing import Any
@@ -84,8 +84,9 @@ def _packed(
 ) -> tuple:
     """[prompt without its last token | last, c1 | last, c2 | ...] per distinct prompt.
 
-    The prompt's last token stands once in front of every completion, at its own position, so that each completion's
-    first token has its true predecessor beside it. A token attends to the prompt and to its own completion only.
+    The prompt's last token stands once in front of every completion, at its own position, so that each
+    completion's first token has its true predecessor beside it. A token attends to the prompt and to its own
+    completion only.
     """
     device = completions.device
     groups: dict[int, list[int]] = {}

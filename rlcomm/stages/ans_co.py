@@ -50,11 +50,12 @@ def train(recipe: AnsCORecipe) -> None:
         print(f"Ans-CO: {len(chosen)} rows with a usable rollout, {skipped} skipped")
     if not chosen:
         raise UserError(
-            f"{recipe.dataset}: none of the {len(samples)} rows has a well-formed and correct rollout to learn from; "
-            "train warm-up and Step-RR first, or set ansco_target gold."
+            f"{recipe.dataset}: none of the {len(samples)} rows has a well-formed and correct rollout to "
+            "learn from; train warm-up and Step-RR first, or set ansco_target gold."
         )
     trainer = AnsCOTrainer(
-        model=policy.model, args=recipe, train_dataset=Dataset.from_list([{"row": i} for i in range(len(chosen))]),
+        model=policy.model, args=recipe,
+        train_dataset=Dataset.from_list([{"row": i} for i in range(len(chosen))]),
         processing_class=policy.processor, data_collator=AnsCOCollator(chosen, prompts),
         ansco_lambda=recipe.ansco_lambda, ansco_threshold=recipe.ansco_threshold,
         ansco_uncertainty=recipe.ansco_uncertainty,
@@ -67,9 +68,9 @@ def targets(
 ) -> tuple[dict[str, str], int]:
     """The completion each row learns, by row id, and how many rows have none.
 
-    `self`: the best rollout among the well-formed and correct ones. `gold_answer`: the best well-formed rollout with the
-    gold answer in its answer segment. `gold`: the row's own `target`. Kept in targets.json, so a resumed run trains on
-    the same ones.
+    `self`: the best rollout among the well-formed and correct ones. `gold_answer`: the best well-formed
+    rollout with the gold answer in its answer segment. `gold`: the row's own `target`. Kept in targets.json,
+    so a resumed run trains on the same ones.
     """
     kept = f"{recipe.output_dir}/targets.json"
     if (found := _read(kept)) is not None:
@@ -106,8 +107,9 @@ def best_rollouts(
 ) -> list[tuple[str, str]]:
     """(row id, chosen completion) for the rows of a batch that have a usable rollout."""
     groups = generate_ids(
-        policy.model, policy.processor, [prompts(sample) for sample in rows], num_generations=recipe.num_generations,
-        max_new_tokens=recipe.max_completion_length, temperature=recipe.temperature, top_p=recipe.top_p, seed=seed,
+        policy.model, policy.processor, [prompts(sample) for sample in rows],
+        num_generations=recipe.num_generations, max_new_tokens=recipe.max_completion_length,
+        temperature=recipe.temperature, top_p=recipe.top_p, seed=seed,
     )  # fmt: skip
     texts = [policy.processor.tokenizer.batch_decode(group, skip_special_tokens=True) for group in groups]
     flat = [text for group in texts for text in group]

@@ -2,7 +2,8 @@
 
     base --eval--> warmup -> reference -> step_rr -> ans_co --> summary.json, results.json, report.html
 
-A driver only: it loads no model. A stage starts from the model of the one before, and where it stood if it was cut off.
+A driver only: it loads no model. A stage starts from the model of the one before, and where it stood if it
+was cut off.
 """
 
 import importlib.metadata
@@ -56,8 +57,8 @@ def run_pipeline(
         k: v for k, v in given.items() if k != "launch"
     }:
         raise UserError(
-            f"{out}: holds a pipeline of another recipe, which this one would mix with; choose another --output_dir or "
-            "remove the folder."
+            f"{out}: holds a pipeline of another recipe, which this one would mix with; choose another "
+            "--output_dir or remove the folder."
         )
     save_recipe(recipe, before)
     plan = stage_commands(recipe, folder)
@@ -70,8 +71,8 @@ def run_pipeline(
         code = subprocess.run(command, check=False).returncode
         if code != 0:
             raise UserError(
-                f"stage {name} ended with code {code} (its message stands above); mend that and run the same command "
-                "again, it goes on from the last finished stage."
+                f"stage {name} ended with code {code} (its message stands above); mend that and run the "
+                "same command again, it goes on from the last finished stage."
             )
         _note_seconds(out / name, time.time() - started)
     return summarise(out, [name for name, _ in plan], seconds or {})

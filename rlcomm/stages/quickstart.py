@@ -1,4 +1,4 @@
-"""The quickstart: renders Orchestra, takes (or trains) the miniatures, runs the pipeline of recipes/orchestra.
+"""The quickstart: renders Orchestra, takes or trains the miniatures, runs recipes/orchestra/pipeline.yaml.
 
 render -> [base, audio from scratch] -> pipeline (warm-up -> reference -> Step-RR -> Ans-CO -> report)
 """

@@ -1,7 +1,7 @@
-"""What every training stage shares: recipe -> policy -> data -> trainer -> run (resume, save, evaluate, summary).
+"""What every training stage shares: recipe -> policy -> data -> trainer -> run (resume, save, evaluate).
 
-A run folder holds recipe.yaml (as resolved), metrics.jsonl, checkpoint-*/, model/, and after evaluation results.json,
-records.jsonl and stage.json, which is written last and says that the stage is finished.
+A run folder holds recipe.yaml (as resolved), metrics.jsonl, checkpoint-*/, model/, and after evaluation
+results.json, records.jsonl and stage.json, which is written last and says that the stage is finished.
 """
 
 import json
@@ -29,9 +29,11 @@ logger = logging.getLogger("rlcomm")
 
 DONE = "stage.json"
 # What may differ between a run and its continuation.
-_FREE = {"resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
-         "disable_tqdm", "dataloader_num_workers", "run_name", "media_cache_dir", "prompt_memory_mb", "eval_batch_size",
-         "overwrite_run"}  # fmt: skip
+_FREE = {
+    "resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
+    "disable_tqdm", "dataloader_num_workers", "run_name", "media_cache_dir", "prompt_memory_mb",
+    "eval_batch_size",
+}  # fmt: skip
 
 
 def is_main() -> bool:
@@ -57,8 +59,8 @@ def open_run(recipe: Any) -> str | None:
         )
         if changed:
             raise UserError(
-                f"{run_dir}: holds a run of another recipe ({', '.join(changed)} differ), which this one would mix "
-                "with; choose another --output_dir or remove the folder."
+                f"{run_dir}: holds a run of another recipe ({', '.join(changed)} differ), which this one "
+                "would mix with; choose another --output_dir or remove the folder."
             )
     elif is_main():
         save_recipe(recipe, written)
@@ -97,8 +99,8 @@ def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
     missing = sorted({p for s in samples for p in (s.video, s.audio) if p and not Path(p).exists()})
     if missing:
         raise UserError(
-            f"{recipe.dataset}: {len(missing)} clip(s) do not exist, the first is {missing[0]}; put them there or run "
-            f"`rlcomm data check {recipe.dataset}` for all of them."
+            f"{recipe.dataset}: {len(missing)} clip(s) do not exist, the first is {missing[0]}; put them "
+            f"there or run `rlcomm data check {recipe.dataset}` for all of them."
         )
     prompts = Prompts(
         policy, recipe.media(), recipe.prompt_style, recipe.media_cache_dir, recipe.prompt_memory_mb
@@ -107,7 +109,7 @@ def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
 
 
 class MetricsFile(TrainerCallback):
-    """metrics.jsonl: one JSON object a logging step; steps after the resumed one are dropped, so none stands twice."""
+    """metrics.jsonl: one JSON object a logging step; steps after the resumed one are dropped."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
@@ -186,13 +188,14 @@ def save_model(trainer: Any, processor: Any, path: Path) -> None:
 
 
 def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> dict[str, Any]:
-    """Evaluates a saved model on `recipe.eval_data`; writes records.jsonl, results.json; returns the summary row."""
+    """Evaluates a saved model; writes records.jsonl and results.json; returns the row of the summary."""
     policy = load_policy(model, recipe.dtype, attn_implementation=recipe.attn_implementation)
     records = run_dir / "records.jsonl"
     results = runner.evaluate(
-        policy, recipe.eval_data, prompt_style=prompt_style or recipe.prompt_style, media_settings=recipe.media(),
-        max_new_tokens=recipe.eval_max_new_tokens, batch_size=recipe.eval_batch_size, cache_dir=recipe.media_cache_dir,
-        records_path=records, limit=recipe.eval_max_rows, progress=not recipe.disable_tqdm,
+        policy, recipe.eval_data, prompt_style=prompt_style or recipe.prompt_style,
+        media_settings=recipe.media(), max_new_tokens=recipe.eval_max_new_tokens,
+        batch_size=recipe.eval_batch_size, cache_dir=recipe.media_cache_dir, records_path=records,
+        limit=recipe.eval_max_rows, progress=not recipe.disable_tqdm,
     )  # fmt: skip
     files.write_json(run_dir / "results.json", results)
     return runner.summary(runner.read_records(records))

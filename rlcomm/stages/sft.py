@@ -27,7 +27,8 @@ def train(recipe: SFTRecipe) -> None:
     """Runs one SFT stage to its end, from where its run folder stands.
 
     Raises:
-        UserError: rows without a target under the step prompt, unreadable data, a run folder of another recipe.
+        UserError: rows without a target under the step prompt, unreadable data, a run folder of another
+            recipe.
     """
     started = time.time()
     open_run(recipe)
@@ -39,11 +40,11 @@ def train(recipe: SFTRecipe) -> None:
     if steps is None:
         steps = max(1, round(recipe.num_train_epochs * len(samples) / window))
     samples, rows = schedule(samples, steps, window, recipe)
-    # The schedule is the whole run in order: shuffled and dropped out by seed, so a resumed run sees the same rows.
+    # The schedule is the whole run in order, drawn by seed, so a resumed run sees the same rows.
     recipe.train_sampling_strategy, recipe.max_steps, recipe.num_train_epochs = "sequential", steps, 1
     trainer = OmniSFTTrainer(
-        model=policy.model, args=recipe, train_dataset=Dataset.from_list(rows), processing_class=policy.processor,
-        data_collator=ConversationCollator(samples, prompts),
+        model=policy.model, args=recipe, train_dataset=Dataset.from_list(rows),
+        processing_class=policy.processor, data_collator=ConversationCollator(samples, prompts),
     )  # fmt: skip
     run(trainer, policy, recipe, started, rows=len(rows))
 
@@ -82,7 +83,7 @@ def schedule(
 
 
 def without(sample: Sample, lost: str) -> Sample | None:
-    """The sample with one sense left out and only the questions that the other can answer; None if there are none."""
+    """The sample without one sense, with the questions that the other answers; None if there are none."""
     turns = tuple(turn for turn in sample.turns if turn.type.startswith(_ANSWERABLE[lost]))
     return dataclasses.replace(sample.without(lost), turns=turns) if turns else None
 
@@ -93,6 +94,7 @@ def _check_targets(recipe: SFTRecipe, samples: Sequence[Sample]) -> None:
     for number, sample in enumerate(samples, 1):
         if any(turn.target is None for turn in sample.turns):
             raise UserError(
-                f"{recipe.dataset}, row {number}, field target: is missing, and under the step prompt SFT has nothing to "
-                "imitate; write warm-up rows with `rlcomm reference RECIPE --purpose warmup`, or set prompt_style direct."
+                f"{recipe.dataset}, row {number}, field target: is missing, and under the step prompt SFT "
+                "has nothing to imitate; write warm-up rows with "
+                "`rlcomm reference RECIPE --for warmup`, or set prompt_style direct."
             )

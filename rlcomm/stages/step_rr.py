@@ -24,7 +24,8 @@ def train(recipe: StepRRRecipe) -> None:
     """Runs one GRPO stage to its end, from where its run folder stands.
 
     Raises:
-        UserError: rows without a reference although ARR is on, unreadable data, a run folder of another recipe.
+        UserError: rows without a reference although ARR is on, unreadable data, a run folder of another
+            recipe.
     """
     started = time.time()
     open_run(recipe)
@@ -55,13 +56,13 @@ def _messages(sample: Sample, prompt_style: str) -> list[dict[str, str]]:
 
 
 def reward_weights(recipe: Any) -> dict[str, float]:
-    """Weight of each reward of a recipe, 1 by default; format is always measured, with weight 0 where it is not asked."""
+    """Weight of each reward of a recipe, 1 by default; format is always measured, if need be at weight 0."""
     given = getattr(recipe, "reward_weights", None) or [1.0] * len(recipe.rewards)
     return {"format": 0.0, **dict(zip(recipe.rewards, given, strict=True))}
 
 
 def reward_functions(recipe: Any, weights: dict[str, float]) -> list[Any]:
-    """The recipe's rewards as TRL reward functions; the embedder is loaded once, and only where a reward needs it."""
+    """The recipe's rewards as TRL reward functions; the embedder is loaded only where one needs it."""
     needed = adapters.NEED_EMBEDDER & set(weights)
     threshold = recipe.omega
     if threshold is None:
@@ -83,6 +84,6 @@ def check_references(recipe: Any, samples: list[Sample]) -> None:
     for number, sample in enumerate(samples, 1):
         if not sample.reference:
             raise UserError(
-                f"{recipe.dataset}, row {number}, field reference: is missing, and the rewards compare with it; run "
-                "`rlcomm reference RECIPE` on this file first and train on what it writes."
+                f"{recipe.dataset}, row {number}, field reference: is missing, and the rewards compare with "
+                "it; run `rlcomm reference RECIPE` on this file first and train on what it writes."
             )

@@ -2,8 +2,8 @@
 
     L = -(1/T) sum_t log pi(o_t | o_<t, x)  +  lambda * (1/|N|) sum_{t in N} H_t
 
-N = the tokens after </v-think>; H_t = entropy of the next-token distribution. lambda falls to exactly 0 for a sample
-whose answer uncertainty u is above the threshold: no confidence is pushed into a guess.
+N = the tokens after </v-think>; H_t = entropy of the next-token distribution. lambda falls to exactly 0 for a
+sample whose answer uncertainty u is above the threshold: no confidence is pushed into a guess.
 """
 
 import math
@@ -23,7 +23,8 @@ def answer_masks(tokenizer: Any, ids: list[int]) -> tuple[list[int], list[int]]:
         ids: completion tokens (T,).
 
     Returns:
-        N (T,): 1 on every token after </v-think> (all 0 where the tag is missing); and the answer's content tokens
+        N (T,): 1 on every token after </v-think> (all 0 where the tag is missing); and the answer's content
+        tokens
         (T,): 1 on tokens that carry characters inside <answer>, tags left out.
     """
     lengths = [len(tokenizer.decode(ids[: i + 1], skip_special_tokens=True)) for i in range(len(ids))]
@@ -145,7 +146,7 @@ class AnsCOTrainer(OmniSFTTrainer):
 
 
 class AnsCOCollator:
-    """Rows `{"row": index}` into chosen rollouts -> the batch of `ConversationCollator` plus `after` and `content`.
+    """Rows `{"row": index}` -> the batch of `ConversationCollator` plus `after` and `content`.
 
     Args:
         chosen: (sample, completion ids) pairs.

@@ -38,7 +38,8 @@ class AtomicCheckpoints:
         except OSError as error:
             raise UserError(
                 f"{run_dir}: the checkpoint of step {self.state.global_step} could not be written "  # type: ignore[attr-defined]
-                f"({error.strerror or error}); free space and run the same command again, it goes on from the last one."
+                f"({error.strerror or error}); free space and run the same command again, it goes on from "
+                "the last one."
             ) from error
         finally:
             self._writing_to = None

@@ -1,9 +1,9 @@
 """GRPO on clips: TRL's GRPOTrainer, with the sound in the rollout and in the loss.
 
-TRL's own trainer gives audio to the sampler but not to the log-probabilities, silently. Here a batch carries a Python
-list of encoded prompts (one per completion, the same object within a group), which survives TRL's shuffle and split,
-and both the sampler and the scorer read their inputs from it. Everything else (groups, advantages, clipping, logging)
-is TRL's.
+TRL's own trainer gives audio to the sampler but not to the log-probabilities, silently. Here a batch carries
+a Python list of encoded prompts (one per completion, the same object within a group), which survives TRL's
+shuffle and split, and both the sampler and the scorer read their inputs from it. Everything else (groups,
+advantages, clipping, logging) is TRL's.
 """
 
 import logging
@@ -33,9 +33,9 @@ MANY_FLAT_GROUPS = 0.9
 class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     """GRPO whose rollouts and log-probabilities see the clip.
 
-    Dataset rows hold `prompt` (chat messages, for logging) and `row` (index into `samples`); reward functions get the
-    Sample itself as the column `sample`. With advantages A_i of a group of
-    G completions, one update per rollout and loss_type "grpo", the loss is
+    Dataset rows hold `prompt` (chat messages, for logging) and `row` (index into `samples`); reward functions
+    get the Sample itself as the column `sample`. With advantages A_i of a group of G completions, one update
+    per rollout and loss_type "grpo", the loss is
 
         L = -(1/B) sum_i (1/T_i) sum_t  min(rho_it A_i, clip(rho_it, 1-eps, 1+eps) A_i),  rho = pi / pi_old
 
@@ -93,7 +93,7 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[list[list[int]], None]:
-        """One prefill per distinct prompt of this rank; TRL's sampler has repeated each prompt G times in a row."""
+        """One prefill per distinct prompt of this rank (TRL's sampler repeats each prompt G times)."""
         groups: dict[int, list[int]] = {}
         for row, prompt in enumerate(self._encoded):
             groups.setdefault(id(prompt), []).append(row)
@@ -107,9 +107,9 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
             for count in sorted({len(rows) for rows in groups.values()}):  # cut groups are sampled apart
                 some = [rows for rows in groups.values() if len(rows) == count]
                 sampled = generate_ids(
-                    model, self.processing_class, [self._encoded[rows[0]] for rows in some], num_generations=count,
-                    max_new_tokens=self.max_completion_length, temperature=self.temperature, top_p=self.top_p,
-                    top_k=self.top_k or 0,
+                    model, self.processing_class, [self._encoded[rows[0]] for rows in some],
+                    num_generations=count, max_new_tokens=self.max_completion_length,
+                    temperature=self.temperature, top_p=self.top_p, top_k=self.top_k or 0,
                 )  # fmt: skip
                 for rows, group in zip(some, sampled, strict=True):
                     for row, ids in zip(rows, group, strict=True):
@@ -120,7 +120,8 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int,
-        batch_size: int | None = None, compute_entropy: bool = False, compute_aux_loss: bool = False, **kwargs: Any,
+        batch_size: int | None = None, compute_entropy: bool = False, compute_aux_loss: bool = False,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor, None]:  # fmt: skip
         started = time.perf_counter()
         logps, entropies = [], []
@@ -129,8 +130,8 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
             for start in range(0, len(input_ids), size):
                 part = slice(start, start + size)
                 some, uncertain = score(
-                    model, self._encoded[part], input_ids[part, -logits_to_keep:], attention_mask[part, -logits_to_keep:],
-                    self.scoring, self._tokenizer.pad_token_id,
+                    model, self._encoded[part], input_ids[part, -logits_to_keep:],
+                    attention_mask[part, -logits_to_keep:], self.scoring, self._tokenizer.pad_token_id,
                 )  # fmt: skip
                 logps.append(some)
                 entropies.append(uncertain)
@@ -144,23 +145,24 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
     def _warn_if_silent(self, metrics: dict[str, list[float]]) -> None:
-        """Counts generation batches from which nothing can be learned and warns once each time PATIENCE is reached."""
+        """Counts generation batches that teach nothing and warns each time PATIENCE is reached."""
         flat = metrics["frac_reward_zero_std"][-1]
         formatted = metrics["rewards/format/mean"][-1] if "rewards/format/mean" in metrics else 1.0
         self._silent["format"] = self._silent["format"] + 1 if formatted < LOW_FORMAT else 0
         self._silent["flat"] = self._silent["flat"] + 1 if flat > MANY_FLAT_GROUPS else 0
         if self._silent["format"] == PATIENCE:
             logger.warning(
-                "format_ok has stayed under %.0f %% for %d generation batches, so almost no rollout can earn a reward; "
-                "likely causes: no warm-up before this stage (or too short a one), max_completion_length %d too small "
-                "for three segments, a temperature of %.2f too high, prompt_style `direct`.",
+                "format_ok has stayed under %.0f %% for %d generation batches, so almost no rollout can "
+                "earn a reward; likely causes: no warm-up before this stage (or too short a one), "
+                "max_completion_length %d too small for three segments, a temperature of %.2f too high, "
+                "prompt_style `direct`.",
                 100 * LOW_FORMAT, PATIENCE, self.max_completion_length, self.temperature,
             )  # fmt: skip
         if self._silent["flat"] == PATIENCE:
             logger.warning(
-                "more than %.0f %% of the groups have had rewards without variance for %d generation batches, so their "
-                "advantage is 0 and nothing is learned; likely causes: questions too easy or too hard, "
-                "num_generations %d too small, a temperature of %.2f too low, rewards that do not tell these "
-                "completions apart.",
+                "more than %.0f %% of the groups have had rewards without variance for %d generation "
+                "batches, so their advantage is 0 and nothing is learned; likely causes: questions too "
+                "easy or too hard, num_generations %d too small, a temperature of %.2f too low, rewards "
+                "that do not tell these completions apart.",
                 100 * MANY_FLAT_GROUPS, PATIENCE, self.num_generations, self.temperature,
             )  # fmt: skip

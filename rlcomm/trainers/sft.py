@@ -1,4 +1,4 @@
-"""SFT on clips: TRL's SFTTrainer with rlcomm's collator and its one scoring path, so the loss hears what the sampler hears."""
+"""SFT on clips: TRL's SFTTrainer with rlcomm's one scoring path, so the loss hears what the sampler hears."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,15 +16,15 @@ _IGNORED = -100
 
 
 def targets(sample: Sample, prompt_style: str) -> list[str]:
-    """The assistant's words of every turn: the row's own target, or the gold answer where the style is `direct`."""
+    """The assistant's words of every turn: the row's own target, or where it has none the gold answer."""
     return [turn.target if turn.target is not None else turn.answer for turn in sample.turns]
 
 
 class ConversationCollator:
     """Dataset rows `{"row": index, "drop": "" | "audio" | "video"}` -> a batch for `OmniSFTTrainer`.
 
-    The batch holds `prompts` (a list of B EncodedPrompts), `completion_ids` (B, C), `completion_mask` (B, C) and
-    `labels` (B, C), -100 outside the assistant's words.
+    The batch holds `prompts` (a list of B EncodedPrompts), `completion_ids` (B, C), `completion_mask` (B, C)
+    and `labels` (B, C), -100 outside the assistant's words.
     """
 
     def __init__(self, samples: Sequence[Sample], prompts: Prompts):
@@ -61,14 +61,15 @@ class ConversationCollator:
 class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
     """Minimises the mean negative log-likelihood of the assistant's tokens, media in the forward.
 
-    Takes TRL's `SFTConfig` with `dataset_kwargs={"skip_prepare_dataset": True}`, `remove_unused_columns=False` and
-    `max_length=None` (`rlcomm.recipe` sets them), and a `ConversationCollator`.
+    Takes TRL's `SFTConfig` with `dataset_kwargs={"skip_prepare_dataset": True}`,
+    `remove_unused_columns=False` and `max_length=None` (`rlcomm.recipe` sets them), and a
+    `ConversationCollator`.
     """
 
     scoring = "auto"
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """Tokens with a loss in the whole accumulation window, over all ranks (our labels are not shifted)."""
+        """Tokens with a loss in the accumulation window, over all ranks (our labels are not shifted)."""
         if not batch_samples:
             return None
         count = sum((batch["labels"] != _IGNORED).sum() for batch in batch_samples).to(device)
@@ -105,7 +106,8 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
             entropies: (B, C), nats.
             counted: (B, C) bool, tokens with a loss.
             inputs: the collated batch.
-            num_items_in_batch: tokens with a loss over the accumulation window and all ranks; None: this batch alone.
+            num_items_in_batch: tokens with a loss over the accumulation window and all ranks; None: this
+                batch alone.
         """
         total = counted.sum() if num_items_in_batch is None else num_items_in_batch
         loss = -(logps * counted).sum() / total.clamp(min=1)

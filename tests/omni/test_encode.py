@@ -17,7 +17,8 @@ def plain_positions(policy, prompt, **flags):
     """What the model itself would compute for the same inputs."""
     model = policy.model.model
     return model.get_rope_index(
-        prompt.ids[None], video_grid_thw=prompt.media.get("video_grid_thw"), attention_mask=torch.ones(1, len(prompt)),
+        prompt.ids[None], video_grid_thw=prompt.media.get("video_grid_thw"),
+        attention_mask=torch.ones(1, len(prompt)),
         audio_seqlens=prompt.media["feature_attention_mask"].sum(-1), **flags,
     )[0][:, 0]  # fmt: skip
 
@@ -86,7 +87,8 @@ def test_conversation_pieces_put_the_loss_on_the_assistant_alone(policy):
     assert tokenizer.decode(spoken) == "yes<|im_end|>no<|im_end|>"
     assert "Two?" in tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if not m])
     rendered = policy.processor.apply_chat_template(
-        [{"role": "user", "content": user_text(sample.turns[0], "direct")}, {"role": "assistant", "content": "yes"},
+        [{"role": "user", "content": user_text(sample.turns[0], "direct")},
+         {"role": "assistant", "content": "yes"},
          {"role": "user", "content": "Two?"}, {"role": "assistant", "content": "no"}], tokenize=False,
     )  # fmt: skip
     opening = rendered[: rendered.index("yes<|im_end|>")]

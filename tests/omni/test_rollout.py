@@ -11,9 +11,9 @@ from tests.conftest import make_prompt
 def reference(policy, prompt, tokens):
     """transformers' own greedy generate on the prompt alone."""
     out = policy.model.generate(
-        input_ids=prompt.ids[None], attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
-        use_audio_in_video=True, video_second_per_grid=torch.tensor([1.0]), max_new_tokens=tokens,
-        suppress_tokens=suppressed_tokens(policy.processor.tokenizer),
+        input_ids=prompt.ids[None], attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        do_sample=False, use_audio_in_video=True, video_second_per_grid=torch.tensor([1.0]),
+        max_new_tokens=tokens, suppress_tokens=suppressed_tokens(policy.processor.tokenizer),
         **merge_media([prompt], torch.device("cpu"), torch.float32),
     )  # fmt: skip
     return out[0, len(prompt) :].tolist()

@@ -119,7 +119,11 @@ def test_embedder_loads_whole_under_a_live_zero3_configuration(zero3, minilm):
 
 
 def test_zero3_configuration_is_put_back_after_an_error(zero3):
-    with pytest.raises(RuntimeError), outside_zero3():
-        assert not zero3.is_deepspeed_zero3_enabled()
-        raise RuntimeError
+    def failing():
+        with outside_zero3():
+            assert not zero3.is_deepspeed_zero3_enabled()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
     assert zero3.is_deepspeed_zero3_enabled()

@@ -27,8 +27,8 @@ from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.data.sources import read_music_avqa
 from rlcomm.errors import UserError
 
-# Shares of the base's scenes in which picture and sound disagree. So few are muted that looking is nearly always enough:
-# with 7 % the base already answered most muted clips right.
+# Shares of the base's scenes in which picture and sound disagree. So few are muted that looking is nearly
+# always enough: with 7 % the base already answered most muted clips right.
 SYNC_MUTED = 0.02
 SYNC_AMBIENT = 0.04
 _EXISTENCE_SHARE = 0.6  # of the training questions
@@ -254,8 +254,8 @@ def build(
     Files: `clips/<id>.mp4`, `truth.json` (what is seen and heard in every clip), and
 
     - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every
-      scene), visible = audible but for 2 % with one instrument muted and 4 % in which an ambient sound replaces
-      everything; `audio.jsonl`: their questions about the sound, without the picture.
+      scene), visible = audible but for 2 % with one instrument muted and 4 % in which an ambient sound
+      replaces everything; `audio.jsonl`: their questions about the sound, without the picture.
     - `warmup.jsonl`: single questions whose target has all three segments.
     - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
       `train.jsonl`: the same rows through the importer.

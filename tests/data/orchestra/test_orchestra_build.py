@@ -68,7 +68,8 @@ def test_training_and_test_share_no_arrangement(truth: dict[str, dict]) -> None:
         standing = {place: name for name, place in row["positions"].items()}
         arrangement = tuple(standing.get(place, "") for place in PLACES)
         arrangements[clip.split("-")[0] in ("test", "muted", "modified")].add(arrangement)
-    assert len(arrangements[True]) > 20 and len(arrangements[False]) > 40
+    assert len(arrangements[True]) > 20
+    assert len(arrangements[False]) > 40
     assert not arrangements[True] & arrangements[False]
 
 
@@ -100,7 +101,8 @@ def test_truth_covers_every_clip_and_agrees_with_the_rows(world: Path, truth: di
             assert set(row["audible"]) == set(row["onsets"]) == set(row["loudness_db"])
             gone = set(row["visible"]) - set(row["audible"])
             if row["ambient"] is None:
-                assert gone == ({row["muted"]} if row["muted"] else set()) and row["audible"]
+                assert gone == ({row["muted"]} if row["muted"] else set())
+                assert row["audible"]
 
 
 def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
@@ -126,7 +128,8 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
 
 def test_the_audio_model_gets_the_sound_alone(world: Path) -> None:
     for sample in read_jsonl(world / "audio.jsonl"):
-        assert sample.video is None and sample.audio
+        assert sample.video is None
+        assert sample.audio
         assert {turn.type.split("/")[0] for turn in sample.turns} == {"Audio", "Open"}
 
 
@@ -158,15 +161,17 @@ def test_training_questions_ask_where_it_matters(tmp_path: Path) -> None:
         assert row["anser"] == ("yes" if kind == "sounding" else "no")
     odd, even = asked[True], asked[False]
     assert sum(scene.muted is not None for scene in builder.scenes) == 600
-    assert 0.4 < odd["muted"] / odd.total() < 0.6 and 0.17 < odd["sounding"] / odd.total() < 0.33
-    assert 0.4 < even["sounding"] / even.total() < 0.6 and even["muted"] == 0
+    assert 0.4 < odd["muted"] / odd.total() < 0.6
+    assert 0.17 < odd["sounding"] / odd.total() < 0.33
+    assert 0.4 < even["sounding"] / even.total() < 0.6
+    assert even["muted"] == 0
 
 
 # -------------------------------------------------------------------------------- official formats
 
 
 @pytest.mark.parametrize(
-    "name, samples", [("music_avqa/train.json", "train"), ("test/music_avqa/test.json", "test/sync")]
+    ("name", "samples"), [("music_avqa/train.json", "train"), ("test/music_avqa/test.json", "test/sync")]
 )
 def test_music_avqa_format(world: Path, name: str, samples: str) -> None:
     rows = load(world, name)
@@ -186,7 +191,8 @@ def test_music_avqa_format(world: Path, name: str, samples: str) -> None:
             placeholder = text[text.index("<") : text.index(">") + 1]
             assert placeholder in ("<Object>", "<LR>", "<FL>", "<LL>", "<TH>", "<BA>")
             text = text.replace(placeholder, value, 1)
-        assert text == sample.question and row["anser"] == sample.answer
+        assert text == sample.question
+        assert row["anser"] == sample.answer
         assert (world / "clips" / f"{row['video_id']}.mp4").is_file()
 
 
@@ -204,9 +210,12 @@ def test_muted_and_control_ask_the_same_clips(world: Path, truth: dict[str, dict
         row = truth[silent["video_id"]]
         assert list(silent) == ["video_id", "question", "answer", "instruments", "instruments_len"]
         assert silent["video_id"] == sounding["video_id"]
-        assert silent["question"] == f"Is there a {row['muted']} sound?" and silent["answer"] == "no"
-        assert sounding["question"].split()[3] in row["audible"] and sounding["answer"] == "yes"
-        assert row["muted"] in row["visible"] and row["audible"]
+        assert silent["question"] == f"Is there a {row['muted']} sound?"
+        assert silent["answer"] == "no"
+        assert sounding["question"].split()[3] in row["audible"]
+        assert sounding["answer"] == "yes"
+        assert row["muted"] in row["visible"]
+        assert row["audible"]
         assert silent["instruments"] == ", ".join(row["visible"])
         assert silent["instruments_len"] == {2: "two", 3: "three"}[len(row["visible"])]
 
@@ -218,8 +227,10 @@ def test_modified_has_each_sound_equally(world: Path, truth: dict[str, dict]) ->
         assert list(row) == ["video_id", "filename", "question", "sound_type", "annotation"]
         what = truth[row["video_id"]]
         seen, heard = row["annotation"].split(" Based on the audio, ")
-        assert row["sound_type"] == what["ambient"] and row["sound_type"] in heard
-        assert seen.startswith("Based on the video, ") and all(name in seen for name in what["visible"])
+        assert row["sound_type"] == what["ambient"]
+        assert row["sound_type"] in heard
+        assert seen.startswith("Based on the video, ")
+        assert all(name in seen for name in what["visible"])
         assert (world / "clips" / row["filename"]).is_file()
 
 
@@ -243,5 +254,6 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 def test_a_second_build_leaves_no_rows_of_the_first(tmp_path: Path) -> None:
     build(tmp_path, train=2, test=0, progress=False)
     build(tmp_path, warmup=2, test=0, progress=False)
-    assert not (tmp_path / "train.jsonl").exists() and not (tmp_path / "music_avqa/train.json").exists()
+    assert not (tmp_path / "train.jsonl").exists()
+    assert not (tmp_path / "music_avqa/train.json").exists()
     assert len(read_jsonl(tmp_path / "warmup.jsonl")) == 2

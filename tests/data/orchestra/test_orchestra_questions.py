@@ -118,7 +118,7 @@ def test_open_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    "audible, ambient, text",
+    ("audible", "ambient", "text"),
     [
         ((), None, "I hear nothing."),
         (("violin",), None, "I hear a violin."),
