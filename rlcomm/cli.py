@@ -126,7 +126,7 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
     if recipe.stage in ("base", "audio"):
         from rlcomm import miniature
 
-        {"base": miniature.train_base, "audio": miniature.train_audio}[recipe.stage](recipe)
+        (miniature.train_base if recipe.stage == "base" else miniature.train_audio)(recipe)
     elif recipe.stage in ("step_rr", "grpo"):
         from rlcomm.stages import step_rr
 

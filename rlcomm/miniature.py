@@ -45,7 +45,7 @@ def train_base(recipe: SFTRecipe) -> None:
     Raises:
         UserError: as `rlcomm.stages.sft.train`.
     """
-    untrained = Path(recipe.output_dir) / "untrained"
+    untrained = Path(str(recipe.output_dir)) / "untrained"
     open_run(recipe)
     if not (untrained / "config.json").exists():
         tokenizer = nano.train_tokenizer(tokenizer_texts(read_jsonl(recipe.dataset)[:1500]))
@@ -96,7 +96,7 @@ def train_audio(recipe: AudioRecipe) -> None:
     Raises:
         UserError: rows that do not say what is heard, a run folder of another recipe.
     """
-    started = time.time()
+    started, run_dir = time.time(), Path(str(recipe.output_dir))
     open_run(recipe)
     set_seed(recipe.seed)
     samples = read_jsonl(recipe.dataset)
@@ -119,11 +119,9 @@ def train_audio(recipe: AudioRecipe) -> None:
     trainer = AudioTrainer(
         model=model, args=recipe, train_dataset=Dataset.from_list(rows),
         data_collator=AudioCollator(samples, processor, MediaSettings()),
-        callbacks=[MetricsFile(Path(recipe.output_dir) / "metrics.jsonl")],
+        callbacks=[MetricsFile(run_dir / "metrics.jsonl")],
     )  # fmt: skip
-    trainer.train(resume_from_checkpoint=last_checkpoint(recipe.output_dir))
-    run_dir = Path(recipe.output_dir)
-
+    trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
     save_model(trainer, processor, run_dir / "model")
     files.write_json(run_dir / DONE, {
         "stage": recipe.stage, "steps": trainer.state.global_step, "seconds": round(time.time() - started, 1),

@@ -344,7 +344,7 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
         raise UserError(
             f"{path}: stage is {stage!r}, which is no stage; set it to one of {', '.join(sorted(STAGES))}."
         )
-    cls = STAGES[stage]
+    cls: Any = STAGES[stage]
     known = {f.name for f in dataclasses.fields(cls) if f.init}
     given = [item[2:].split("=")[0].replace("-", "_") for item in overrides if item.startswith("--")]
     for where, keys in ((str(path), values), ("the command line", given)):

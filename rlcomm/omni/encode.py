@@ -137,9 +137,12 @@ def _own_size(clip: Clip) -> dict[str, int]:
 class _Rope(Qwen2_5OmniPreTrainedModelForConditionalGeneration):
     """transformers' `get_rope_index` without a model around it."""
 
+    config: Any
+
     def __init__(self, config: Qwen2_5OmniThinkerConfig):
         torch.nn.Module.__init__(self)
-        self.config, self.spatial_merge_size = config, config.vision_config.spatial_merge_size
+        vision: Any = config.vision_config
+        self.config, self.spatial_merge_size = config, vision.spatial_merge_size
 
 
 def rope_positions(config: Qwen2_5OmniThinkerConfig, ids: torch.Tensor, features: dict) -> torch.Tensor:
@@ -149,7 +152,8 @@ def rope_positions(config: Qwen2_5OmniThinkerConfig, ids: torch.Tensor, features
         return torch.arange(ids.shape[1]).expand(3, -1).clone()
     mask = features.get("feature_attention_mask")
     seconds = features.get("video_second_per_grid")
-    positions, _ = _Rope(config).get_rope_index(
+    index: Any = _Rope(config).get_rope_index
+    positions, _ = index(
         ids,
         image_grid_thw=features.get("image_grid_thw"),
         video_grid_thw=features.get("video_grid_thw"),

@@ -5,6 +5,7 @@ models; nothing outside this file knows that they are small. `rlcomm.miniature` 
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
@@ -109,8 +110,11 @@ def nano_omni(
     tokenizer: PreTrainedTokenizerFast, hidden: int = 128, layers: int = 3, std: float = 0.1, seed: int = 0
 ) -> Qwen2_5OmniThinkerForConditionalGeneration:
     """An untrained thinker of about 1 M parameters (float32); `hidden` is a multiple of 128."""
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    ids: dict[str, Any] = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     torch.manual_seed(seed)
+    vision: dict[str, Any] = dict(  # read by the model, though no field of the configuration
+        vision_start_token_id=ids["<|vision_bos|>"], vision_end_token_id=ids["<|vision_eos|>"]
+    )
     config = Qwen2_5OmniThinkerConfig(
         audio_config=dict(
             d_model=64, encoder_attention_heads=4, encoder_ffn_dim=256, encoder_layers=2,
@@ -131,7 +135,7 @@ def nano_omni(
         audio_token_index=ids["<|AUDIO|>"], image_token_index=ids["<|IMAGE|>"],
         video_token_index=ids["<|VIDEO|>"],
         audio_start_token_id=ids["<|audio_bos|>"], audio_end_token_id=ids["<|audio_eos|>"],
-        vision_start_token_id=ids["<|vision_bos|>"], vision_end_token_id=ids["<|vision_eos|>"],
+        **vision,
     )  # fmt: skip
     model = Qwen2_5OmniThinkerForConditionalGeneration(config)
     _init(model, std, seed)
@@ -151,7 +155,9 @@ def nano_audio(
     seed: int = 0,
 ) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
     """An untrained Qwen2-Audio and its processor; it hears `window` seconds at a time (the real: 30)."""
+    ids: dict[str, Any] = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     torch.manual_seed(seed)
+    tied: dict[str, Any] = dict(tie_word_embeddings=True)
     config = Qwen2AudioConfig(
         audio_config=dict(
             model_type="qwen2_audio_encoder", d_model=64, encoder_attention_heads=4, encoder_ffn_dim=256,
@@ -160,20 +166,16 @@ def nano_audio(
         text_config=dict(
             model_type="qwen2", vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=3 * hidden,
             num_hidden_layers=layers, num_attention_heads=hidden // 32, num_key_value_heads=hidden // 64,
-            tie_word_embeddings=True, max_position_embeddings=2048,
-            eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
-            pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+            max_position_embeddings=2048, eos_token_id=ids["<|im_end|>"],
+            pad_token_id=ids["<|endoftext|>"], **tied,
         ),
-        audio_token_index=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
-        tie_word_embeddings=True,
+        audio_token_index=ids["<|AUDIO|>"], **tied,
     )  # fmt: skip
     model = Qwen2AudioForConditionalGeneration(config)
     _init(model, std, seed)
     model.tie_weights()
     model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
-        pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-        max_new_tokens=64,
+        eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"], max_new_tokens=64
     )
     processor = Qwen2AudioProcessor(
         feature_extractor=WhisperFeatureExtractor(

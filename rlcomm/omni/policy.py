@@ -87,7 +87,8 @@ def load_policy(
             f"dtype is {dtype!r}, which is no floating type we train in; use float32, bfloat16 or float16."
         )
     logging.disable_progress_bar()
-    model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
+    load: Any = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained
+    model = load(
         name, dtype=getattr(torch, dtype), revision=revision, attn_implementation=attn_implementation
     )
     # Temperature 1: these are the model's own log-probabilities. TRL's trainers add theirs on top.

@@ -71,7 +71,9 @@ def generate_ids(
     device, dtype = thinker.device, thinker.dtype
     tokenizer = processor.tokenizer
     greedy = temperature == 0.0
-    warp = LogitsProcessorList([SuppressTokensLogitsProcessor(suppressed_tokens(tokenizer), device=device)])
+    warp: Any = LogitsProcessorList(
+        [SuppressTokensLogitsProcessor(suppressed_tokens(tokenizer), device=device)]
+    )
     if not greedy and temperature != 1.0:
         warp.append(TemperatureLogitsWarper(temperature))
     if not greedy and top_k:

@@ -35,9 +35,7 @@ DONE = "stage.json"
 _MODEL_STAGES = ("base", "sft", "warmup", "step_rr", "grpo", "ans_co")
 
 
-def run_pipeline(
-    recipe: PipelineRecipe, folder: Path, seconds: dict[str, float] | None = None
-) -> dict[str, Any]:
+def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = None) -> dict[str, Any]:
     """Runs what is not finished yet and writes the summary.
 
     Args:

@@ -31,12 +31,14 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
     if not recipes.is_dir():
         raise UserError(f"{recipes}: does not exist; the quickstart runs from a clone of the repository.")
     data, seconds = out / "data", {}
-    sizes = {**(TINY_SIZES if tiny else SIZES), "sync": (40 if tiny else SYNC_ROWS) if from_scratch else 0}
+    sizes: dict[str, Any] = {
+        **(TINY_SIZES if tiny else SIZES),
+        "sync": (40 if tiny else SYNC_ROWS) if from_scratch else 0,
+    }
     started = time.time()
     if not (data / "truth.json").exists():
-        orchestra.build(
-            data, seed=0, **sizes
-        )  # one world for all seeds: seeds differ in training, not in the test
+        # one world for all seeds: seeds differ in training, not in the test
+        orchestra.build(data, seed=0, **sizes)
     seconds["render"] = time.time() - started
     overrides = ["--output_dir", str(out), "--data", str(data), "--seed", str(seed)]
     if from_scratch:

@@ -41,12 +41,13 @@ def train(recipe: StepRRRecipe) -> None:
         processing_class=policy.processor, samples=samples, prompts=prompts, scoring=recipe.scoring,
     )  # fmt: skip
     if is_main():
-        groups = recipe.generation_batch_size // recipe.num_generations
+        rollouts = recipe.generation_batch_size or 0  # TRL has filled it in
+        groups = rollouts // (recipe.num_generations or 1)
         window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size
-        updates = max(1, recipe.generation_batch_size // window) * recipe.num_iterations
+        updates = max(1, rollouts // window) * recipe.num_iterations
         print(
             f"each generation: {groups} prompts x {recipe.num_generations} completions = "
-            f"{recipe.generation_batch_size} completions, {updates} optimiser step(s)"
+            f"{rollouts} completions, {updates} optimiser step(s)"
         )
     run(trainer, policy, recipe, started, rows=len(rows))
 

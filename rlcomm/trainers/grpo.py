@@ -46,6 +46,11 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         *args, **kwargs: TRL's.
     """
 
+    model: Any
+    args: Any
+    max_completion_length: int
+    _signature_columns: Any
+
     def __init__(
         self, *args: Any, samples: Sequence[Sample], prompts: Prompts, scoring: str = "auto", **kwargs: Any
     ):

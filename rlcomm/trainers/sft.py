@@ -15,13 +15,13 @@ from rlcomm.trainers.checkpoints import AtomicCheckpoints
 _IGNORED = -100
 
 
-def targets(sample: Sample, prompt_style: str) -> list[str]:
+def targets(sample: Sample) -> list[str]:
     """The assistant's words of every turn: the row's own target, or where it has none the gold answer."""
     return [turn.target if turn.target is not None else turn.answer for turn in sample.turns]
 
 
 class ConversationCollator:
-    """Dataset rows `{"row": index, "drop": "" | "audio" | "video"}` -> a batch for `OmniSFTTrainer`.
+    """Dataset rows `{"row": index}` -> a batch for `OmniSFTTrainer`.
 
     The batch holds `prompts` (a list of B EncodedPrompts), `completion_ids` (B, C), `completion_mask` (B, C)
     and `labels` (B, C), -100 outside the assistant's words.
@@ -34,16 +34,11 @@ class ConversationCollator:
         encoded, texts, masks = [], [], []
         for row in rows:
             sample = self.samples[row["row"]]
-            if row.get("drop"):
-                sample = sample.without(row["drop"])
-            ids, mask = conversation_pieces(
-                self.prompts.policy,
-                sample,
-                self.prompts.prompt_style,
-                targets(sample, self.prompts.prompt_style),
+            text, mask = conversation_pieces(
+                self.prompts.policy, sample, self.prompts.prompt_style, targets(sample)
             )
             encoded.append(self.prompts(sample))
-            texts.append(ids)
+            texts.append(text)
             masks.append(mask)
         longest = max(map(len, texts))
         pad = self.prompts.policy.processor.tokenizer.pad_token_id
@@ -67,6 +62,7 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
     """
 
     scoring = "auto"
+    model: Any
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """Tokens with a loss in the accumulation window, over all ranks (our labels are not shifted)."""
@@ -80,7 +76,7 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
         model: Any,
         inputs: dict,
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: Any = None,
     ) -> Any:
         logps, entropies = score(
             model, inputs["prompts"], inputs["completion_ids"], inputs["completion_mask"], self.scoring,

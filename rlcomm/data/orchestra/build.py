@@ -226,7 +226,7 @@ def _render(job: tuple[Scene, Path]) -> None:
 
 def _render_all(b: _Builder, workers: int, progress: bool) -> None:
     jobs = [(scene, b.clip(scene)) for scene in b.scenes]
-    bar = {"total": len(jobs), "desc": "Orchestra", "unit": "clip", "disable": not progress}
+    bar: dict[str, Any] = {"total": len(jobs), "desc": "Orchestra", "unit": "clip", "disable": not progress}
     if workers == 1 or len(jobs) < 32:
         for job in tqdm(jobs, **bar):
             _render(job)
