@@ -131,6 +131,10 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
         default=0.0, metadata={"help": "share of rows then seen without the sound"}
     )
 
+    modality_dropout_guess: bool = field(
+        default=False, metadata={"help": "rows without their sound are still asked what sounds: guess it from sight"}
+    )
+
     def __post_init__(self) -> None:
         _fixed_for_our_path(self)
         super().__post_init__()

@@ -16,11 +16,10 @@ from rlcomm.recipe import SFTRecipe
 from rlcomm.stages.run import open_data, open_policy, open_run, run
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
 
-# Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra.
-_ANSWERABLE = {
-    "video": ("Audio/", "Open/Hear"),
-    "audio": ("Visual/", "Open/See"),
-}  # key: the sense that is left out
+# Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is left out.
+_ANSWERABLE = {"video": ("Audio/", "Open/Hear"), "audio": ("Visual/", "Open/See")}
+# What a silent video is also asked where the recipe lets the policy guess sound from sight.
+_GUESSED = ("Audio/Existential",)
 
 
 def train(recipe: SFTRecipe) -> None:
@@ -61,7 +60,8 @@ def schedule(
     variants = {"": list(range(len(samples)))}
     pool = list(samples)
     for lost in ("video", "audio"):
-        one_sense = [s for s in (without(sample, lost) for sample in samples) if s is not None]
+        guess = recipe.modality_dropout_guess and lost == "audio"
+        one_sense = [s for s in (without(sample, lost, guess) for sample in samples) if s is not None]
         variants[lost] = list(range(len(pool), len(pool) + len(one_sense)))
         pool += one_sense
     rows: list[dict[str, int]] = []
@@ -82,9 +82,16 @@ def schedule(
     return pool, rows
 
 
-def without(sample: Sample, lost: str) -> Sample | None:
-    """The sample without one sense, with the questions that the other answers; None if there are none."""
-    turns = tuple(turn for turn in sample.turns if turn.type.startswith(_ANSWERABLE[lost]))
+def without(sample: Sample, lost: str, guess: bool = False) -> Sample | None:
+    """The sample with one sense left out and only the questions that the other can answer; None if there are none.
+
+    Args:
+        sample: with both senses.
+        lost: `audio` or `video`.
+        guess: a silent video is still asked what sounds, with the answer its own track gives.
+    """
+    kept = _ANSWERABLE[lost] + (_GUESSED if guess else ())
+    turns = tuple(turn for turn in sample.turns if turn.type.startswith(kept))
     return dataclasses.replace(sample.without(lost), turns=turns) if turns else None
 
 

@@ -29,8 +29,8 @@ from rlcomm.errors import UserError
 
 # Shares of the base's scenes in which picture and sound disagree. So few are muted that looking is nearly
 # always enough: with 7 % the base already answered most muted clips right.
-SYNC_MUTED = 0.02
-SYNC_AMBIENT = 0.04
+SYNC_MUTED = 0.005
+SYNC_AMBIENT = 0.03
 _EXISTENCE_SHARE = 0.6  # of the training questions
 _WARMUP_EXISTENCE_SHARE = 0.5
 _MODIFIED_PER_SOUND = 20  # as in AV-ConfuseBench
@@ -60,14 +60,15 @@ def _of_type(rng: np.random.Generator, ask: list[Question], type: str) -> Questi
 
 
 def _existence(rng: np.random.Generator, scene: Scene) -> Question:
-    """Is there a ... sound? Half ask a sounding instrument, half an absent one.
+    """Is there a ... sound? Half ask a sounding instrument, so that neither "yes" nor "no" is the better guess.
 
-    Where one is muted, half ask that one and a quarter each a sounding and an absent one.
+    The other half ask an absent one; where one is muted, seven in ten of them ask that one.
     """
-    absent = [name for name in INSTRUMENTS if name not in scene.visible]
-    if scene.muted and rng.random() < 0.5:
+    if rng.random() < 0.5:
+        return questions.existence(scene, _pick(rng, scene.audible))
+    if scene.muted and rng.random() < 0.7:
         return questions.existence(scene, scene.muted)
-    return questions.existence(scene, _pick(rng, scene.audible if rng.random() < 0.5 else absent))
+    return questions.existence(scene, _pick(rng, [name for name in INSTRUMENTS if name not in scene.visible]))
 
 
 def _mixed(rng: np.random.Generator, scene: Scene, existence_share: float) -> Question:
@@ -254,7 +255,7 @@ def build(
     Files: `clips/<id>.mp4`, `truth.json` (what is seen and heard in every clip), and
 
     - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every
-      scene), visible = audible but for 2 % with one instrument muted and 4 % in which an ambient sound
+      scene), visible = audible but for 0.5 % with one instrument muted and 3 % in which an ambient sound
       replaces everything; `audio.jsonl`: their questions about the sound, without the picture.
     - `warmup.jsonl`: single questions whose target has all three segments.
     - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";

@@ -1,0 +1,340 @@
+"""GRPO on clips: the loss hears and sees what the sampler did, has the right sign, and a silent run is spoken about."""
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from rlcomm.data.media import MediaSettings
+from rlcomm.data.sample import Sample
+from rlcomm.omni.encode import merge_media
+from rlcomm.omni.policy import Policy, load_policy, set_trainable
+from rlcomm.omni.prompts import Prompts
+from rlcomm.trainers import grpo
+from rlcomm.trainers.grpo import OmniGRPOTrainer
+from tests.trainers.plain import CPU, gradients, plain, weights
+
+TEMPERATURE = 0.9
+GROUP = 4
+
+
+def graded(completions, **columns):
+    """A reward that tells completions apart without knowing what they say."""
+    return [float(sum(map(ord, c[0]["content"])) % 7) for c in completions]
+
+
+def config(tmp_path, **settings) -> GRPOConfig:
+    options = dict(
+        per_device_train_batch_size=8, num_generations=GROUP, max_completion_length=8, temperature=TEMPERATURE,
+        loss_type="grpo", bf16=False, gradient_checkpointing=False, remove_unused_columns=False, use_cpu=True,
+        report_to="none", save_strategy="no", disable_tqdm=True, output_dir=str(tmp_path),
+    )  # fmt: skip
+    return GRPOConfig(**{**options, **settings})
+
+
+def dataset(samples: list[Sample]) -> Dataset:
+    rows = [{"prompt": [{"role": "user", "content": s.question}], "row": i} for i, s in enumerate(samples)]
+    return Dataset.from_list(rows)
+
+
+def make(policy: Policy, samples: list[Sample], tmp_path, cls=OmniGRPOTrainer, rewards=graded, **settings):
+    """The trainer as `stages.step_rr` builds it."""
+    set_trainable(policy.model, freeze_encoders=True)
+    return cls(
+        model=policy.model, args=config(tmp_path, **settings), reward_funcs=rewards,
+        train_dataset=dataset(samples), processing_class=policy.processor, samples=samples,
+        prompts=Prompts(policy, MediaSettings(), "steps"),
+    )  # fmt: skip
+
+
+def stock(policy: Policy, samples: list[Sample], tmp_path, **settings) -> GRPOTrainer:
+    """TRL's own trainer, given every help: our prompt ids and, as multimodal fields, all media of the batch."""
+    set_trainable(policy.model, freeze_encoders=True)
+    trainer = GRPOTrainer(
+        model=policy.model, args=config(tmp_path, **settings), reward_funcs=graded,
+        train_dataset=dataset(samples), processing_class=policy.processor,
+    )  # fmt: skip
+    prompts = Prompts(policy, MediaSettings(), "steps")
+
+    def tokenize(messages):
+        asked = [prompts(samples[i]) for i in rows_of(2)]
+        return [p.ids.tolist() for p in asked], None, merge_media(asked, CPU, torch.float32)
+
+    trainer._tokenize_prompts = tokenize
+    return trainer
+
+
+def rows_of(prompts: int) -> list[int]:
+    """Indices as TRL's sampler gives them: each prompt G times in a row."""
+    return [row for row in range(prompts) for _ in range(GROUP)]
+
+
+def batch(trainer, prompts: int = 2) -> list[dict]:
+    return [dict(trainer.train_dataset[row]) for row in rows_of(prompts)]
+
+
+def replay(trainer, completions: list[list[int]]) -> None:
+    """The sampler returns `completions`, whatever the policy thinks."""
+    trainer._generate_single_turn = lambda *args, **kwargs: ([list(c) for c in completions], None)
+
+
+def recorded(policy: Policy, rows: int = 8) -> list[list[int]]:
+    """Completions of unlike lengths and words."""
+    words = ["yes", "no drum", "a harp", "I hear a flute", "violin", "yes yes", "see", "no harp no"]
+    tokenizer = policy.processor.tokenizer
+    return [tokenizer(words[i % 8])["input_ids"] + [tokenizer.eos_token_id] for i in range(rows)]
+
+
+def with_other(samples: list[Sample], sense: str) -> list[Sample]:
+    """Every row with the sound (or the picture) of another row's clip."""
+    return [
+        dataclasses.replace(s, **{sense: getattr(o, sense)})
+        for s, o in zip(samples, samples[3:] + samples[:3], strict=True)
+    ]
+
+
+def trainers_logps(trainer, completions: list[list[int]]) -> list[torch.Tensor]:
+    """Log-probabilities (T,) of each replayed completion as the trainer computes them.
+
+    With two optimiser steps a generation TRL scores the rollouts by its own log-prob forward and keeps the result.
+    """
+    replay(trainer, completions)
+    trainer.model.train()
+    output = trainer._generate_and_score_completions(batch(trainer))
+    return [row[: len(ids)] for row, ids in zip(output["old_per_token_logps"], completions, strict=True)]
+
+
+def assert_parity(trainer, policy: Policy, samples: list[Sample]) -> None:
+    """The check that guards upgrades: the trainer's log-probs are those of a plain forward with the media."""
+    completions = recorded(policy)
+    found = trainers_logps(trainer, completions)
+    prompts = Prompts(policy, MediaSettings(), "steps")
+    for row, ids, logps in zip(rows_of(2), completions, found, strict=True):
+        with torch.no_grad():
+            expected, _ = plain(policy, prompts(samples[row]), ids, TEMPERATURE)
+        assert torch.allclose(logps, expected, atol=1e-5)
+
+
+def largest_change(before: list[torch.Tensor], after: list[torch.Tensor]) -> float:
+    return max((a - b).abs().max().item() for a, b in zip(before, after, strict=True))
+
+
+# -- log-probabilities -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scoring", ["auto", "rows"])
+def test_log_probs_equal_a_plain_forward_with_the_media(policy, clip_rows, tmp_path, scoring):
+    trainer = make(policy, clip_rows, tmp_path, steps_per_generation=2)
+    trainer.scoring = scoring
+    assert_parity(trainer, policy, clip_rows)
+
+
+@pytest.mark.parametrize("sense", ["audio", "video"])
+def test_log_probs_change_with_another_clips_sound_or_picture(policy, clip_rows, tmp_path, sense):
+    completions = recorded(policy)
+    trainer = make(policy, clip_rows, tmp_path, steps_per_generation=2)
+    before = trainers_logps(trainer, completions)
+    trainer.samples = with_other(clip_rows, sense)
+    assert largest_change(before, trainers_logps(trainer, completions)) > 1e-3
+
+
+def test_stock_trl_fails_the_parity_test(policy, clip_rows, tmp_path):
+    """Why OmniGRPOTrainer exists: TRL's log-prob forward never sees the clip, and nothing says so."""
+    trainer = stock(policy, clip_rows, tmp_path, steps_per_generation=2)
+    with pytest.raises(AssertionError):
+        assert_parity(trainer, policy, clip_rows)
+    completions = recorded(policy)
+    before = trainers_logps(trainer, completions)
+    swapped = stock(policy, with_other(clip_rows, "audio"), tmp_path, steps_per_generation=2)
+    assert largest_change(before, trainers_logps(swapped, completions)) == 0.0
+
+
+def test_gradients_equal_those_of_a_plain_forward(policy, clip_rows, tmp_path):
+    """One update per rollout: the gradient is that of -(1/B) sum_i A_i (1/T_i) sum_t log p."""
+    trainer = make(policy, clip_rows, tmp_path)
+    completions = recorded(policy)
+    replay(trainer, completions)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = trainer._generate_and_score_completions(batch(trainer))
+    assert inputs["advantages"].abs().min() > 0.01
+    trainer._compute_loss(trainer.model, inputs).backward()
+    found = gradients(policy)
+
+    terms = []
+    for row, ids, advantage in zip(rows_of(2), completions, inputs["advantages"], strict=True):
+        logps, _ = plain(policy, trainer.prompts(clip_rows[row]), ids, TEMPERATURE)
+        terms.append(-advantage * logps.mean())
+    torch.stack(terms).mean().backward()
+    expected = gradients(policy)
+    assert expected.norm() > 0.01
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_keeps_its_own_prompt_through_shuffle_and_split(policy, clip_rows, tmp_path):
+    trainer = make(policy, clip_rows, tmp_path, steps_per_generation=2)
+    rows = rows_of(4)
+    marks = policy.processor.tokenizer("yes no a I", add_special_tokens=False)["input_ids"]
+    assert len(set(marks[:4])) == 4
+    replay(trainer, [[marks[row]] for row in rows])  # the completion says which row it answers
+    trainer.model.train()
+    torch.manual_seed(0)
+    trainer._prepare_inputs(batch(trainer, 4))
+    assert len(trainer._buffered_inputs) == 2
+    seen = []
+    for part in trainer._buffered_inputs:
+        assert len(part["encoded"]) == 8
+        for i, prompt in enumerate(part["encoded"]):
+            row = marks.index(part["completion_ids"][i, 0].item())
+            assert prompt is trainer.prompts(clip_rows[row])
+            assert part["prompt_ids"][i][part["prompt_mask"][i].bool()].tolist() == prompt.ids.tolist()
+            seen.append(row)
+    assert sorted(seen) == rows
+    assert seen != rows  # it was shuffled
+
+
+def test_the_sampler_answers_each_row_with_its_own_group(policy, clip_rows, tmp_path, monkeypatch):
+    """Groups go through the sampler once, and their completions come back to the rows that asked."""
+    trainer = make(policy, clip_rows, tmp_path)
+    calls = []
+
+    def sampler(model, processor, prompts, num_generations, **options):
+        calls.append((prompts, num_generations, options["temperature"], options["max_new_tokens"]))
+        return [[[10 * i + j] for j in range(num_generations)] for i in range(len(prompts))]
+
+    monkeypatch.setattr(grpo, "generate_ids", sampler)
+    asked = [
+        clip_rows[row] for row in (0, 0, 0, 0, 1, 1, 2, 2)
+    ]  # the last groups are cut by the process's share
+    trainer._encoded = [trainer.prompts(sample) for sample in asked]
+    completions, _ = trainer._generate_single_turn(None, None, None, GROUP)
+    assert [len(prompts) for prompts, *_ in calls] == [2, 1]
+    assert [count for _, count, *_ in calls] == [2, 4]
+    assert {call[2:] for call in calls} == {(TEMPERATURE, 8)}
+    assert completions == [[0], [1], [2], [3], [0], [1], [10], [11]]
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------
+
+
+def preferred(completions, **columns):
+    return [1.0 if "yes" in c[0]["content"] else 0.0 for c in completions]
+
+
+class FlippedSign(OmniGRPOTrainer):
+    """The loss of the released research code, which is not negated."""
+
+    def _compute_loss(self, model, inputs):
+        return -super()._compute_loss(model, inputs)
+
+
+def assert_learns_the_better_one(cls, policy, samples, tmp_path):
+    tokenizer = policy.processor.tokenizer
+    better, worse = ([*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in ("yes", "no"))
+    trainer = make(
+        policy, samples[:1], tmp_path, cls, preferred, max_steps=1, learning_rate=0.05, optim="sgd",
+        lr_scheduler_type="constant", per_device_train_batch_size=GROUP,
+    )  # fmt: skip
+    replay(trainer, [better, worse, worse, better])
+    prompt = trainer.prompts(samples[0])
+
+    def logps():
+        with torch.no_grad():
+            return [plain(policy, prompt, ids)[0].sum().item() for ids in (better, worse)]
+
+    before = logps()
+    trainer.train()
+    after = logps()
+    assert after[0] > before[0] + 1e-3
+    assert after[1] < before[1] - 1e-3
+
+
+def test_a_step_raises_the_better_completion_and_lowers_the_worse(policy, clip_rows, tmp_path):
+    assert_learns_the_better_one(OmniGRPOTrainer, policy, clip_rows, tmp_path)
+
+
+def test_the_flipped_sign_of_the_released_code_fails(policy, clip_rows, tmp_path):
+    with pytest.raises(AssertionError):
+        assert_learns_the_better_one(FlippedSign, policy, clip_rows, tmp_path)
+
+
+def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path):
+    """Batch 8 x 1 = 2 x 4 on the same rollouts."""
+    after = {}
+    for size, accumulation in ((8, 1), (2, 4)):
+        policy = load_policy(str(nano_folder))
+        before = weights(policy)
+        trainer = make(
+            policy, clip_rows, tmp_path, max_steps=1, learning_rate=0.1, optim="sgd", lr_scheduler_type="constant",
+            per_device_train_batch_size=size, gradient_accumulation_steps=accumulation,
+        )  # fmt: skip
+        assert trainer.args.generation_batch_size == 8
+        replay(trainer, recorded(policy))  # TRL draws the same two prompts by the seed
+        trainer.train()
+        after[size] = weights(policy)
+        assert (after[size] - before).abs().max() > 1e-3
+    assert (after[8] - after[2]).abs().max() < 1e-5
+
+
+# -- speaking up -------------------------------------------------------------------------------------------------------
+
+
+def unformatted(completions, **columns):
+    return [0.0] * len(completions)
+
+
+def formatted(completions, **columns):
+    return [1.0] * len(completions)
+
+
+unformatted.__name__ = formatted.__name__ = "format"  # TRL names a reward's metric after its function
+
+
+def silent_run(trainer, policy, caplog, batches: int) -> list[str]:
+    """What is said during so many generation batches."""
+    replay(trainer, recorded(policy))
+    trainer.model.train()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "rlcomm"):
+        for _ in range(batches):
+            trainer._generate_and_score_completions(batch(trainer))
+    return [record.getMessage() for record in caplog.records if record.name == "rlcomm"]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "symptom", "cause"),
+    [
+        ([unformatted, graded], "format", "warm-up"),
+        ([formatted], "without variance", "num_generations 4 too small"),
+    ],
+)
+def test_a_run_that_learns_nothing_is_spoken_about_in_time(
+    policy, clip_rows, tmp_path, caplog, rewards, symptom, cause
+):
+    trainer = make(policy, clip_rows, tmp_path, rewards=rewards)
+    assert silent_run(trainer, policy, caplog, grpo.PATIENCE - 1) == []
+    said = silent_run(trainer, policy, caplog, 1)
+    assert len(said) == 1
+    assert symptom in said[0]
+    assert cause in said[0]
+    assert silent_run(trainer, policy, caplog, 5) == []  # once, not at every step
+
+
+def test_one_good_batch_takes_the_complaint_back(policy, clip_rows, tmp_path, caplog):
+    trainer = make(policy, clip_rows, tmp_path, rewards=[formatted])
+    assert silent_run(trainer, policy, caplog, grpo.PATIENCE - 1) == []
+    trainer.reward_funcs = [lambda completions, **columns: [0.1 * i for i in range(len(completions))]]
+    assert silent_run(trainer, policy, caplog, 1) == []
+    trainer.reward_funcs = [formatted]
+    assert silent_run(trainer, policy, caplog, grpo.PATIENCE - 1) == []
+
+
+def test_a_run_that_learns_says_nothing(policy, clip_rows, tmp_path, caplog):
+    trainer = make(policy, clip_rows, tmp_path, rewards=[formatted, graded])
+    assert silent_run(trainer, policy, caplog, grpo.PATIENCE + 1) == []
