@@ -22,8 +22,9 @@ from trl import GRPOConfig, SFTConfig, TrlParser  # isort: skip
 from rlcomm import files
 from rlcomm.data.media import MediaSettings
 from rlcomm.errors import UserError
+from rlcomm.rewards import adapters
 
-REWARDS = ("format", "arr", "avc", "accuracy")
+REWARDS = adapters.NAMES
 UNCERTAINTIES = ("nats", "log10", "normalised", "1-pmax")
 ANSCO_TARGETS = ("self", "gold_answer", "gold")
 
@@ -165,6 +166,9 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
              "continuous batching takes no processor, so no media"),
             ("use_liger_kernel", not self.use_liger_kernel,
              "it replaces the forward that our scoring is proved on"),
+            ("min_p", self.min_p is None, "the rollout that carries the media has temperature, top_p, top_k"),
+            ("repetition_penalty", self.repetition_penalty == 1.0, "the rollout would ignore it silently"),
+            ("generation_kwargs", not self.generation_kwargs, "the rollout would ignore them silently"),
             ("beta", self.beta == 0.0, "the reference is another model, a KL to it means nothing"),
         ):  # fmt: skip
             if not fine:
