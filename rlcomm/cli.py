@@ -177,6 +177,8 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, ["--purpose" if item == "--for" else item for item in rest])
+    import torch
+
     from rlcomm import files, reference
     from rlcomm.data.sample import read_jsonl
     from rlcomm.stages.run import peak_rss_mb
@@ -189,7 +191,11 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     )  # fmt: skip
     started = time.time()
     if recipe.purpose == "warmup":
-        see = reference.policy_sight(recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir)
+        see = reference.policy_sight(
+            recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
+            batch_size=recipe.batch_size, dtype=recipe.dtype,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )  # fmt: skip
         report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
         print(f"{report['written']} warm-up rows written, {len(report['rejected'])} rejected (listed beside)")
     else:

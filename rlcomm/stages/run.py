@@ -189,7 +189,10 @@ def save_model(trainer: Any, processor: Any, path: Path) -> None:
 
 def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> dict[str, Any]:
     """Evaluates a saved model; writes records.jsonl and results.json; returns the row of the summary."""
-    policy = load_policy(model, recipe.dtype, attn_implementation=recipe.attn_implementation)
+    policy = load_policy(
+        model, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )  # fmt: skip
     records = run_dir / "records.jsonl"
     results = runner.evaluate(
         policy, recipe.eval_data, prompt_style=prompt_style or recipe.prompt_style,
