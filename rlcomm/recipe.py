@@ -24,6 +24,7 @@ from rlcomm.data.media import MediaSettings
 from rlcomm.errors import UserError
 from rlcomm.rewards import adapters
 
+SCORINGS = ("auto", "packed", "rows")
 REWARDS = adapters.NAMES
 UNCERTAINTIES = ("nats", "log10", "normalised", "1-pmax")
 ANSCO_TARGETS = ("self", "gold_answer", "gold")
@@ -133,7 +134,8 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
     )
 
     modality_dropout_guess: bool = field(
-        default=False, metadata={"help": "rows without their sound are still asked what sounds: guess it from sight"}
+        default=False,
+        metadata={"help": "rows without their sound are still asked what sounds: guess it from sight"},
     )
 
     def __post_init__(self) -> None:
@@ -179,6 +181,7 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
         super().__post_init__()
         _check_common(self)
         _check_rewards(self)
+        _check_choice(self, "scoring", SCORINGS)
 
 
 @dataclass

@@ -14,7 +14,6 @@ import torch
 from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media
 from rlcomm.omni.rollout import base_model, pad_prompts
 
-SCORINGS = ("auto", "packed", "rows")
 _IGNORED = -100
 
 

@@ -16,7 +16,8 @@ from rlcomm.recipe import SFTRecipe
 from rlcomm.stages.run import open_data, open_policy, open_run, run
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
 
-# Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is left out.
+# Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is
+# left out.
 _ANSWERABLE = {"video": ("Audio/", "Open/Hear"), "audio": ("Visual/", "Open/See")}
 # What a silent video is also asked where the recipe lets the policy guess sound from sight.
 _GUESSED = ("Audio/Existential",)
@@ -83,7 +84,8 @@ def schedule(
 
 
 def without(sample: Sample, lost: str, guess: bool = False) -> Sample | None:
-    """The sample with one sense left out and only the questions that the other can answer; None if there are none.
+    """The sample with one sense left out and only the questions that the other can answer; None if there are
+    none.
 
     Args:
         sample: with both senses.

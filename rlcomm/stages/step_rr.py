@@ -36,12 +36,13 @@ def train(recipe: StepRRRecipe) -> None:
     functions = reward_functions(recipe, weights)
     recipe.reward_weights = [weights[function.__name__] for function in functions]
     rows = [{"prompt": _messages(sample, recipe.prompt_style), "row": i} for i, sample in enumerate(samples)]
+    check_enough(recipe, len(rows))
     trainer = OmniGRPOTrainer(
         model=policy.model, args=recipe, reward_funcs=functions, train_dataset=Dataset.from_list(rows),
         processing_class=policy.processor, samples=samples, prompts=prompts, scoring=recipe.scoring,
     )  # fmt: skip
     if is_main():
-        rollouts = recipe.generation_batch_size or 0  # TRL has filled it in
+        rollouts = recipe.generation_batch_size or 0
         groups = rollouts // (recipe.num_generations or 1)
         window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size
         updates = max(1, rollouts // window) * recipe.num_iterations
@@ -50,6 +51,21 @@ def train(recipe: StepRRRecipe) -> None:
             f"{rollouts} completions, {updates} optimiser step(s)"
         )
     run(trainer, policy, recipe, started, rows=len(rows))
+
+
+def check_enough(recipe: StepRRRecipe, rows: int) -> None:
+    """TRL drops a generation batch that it cannot fill: too few rows would end the run before its first step.
+
+    Raises:
+        UserError: fewer rows than prompts in a generation batch.
+    """
+    prompts = (recipe.generation_batch_size or 0) // (recipe.num_generations or 1)
+    if rows < prompts:
+        raise UserError(
+            f"{recipe.dataset}: has {rows} row(s), but each generation asks {prompts} different prompts "
+            f"(generation batch {recipe.generation_batch_size} / num_generations {recipe.num_generations}); "
+            "give more rows or a smaller batch."
+        )
 
 
 def _messages(sample: Sample, prompt_style: str) -> list[dict[str, str]]:

@@ -1,4 +1,5 @@
-"""The same numbers by the plainest way: one row at a time, transformers' own forward, full logits, with the media."""
+"""The same numbers by the plainest way: one row at a time, transformers' own forward, full logits, with the
+media."""
 
 import torch
 
@@ -11,7 +12,8 @@ CPU = torch.device("cpu")
 def plain(
     policy: Policy, prompt: EncodedPrompt, ids: list[int], temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities (T,) of the completion `ids` and entropies (T,) of the distributions before each of them."""
+    """Log-probabilities (T,) of the completion `ids` and entropies (T,) of the distributions before each of
+    them."""
     completion = torch.tensor(ids)
     row = torch.cat([prompt.ids, completion])[None]
     logits = policy.model(

@@ -1,4 +1,5 @@
-"""GRPO on clips: the loss hears and sees what the sampler did, has the right sign, and a silent run is spoken about."""
+"""GRPO on clips: the loss hears and sees what the sampler did, has the right sign, and a silent run is spoken
+about."""
 
 import dataclasses
 import logging
@@ -28,9 +29,10 @@ def graded(completions, **columns):
 
 def config(tmp_path, **settings) -> GRPOConfig:
     options = dict(
-        per_device_train_batch_size=8, num_generations=GROUP, max_completion_length=8, temperature=TEMPERATURE,
-        loss_type="grpo", bf16=False, gradient_checkpointing=False, remove_unused_columns=False, use_cpu=True,
-        report_to="none", save_strategy="no", disable_tqdm=True, output_dir=str(tmp_path),
+        per_device_train_batch_size=8, num_generations=GROUP, max_completion_length=8,
+        temperature=TEMPERATURE, loss_type="grpo", bf16=False, gradient_checkpointing=False,
+        remove_unused_columns=False, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
+        output_dir=str(tmp_path),
     )  # fmt: skip
     return GRPOConfig(**{**options, **settings})
 
@@ -51,7 +53,8 @@ def make(policy: Policy, samples: list[Sample], tmp_path, cls=OmniGRPOTrainer, r
 
 
 def stock(policy: Policy, samples: list[Sample], tmp_path, **settings) -> GRPOTrainer:
-    """TRL's own trainer, given every help: our prompt ids and, as multimodal fields, all media of the batch."""
+    """TRL's own trainer, given every help: our prompt ids and, as multimodal fields, all media of the
+    batch."""
     set_trainable(policy.model, freeze_encoders=True)
     trainer = GRPOTrainer(
         model=policy.model, args=config(tmp_path, **settings), reward_funcs=graded,
@@ -99,7 +102,8 @@ def with_other(samples: list[Sample], sense: str) -> list[Sample]:
 def trainers_logps(trainer, completions: list[list[int]]) -> list[torch.Tensor]:
     """Log-probabilities (T,) of each replayed completion as the trainer computes them.
 
-    With two optimiser steps a generation TRL scores the rollouts by its own log-prob forward and keeps the result.
+    With two optimiser steps a generation TRL scores the rollouts by its own log-prob forward and keeps the
+    result.
     """
     replay(trainer, completions)
     trainer.model.train()
@@ -122,7 +126,7 @@ def largest_change(before: list[torch.Tensor], after: list[torch.Tensor]) -> flo
     return max((a - b).abs().max().item() for a, b in zip(before, after, strict=True))
 
 
-# -- log-probabilities -------------------------------------------------------------------------------------------------
+# -- log-probabilities ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scoring", ["auto", "rows"])
@@ -174,7 +178,7 @@ def test_gradients_equal_those_of_a_plain_forward(policy, clip_rows, tmp_path):
     assert (found - expected).norm() / expected.norm() < 1e-5
 
 
-# -- batches -----------------------------------------------------------------------------------------------------------
+# -- batches -------------------------------------------------------------------------------------------------
 
 
 def test_every_row_keeps_its_own_prompt_through_shuffle_and_split(policy, clip_rows, tmp_path):
@@ -220,7 +224,7 @@ def test_the_sampler_answers_each_row_with_its_own_group(policy, clip_rows, tmp_
     assert completions == [[0], [1], [2], [3], [0], [1], [10], [11]]
 
 
-# -- learning ----------------------------------------------------------------------------------------------------------
+# -- learning ------------------------------------------------------------------------------------------------
 
 
 def preferred(completions, **columns):
@@ -271,8 +275,9 @@ def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path)
         policy = load_policy(str(nano_folder))
         before = weights(policy)
         trainer = make(
-            policy, clip_rows, tmp_path, max_steps=1, learning_rate=0.1, optim="sgd", lr_scheduler_type="constant",
-            per_device_train_batch_size=size, gradient_accumulation_steps=accumulation,
+            policy, clip_rows, tmp_path, max_steps=1, learning_rate=0.1, optim="sgd",
+            lr_scheduler_type="constant", per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
         )  # fmt: skip
         assert trainer.args.generation_batch_size == 8
         replay(trainer, recorded(policy))  # TRL draws the same two prompts by the seed
@@ -282,7 +287,7 @@ def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path)
     assert (after[8] - after[2]).abs().max() < 1e-5
 
 
-# -- speaking up -------------------------------------------------------------------------------------------------------
+# -- speaking up ---------------------------------------------------------------------------------------------
 
 
 def unformatted(completions, **columns):

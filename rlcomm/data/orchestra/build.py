@@ -60,7 +60,8 @@ def _of_type(rng: np.random.Generator, ask: list[Question], type: str) -> Questi
 
 
 def _existence(rng: np.random.Generator, scene: Scene) -> Question:
-    """Is there a ... sound? Half ask a sounding instrument, so that neither "yes" nor "no" is the better guess.
+    """Is there a ... sound? Half ask a sounding instrument, so that neither "yes" nor "no" is the better
+    guess.
 
     The other half ask an absent one; where one is muted, seven in ten of them ask that one.
     """
