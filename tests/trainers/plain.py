@@ -1,7 +1,11 @@
 """The same numbers by the plainest way: one row at a time, transformers' own forward, full logits, with the
 media."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
+from trl import SFTConfig
 
 from rlcomm.omni.encode import EncodedPrompt, merge_media
 from rlcomm.omni.policy import Policy
@@ -34,3 +38,14 @@ def gradients(policy: Policy) -> torch.Tensor:
 def weights(policy: Policy) -> torch.Tensor:
     """A copy of all weights as one vector."""
     return torch.cat([p.detach().flatten().clone() for p in policy.model.parameters()])
+
+
+def sft_config(folder: Path, **settings: Any) -> SFTConfig:
+    """TRL's settings with what `rlcomm.recipe` fixes for our path, on the CPU, one plain SGD step."""
+    options: dict[str, Any] = dict(
+        dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False, max_length=None,
+        bf16=False, gradient_checkpointing=False, use_cpu=True, report_to="none", save_strategy="no",
+        disable_tqdm=True, max_steps=1, learning_rate=0.1, lr_scheduler_type="constant", optim="sgd",
+        output_dir=str(folder), train_sampling_strategy="sequential",
+    )  # fmt: skip
+    return SFTConfig(**{**options, **settings})
