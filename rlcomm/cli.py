@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     command("pipeline", _pipeline, "a chain of stages, each its own process; resumes", recipe=True)
     command("reference", _reference, "the audio model's reasoning, one per row, cached", recipe=True)
     command("eval", _eval, "a model on conflict benchmarks", recipe=True)
-    show = command("show", _show, "the table of a run")
-    show.add_argument("folder", help="run folder")
+    show = command("show", _show, "the table of a run, or the mean of several (seeds) with its interval")
+    show.add_argument("folders", nargs="+", help="run folders")
 
     data = commands.add_parser("data", help="make, import, confuse and check data").add_subparsers(
         dest="data_command", required=True, metavar="COMMAND"
@@ -253,12 +253,17 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
 
 
 def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
-    folder = Path(arguments.folder)
-    if not (folder / "summary.json").exists():
-        raise UserError(
-            f"{folder}: has no summary.json; give the folder of a pipeline or quickstart that has finished."
-        )
-    _print_summary(json.loads((folder / "summary.json").read_text(encoding="utf-8")), folder)
+    from rlcomm.evaluation.report import format_seeds
+
+    summaries = []
+    for folder in map(Path, arguments.folders):
+        if not (folder / "summary.json").exists():
+            raise UserError(f"{folder}: has no summary.json; give the folder of a finished pipeline or quickstart.")
+        summaries.append(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+    if len(summaries) == 1:
+        _print_summary(summaries[0], Path(arguments.folders[0]))
+    else:
+        print(format_seeds(summaries))
 
 
 # -- data ----------------------------------------------------------------------------------------------------

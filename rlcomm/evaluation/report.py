@@ -132,6 +132,51 @@ def format_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+SEED_COLUMNS = ("muted_acc", "muted_acc_parsed", "muted_unparsed", "control_acc", "sync_acc", "same_audio_muted_acc",
+                "same_audio_control_acc", "sign_flip_rate", "format_rate", "hearing_exact", "hearing_exact_muted")  # fmt: skip
+
+
+def format_seeds(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table of several runs of the same stages: mean over runs, 95 % interval of the mean.
+
+    Args:
+        summaries: `summary.json` objects, one a seed.
+
+    Returns:
+        One row a stage, rates in percent as `mean [low, high]`; "-" where a stage has no such metric in every run.
+    """
+    lines = ["| stage | " + " | ".join(name.replace("_", " ") for name in SEED_COLUMNS) + " |"]
+    lines.append("|---" * (len(SEED_COLUMNS) + 1) + "|")
+    for stage, _ in _ordered(summaries[0]["stages"]):
+        rows = [summary["stages"].get(stage, {}) for summary in summaries]
+        cells = []
+        for name in SEED_COLUMNS:
+            values = [row.get(name) for row in rows]
+            cells.append("-" if None in values else _mean_interval([100 * float(value) for value in values]))
+        lines.append(f"| {_label(stage)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean_interval(values: Sequence[float]) -> str:
+    mean, (low, high) = mean_interval(values)
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if len(values) > 1 else f"{mean:.1f}"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Mean and its 95 % interval by Student's t over independent runs: mean +- t_{0.975, n-1} s / sqrt(n).
+
+    Three values 1, 2, 3: mean 2, s = 1, t = 4.303, half width 4.303 / sqrt(3) = 2.484.
+    """
+    from scipy.stats import t
+
+    count, mean = len(values), sum(values) / len(values)
+    if count < 2:
+        return mean, (mean, mean)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
+    half = float(t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
+    return mean, (mean - half, mean + half)
+
+
 def read_curve(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl` (one object a logging step); a missing file is an empty curve.
 

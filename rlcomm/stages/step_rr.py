@@ -75,7 +75,7 @@ def _messages(sample: Sample, prompt_style: str) -> list[dict[str, str]]:
 def reward_weights(recipe: Any) -> dict[str, float]:
     """Weight of each reward of a recipe, 1 by default; format is always measured, if need be at weight 0."""
     given = getattr(recipe, "reward_weights", None) or [1.0] * len(recipe.rewards)
-    return {"format": 0.0, **dict(zip(recipe.rewards, given, strict=True))}
+    return {"format": 0.0, "accuracy": 0.0, **dict(zip(recipe.rewards, given, strict=True))}
 
 
 def reward_functions(recipe: Any, weights: dict[str, float]) -> list[Any]:

@@ -211,3 +211,11 @@ def test_read_curve(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"step": 1}\n{"step"')
     with pytest.raises(UserError, match=r"m\.jsonl, row 2"):
         report.read_curve(tmp_path / "m.jsonl")
+
+
+def test_seeds_are_shown_as_a_mean_with_students_interval():
+    mean, (low, high) = report.mean_interval([1.0, 2.0, 3.0])
+    assert (mean, round(low, 3), round(high, 3)) == (2.0, -0.484, 4.484)  # t(2) = 4.303, s = 1
+    runs = [{"stages": {"warmup": {"muted_acc": value, "control_acc": None}}} for value in (0.1, 0.2, 0.3)]
+    row = report.format_seeds(runs).splitlines()[-1]
+    assert row.startswith("| Warm-up | 20.0 [-4.8, 44.8] | -")

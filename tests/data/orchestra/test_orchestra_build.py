@@ -9,7 +9,7 @@ import pytest
 
 from rlcomm import steps
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
-from rlcomm.data.orchestra.build import _Builder, _train
+from rlcomm.data.orchestra.build import SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _train
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 
@@ -123,7 +123,10 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
         "ambient" if sample.meta["ambient"] else "muted" if sample.meta["muted"] else "same"
         for sample in samples
     )
-    assert kinds == {"same": 27, "muted": 2, "ambient": 1}
+    assert kinds == {"same": 29, "ambient": 1}
+    rows = range(2000)
+    assert sum(_chosen(i, SYNC_MUTED) for i in rows) == 10
+    assert not any(_chosen(i, SYNC_MUTED) and _chosen(i + 10, SYNC_AMBIENT) for i in rows)
 
 
 def test_the_audio_model_gets_the_sound_alone(world: Path) -> None:

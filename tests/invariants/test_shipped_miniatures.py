@@ -1,0 +1,52 @@
+"""The weights that ship with the package keep the quality recorded beside them, on clips rendered anew."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import rlcomm
+from rlcomm import reference
+from rlcomm.data import orchestra
+from rlcomm.data.sample import read_jsonl
+from rlcomm.evaluation import runner
+from rlcomm.omni.policy import load_policy
+
+ASSETS = Path(rlcomm.__file__).parent / "assets"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    orchestra.build(folder, seed=11, train=60, test=100, progress=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["nano_omni", "nano_audio"])
+def test_weights_are_small_safetensors(name):
+    files = sorted(path.name for path in (ASSETS / name).iterdir())
+    assert "model.safetensors" in files
+    assert not [file for file in files if file.endswith((".bin", ".pt", ".pkl"))]
+    assert (ASSETS / name / "model.safetensors").stat().st_size <= 5_000_000
+
+
+def test_the_base_hears_and_yet_trusts_the_picture(world):
+    """The phenomenon the method is for, within five points (n = 100) of what is recorded."""
+    recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni"]
+    records = runner.collect(
+        load_policy("nano_omni"), world, prompt_style="direct", max_new_tokens=16, batch_size=50, progress=False
+    )
+    row = runner.summary(records)
+    for key in ("control_acc", "same_audio_muted_acc", "same_audio_control_acc", "sync_acc"):
+        assert row[key] >= recorded[key] - 0.08, key
+    assert abs(row["muted_yes_rate"] - recorded["muted_yes_rate"]) <= 0.15
+    assert row["sign_flip_rate"] >= recorded["sign_flip_rate"] - 0.15
+
+
+def test_the_reference_names_what_sounds(world, tmp_path):
+    recorded = json.loads((ASSETS / "quality.json").read_text())["nano_audio"]
+    rows = read_jsonl(world / "train.jsonl")
+    report = reference.write_references(
+        rows, "nano_audio", tmp_path / "out.jsonl", batch_size=60, max_new_tokens=48, progress=False
+    )
+    assert report["hearing_exact"]["value"] >= recorded["hearing_exact"] - 0.1

@@ -1,0 +1,80 @@
+"""Step-RR through three optimiser steps on recorded instruments and on the live band."""
+
+import json
+import re
+
+import pytest
+
+from rlcomm.cli import main
+from rlcomm.data import confuse
+from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
+
+RECIPE = """
+stage: step_rr
+model_name_or_path: nano_omni
+dataset: {dataset}
+output_dir: {out}
+rewards: [format, arr, avc, accuracy]
+avc_mode: calibrated
+media_fps: 2.0
+media_max_frames: 4
+media_height: 112
+media_width: 168
+media_audio_seconds: 4.0
+max_steps: 3
+per_device_train_batch_size: 8
+num_generations: 4
+max_completion_length: 24
+learning_rate: 1.0e-3
+bf16: false
+gradient_checkpointing: false
+logging_steps: 1
+save_strategy: "no"
+"""
+
+
+def with_reference(sample: Sample) -> Sample:
+    from dataclasses import replace
+
+    return replace(sample, reference="I hear a violin.")
+
+
+def train(rows, tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [with_reference(row) for row in rows])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(dataset=tmp_path / "rows.jsonl", out=tmp_path / "run"))
+    assert main(["train", str(recipe)]) == 0
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == [1, 2, 3]
+    assert all(row["entropy"] > 0 for row in metrics)
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_recorded_instruments_and_their_muted_variants(gcompris_clips, tmp_path):
+    rows = read_jsonl(gcompris_clips.rows)[:12]
+    assert {row.answer for row in rows} == {"yes", "no"}
+    train(rows, tmp_path)
+
+
+def test_the_live_band_muted_and_shifted(band_video, tmp_path):
+    confuse.confuse([band_video], tmp_path / "shifted", "shifted", seconds=2.0, progress=False)
+    shifted = next((tmp_path / "shifted" / "clips").glob("*.mp4"))
+    turn = Turn("Is there a guitar sound?", "yes")
+    rows = [Sample(id=str(i), turns=(turn,), video=str(p), audio=str(p)) for i, p in enumerate((band_video, shifted))]
+    train(rows, tmp_path)
+
+
+@pytest.mark.parametrize("cut", [0, 400])
+def test_a_cut_off_clip_ends_with_one_sentence(gcompris_clips, tmp_path, capsys, cut):
+    source = read_jsonl(gcompris_clips.rows)[0]
+    broken = tmp_path / "broken.mp4"
+    with open(str(source.video), "rb") as file:
+        broken.write_bytes(file.read()[:cut])
+    rows = [Sample(id="a", turns=source.turns, video=str(broken), audio=str(broken))]
+    write_jsonl(tmp_path / "rows.jsonl", [with_reference(row) for row in rows])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(dataset=tmp_path / "rows.jsonl", out=tmp_path / "run"))
+    assert main(["train", str(recipe)]) == 2
+    error = capsys.readouterr().err
+    assert "broken.mp4" in error
+    assert not re.search("Traceback", error)
