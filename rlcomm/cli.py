@@ -207,11 +207,13 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
     )
     print(f"{recipe.output}: {report['with_reference']} of {report['rows']} rows have a reference{known}")
-    files.write_json(
-        Path(recipe.output).parent / "stage.json",
-        {"stage": "reference", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
-         "hearing_exact": exact["value"], "rows": report["rows"], "with_reference": report["with_reference"]},
-    )  # fmt: skip
+    if recipe.purpose == "rl":  # a stage of a pipeline
+        files.write_json(
+            Path(recipe.output).parent / "stage.json",
+            {"stage": "reference", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
+             "hearing_exact": exact["value"], "rows": report["rows"],
+             "with_reference": report["with_reference"]},
+        )  # fmt: skip
 
 
 def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
@@ -258,7 +260,9 @@ def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
     summaries = []
     for folder in map(Path, arguments.folders):
         if not (folder / "summary.json").exists():
-            raise UserError(f"{folder}: has no summary.json; give the folder of a finished pipeline or quickstart.")
+            raise UserError(
+                f"{folder}: has no summary.json; give the folder of a finished pipeline or quickstart."
+            )
         summaries.append(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
     if len(summaries) == 1:
         _print_summary(summaries[0], Path(arguments.folders[0]))

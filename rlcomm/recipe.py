@@ -367,7 +367,7 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
                     + (
                         f"did you mean {near[0]!r}?"
                         if near
-                        else "`rlcomm train --help` lists where keys come from."
+                        else "recipes/README.md says where keys come from."
                     )
                 )
     parser = _Parser(cls, allow_abbrev=False)
