@@ -1,0 +1,270 @@
+"""Every shipped recipe loads, says what it is, and is called as its own header and the READMEs call it."""
+
+import importlib.util
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rlcomm.torchvision_ops  # noqa: F401
+
+import torch  # isort: skip
+from transformers import TrainingArguments
+
+from rlcomm import cli, steps
+from rlcomm.data.sample import Sample, Turn
+from rlcomm.errors import UserError
+from rlcomm.recipe import STAGES, load_recipe, read_yaml
+from rlcomm.rewards import adapters
+from rlcomm.stages.pipeline import stage_commands
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "recipes").rglob("*.yaml"))
+STAGE = {path: read_yaml(ROOT / path).get("stage") for path in RECIPES}
+REAL = [path for path in RECIPES if path.startswith("recipes/qwen") and STAGE[path] != "pipeline"]
+READMES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "recipes").rglob("*.md"))]
+HEADER = ("What", "Hardware", "Before", "Run", "Override")
+OURS = ("recipes/", "launch/", "rlcomm/", "tests/")  # what a README names below these is in the repository
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+# ------------------------------------------------------------------------------------------------- the checks
+
+
+def header(path: str) -> dict[str, str]:
+    """{"What": ..., ...}: the comment lines at the top; a line without a name goes on from the one before."""
+    found: dict[str, str] = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        named = re.match(r"# (\w+): +(.*)", line)
+        if named:
+            found[named[1]] = named[2]
+        else:
+            last = list(found)[-1]
+            found[last] += " " + line.lstrip("# ")
+    return found
+
+
+def rlcomm_words(command: str) -> list[str]:
+    """What follows `rlcomm` in a command, be it called plainly or through `accelerate launch ... -m
+    rlcomm`."""
+    words = shlex.split(command)
+    assert words[0] in ("rlcomm", "accelerate"), command
+    if words[0] == "accelerate":
+        assert words[1] == "launch", command
+        config = words[words.index("--config_file") + 1]
+        assert Path(config).is_file(), f"{command}: {config} does not exist"
+        assert words[words.index("-m") + 1] == "rlcomm", command
+        return words[words.index("-m") + 2 :]
+    return words[1:]
+
+
+def check(words: list[str]) -> None:
+    """Takes a command as far as `rlcomm` takes it before it does anything: parsed, recipe loaded and
+    checked."""
+    try:
+        arguments, rest = cli._parser().parse_known_args(words)
+    except SystemExit:
+        pytest.fail(f"rlcomm {shlex.join(words)}: the command line does not parse")
+    if not getattr(arguments, "overridable", False):
+        assert not rest, f"rlcomm {shlex.join(words)}: {rest} are unknown"
+        return
+    file = arguments.recipe
+    stage = read_yaml(file)["stage"]
+    expected = {"reference": ("reference",), "eval": ("eval",), "pipeline": ("pipeline",)}
+    fitting = expected.get(arguments.command, tuple(STAGES.keys() - expected.keys()))
+    assert stage in fitting, f"rlcomm {shlex.join(words)}: {file} is a {stage} recipe"
+    if issubclass(STAGES[stage], TrainingArguments) and not torch.cuda.is_available():
+        rest = [*rest, "--use_cpu", "true"]  # else transformers refuses bf16 where there is no GPU
+    if stage == "reference":
+        rest = ["--purpose" if word == "--for" else word for word in rest]
+    dotted, plain = cli._split_dotted(rest) if stage == "pipeline" else ([], rest)
+    recipe = load_recipe(file, plain)
+    if stage == "pipeline":
+        recipe.overrides = [*recipe.overrides, *dotted]
+        assert recipe.launch is None or Path(recipe.launch).is_file()
+        plan = stage_commands(recipe, Path(file).parent)
+        names = {read_yaml(command[command.index("rlcomm") + 2])["stage"] for _, command in plan}
+        assert {item.split(".")[0] for item in recipe.overrides} <= names, "an override of a stage not in it"
+        for _, command in plan:
+            check(command[command.index("rlcomm") + 1 :])
+
+
+def bash_commands(path: str) -> list[str]:
+    """The commands of the ```bash blocks of a README, continued lines joined."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", Path(path).read_text(encoding="utf-8"), re.M | re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+# ------------------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_a_recipe_says_what_it_is_and_how_to_run_it(path):
+    said = header(path)
+    assert tuple(said) == HEADER
+    assert all(said.values())
+    for name in ("Run", "Override"):
+        words = rlcomm_words(said[name])
+        assert words[1] == path
+        check(words)
+    assert len(rlcomm_words(said["Override"])) >= 4, "the override overrides nothing"
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_a_recipe_says_nothing_twice(path):
+    keys = [key.value for key, _ in yaml.compose(Path(path).read_text(encoding="utf-8")).value]  # type: ignore[union-attr]
+    assert len(keys) == len(set(keys))  # YAML itself would silently take the last
+
+
+@pytest.mark.parametrize("path", REAL)
+def test_a_recipe_of_a_real_model_leaves_nothing_about_its_media_open(path):
+    values = read_yaml(path)
+    for key in ("media_fps", "media_max_frames", "media_max_pixels", "media_audio_seconds"):
+        assert key in values
+
+
+@pytest.mark.parametrize("path", [path for path in REAL if STAGE[path] in ("step_rr", "grpo")])
+def test_groups_of_a_real_recipe_stay_on_one_of_eight_ranks(path):
+    values = read_yaml(path)
+    assert values["per_device_train_batch_size"] % values["num_generations"] == 0
+    assert values["gradient_accumulation_steps"] == values["num_iterations"] == 1  # one update per rollout
+
+
+def test_the_real_recipes_keep_to_the_published_settings():
+    grpo = read_yaml("recipes/qwen2_5_omni_3b/step_rr.yaml")
+    published = {
+        "num_generations": 6, "temperature": 0.9, "max_completion_length": 256, "learning_rate": 1e-6,
+        "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 0.03, "max_grad_norm": 0.3, "bf16": True,
+        "beta": 0.0, "avc_mode": "similarity", "format_mode": "strict", "omega": 0.8,
+        "embedder": "Qwen/Qwen3-Embedding-0.6B", "rewards": ["format", "arr", "avc"],
+    }  # fmt: skip
+    assert {key: grpo[key] for key in published} == published
+    baseline = read_yaml("recipes/qwen2_5_omni_3b/grpo_accuracy.yaml")
+    own = {"stage", "dataset", "rewards", "reward_weights", "avc_mode", "embedder", "omega", "output_dir"}
+    assert {k: v for k, v in baseline.items() if k not in own} == {
+        k: v for k, v in grpo.items() if k not in own
+    }
+    assert baseline["rewards"] == ["format", "accuracy"]
+
+
+def test_warm_up_below_one_is_a_share_of_the_steps():
+    recipe = load_recipe("recipes/qwen2_5_omni_3b/step_rr.yaml", ["--use_cpu", "true"])
+    assert recipe.get_warmup_steps(125) == 4  # 0.03 of them, rounded up
+
+
+def test_every_folder_of_recipes_stands_in_the_index():
+    index = Path("recipes/README.md").read_text(encoding="utf-8")
+    for folder in sorted({str(Path(path).parent) for path in RECIPES}):
+        assert folder.removeprefix("recipes/") + "/" in index
+
+
+# ------------------------------------------------------------------------------------------------- READMEs
+
+
+@pytest.mark.parametrize("path", READMES)
+def test_commands_of_a_readme_work(path):
+    for command in bash_commands(path):
+        for word in shlex.split(command):
+            if word.startswith(OURS):
+                assert Path(word).exists(), f"{path}: `{command}` names {word}, which does not exist"
+        if command.startswith(("rlcomm ", "accelerate ")):
+            check(rlcomm_words(command))
+
+
+def test_the_main_readme_shows_each_stage():
+    shown = {
+        tuple(rlcomm_words(c)[:2])
+        for c in bash_commands("README.md")
+        if c.startswith(("rlcomm", "accelerate"))
+    }
+    for world in ("orchestra", "qwen2_5_omni_3b"):
+        for command, stage in (
+            ("train", "warmup"), ("reference", "reference"), ("train", "step_rr"), ("train", "ans_co"),
+            ("eval", "eval"),
+        ):  # fmt: skip
+            assert (command, f"recipes/{world}/{stage}.yaml") in shown
+
+
+@pytest.mark.parametrize("path", READMES)
+def test_links_of_a_readme_lead_somewhere(path):
+    text = Path(path).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (Path(path).parent / target).exists(), f"{path}: links to {target}, which does not exist"
+
+
+@pytest.mark.parametrize("path", [*READMES, *RECIPES])
+def test_nothing_shipped_points_outside_the_repository(path):
+    assert "shared/" not in Path(path).read_text(encoding="utf-8")
+
+
+def test_the_result_table_has_its_place():
+    text = Path("README.md").read_text(encoding="utf-8")
+    assert text.count("<!-- results:start -->") == text.count("<!-- results:end -->") == 1
+    assert text.index("<!-- results:start -->") < text.index("<!-- results:end -->")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "value"),
+    [
+        *(
+            ("step_rr", key, value)
+            for key, value in (
+                ("use_vllm", "true"), ("use_transformers_continuous_batching", "true"),
+                ("use_liger_kernel", "true"), ("beta", "0.04"), ("min_p", "0.1"),
+                ("repetition_penalty", "1.1"), ("generation_kwargs", '{"a": 1}'),
+            )
+        ), ("warmup", "packing", "true"), ("warmup", "padding_free", "true"), ("ans_co", "use_liger_kernel",
+        "true"),
+    ],
+)  # fmt: skip
+def test_what_the_readme_calls_refused_is_refused(recipe, key, value):
+    assert f"`{key}" in Path("README.md").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=key):
+        load_recipe(f"recipes/orchestra/{recipe}.yaml", [f"--{key}", value])
+
+
+def test_the_reward_of_the_readme_can_be_added_as_it_says(monkeypatch):
+    text = Path("README.md").read_text(encoding="utf-8")
+    code = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", text, re.S)
+        if "rlcomm/rewards/brevity.py" in block
+    )
+    diff = next(block for block in re.findall(r"```diff\n(.*?)```", text, re.S) if "brevity" in block)
+    written = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
+    added = [line for line in diff.splitlines() if line.startswith("+")]
+    assert len(written) + len(added) <= 10
+
+    source, lines = Path(adapters.__file__).read_text(encoding="utf-8"), diff.splitlines()
+    removed = "".join(line[1:] + "\n" for line in lines if line.startswith("-"))
+    for number, line in enumerate(lines):
+        if line.startswith("+"):  # replaces the line before it, or follows it where that one stays
+            before = lines[number - 1]
+            assert source.count(before[1:] + "\n") == 1, f"{before[1:]!r} is not a line of adapters.py"
+            kept = before[1:] + "\n" if before.startswith(" ") else ""
+            source = source.replace(before[1:] + "\n", kept + line[1:] + "\n")
+    assert removed
+
+    brevity = types.ModuleType("rlcomm.rewards.brevity")
+    exec(code, brevity.__dict__)
+    monkeypatch.setitem(sys.modules, "rlcomm.rewards.brevity", brevity)
+    monkeypatch.setattr("rlcomm.rewards.brevity", brevity, raising=False)
+    patched = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader("patched_adapters", loader=None)
+    )  # type: ignore[arg-type]
+    exec(source, patched.__dict__)
+    (function,) = patched.reward_functions({"brevity": 1.0})
+    short, long = steps.build("a drum", "a drum", "yes"), steps.build("a drum " * 30, "a drum", "yes")
+    sample = Sample("1", (Turn("Is a drum heard?", "yes"),))
+    assert function(prompts=None, completions=[short, long, "yes"], sample=[sample] * 3) == [1.0, 0.0, None]
