@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from rlcomm.errors import UserError
@@ -45,6 +46,20 @@ class AtomicCheckpoints:
             self._writing_to = None
             if self.args.should_save:  # type: ignore[attr-defined]
                 shutil.rmtree(beside, ignore_errors=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Reads weights back by `from_pretrained`, which knows the names they were saved under.
+
+        transformers saves a model under the tensor names of its hub checkpoints, and its Trainer reads them
+        back as if they were the model's own: of this model none matches, and a resumed run would go on from
+        the base weights with nothing but a warning.
+        """
+        resumed = self.model if model is None else model  # type: ignore[attr-defined]
+        if self.is_fsdp_enabled or not isinstance(resumed, PreTrainedModel):  # type: ignore[attr-defined]
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        saved = type(resumed).from_pretrained(resume_from_checkpoint, dtype=resumed.dtype)
+        resumed.load_state_dict(saved.state_dict())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL's card of every checkpoint; the run folder describes itself."""
