@@ -12,6 +12,20 @@ from typing import Any
 from rlcomm.errors import UserError
 
 
+def write_failure(error: BaseException) -> str | None:
+    """Why a write failed, in words; None where `error` is about something else.
+
+    A full disk is an OSError to Python, a SafetensorError to safetensors and a RuntimeError to torch.save.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if type(error).__name__ == "SafetensorError":
+        return str(error)
+    if isinstance(error, RuntimeError) and ("inline_container" in str(error) or "StreamWriter" in str(error)):
+        return "the file came out shorter than it should be"
+    return None
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, directory: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is renamed into place, on failure removed.
@@ -43,9 +57,11 @@ def replacing(path: str | os.PathLike, directory: bool = False) -> Iterator[Path
             shutil.rmtree(retired, ignore_errors=True)
         else:
             os.replace(temporary, path)
-    except OSError as error:
+    except Exception as error:
+        if (reason := write_failure(error)) is None:
+            raise
         raise UserError(
-            f"{path}: could not be written ({error.strerror or error}); free space or choose another "
+            f"{path}: could not be written ({reason}); free space or choose another "
             "folder and run the same command again, nothing was lost."
         ) from error
     finally:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,14 @@ class MetricsFile(TrainerCallback):
                 "step": state.global_step,
                 **{k: v for k, v in logs.items() if v is None or isinstance(v, (int, float))},
             }
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+            except OSError as error:
+                raise UserError(
+                    f"{self.path}: could not be written ({error.strerror}); free space and run the same "
+                    "command again, it goes on from the last checkpoint."
+                ) from error
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -177,14 +184,25 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
 def save_model(trainer: Any, processor: Any, path: Path) -> None:
     """Writes weights (safetensors) and processor beside `path` and renames them into place."""
     beside = path.with_name(f".{path.name}.unfinished")
-    trainer.save_model(str(beside))
-    if trainer.args.should_save:
-        for extra in ("training_args.bin",):  # a pickle; recipe.yaml says the same readably
-            (beside / extra).unlink(missing_ok=True)
-        with files.replacing(path, directory=True) as temporary:
-            processor.save_pretrained(str(beside))
-            temporary.rmdir()
-            os.replace(beside, temporary)
+    try:
+        trainer.save_model(str(beside))
+        if trainer.args.should_save:
+            # a pickle; recipe.yaml says the same readably
+            (beside / "training_args.bin").unlink(missing_ok=True)
+            with files.replacing(path, directory=True) as temporary:
+                processor.save_pretrained(str(beside))
+                temporary.rmdir()
+                os.replace(beside, temporary)
+    except Exception as error:
+        if (reason := files.write_failure(error)) is None:
+            raise
+        raise UserError(
+            f"{path}: the model could not be written ({reason}); free space and run the same command again, "
+            "it goes on from the last checkpoint."
+        ) from error
+    finally:
+        if trainer.args.should_save:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from rlcomm import files
 from rlcomm.errors import UserError
 
 _UNFINISHED = ".unfinished-checkpoints"
@@ -36,11 +37,12 @@ class AtomicCheckpoints:
                     output_dir=run_dir, save_total_limit=self.args.save_total_limit, use_mtime=True,  # type: ignore[attr-defined]
                     best_model_checkpoint=self.state.best_model_checkpoint,  # type: ignore[attr-defined]
                 )  # fmt: skip
-        except OSError as error:
+        except Exception as error:
+            if (reason := files.write_failure(error)) is None:
+                raise
             raise UserError(
                 f"{run_dir}: the checkpoint of step {self.state.global_step} could not be written "  # type: ignore[attr-defined]
-                f"({error.strerror or error}); free space and run the same command again, it goes on from "
-                "the last one."
+                f"({reason}); free space and run the same command again, it goes on from the last one."
             ) from error
         finally:
             self._writing_to = None
