@@ -6,6 +6,7 @@ stage and with it the dataclass; paths are relative to the folder the command ru
 
 import dataclasses
 import difflib
+import enum
 import os
 import re
 from dataclasses import dataclass, field
@@ -197,7 +198,7 @@ class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
     rollout_batch_size: int = field(default=16, metadata={"help": "prompts sampled at a time"})
     ansco_lambda: float = field(default=0.5, metadata={"help": "weight of the answer entropy, >= 0"})
     ansco_threshold: float = field(default=0.75, metadata={"help": "above this uncertainty lambda is 0"})
-    ansco_uncertainty: str = field(default="normalised", metadata={"help": ", ".join(UNCERTAINTIES)})
+    ansco_uncertainty: str = field(default="nats", metadata={"help": ", ".join(UNCERTAINTIES)})
     ansco_target: str = field(default="self", metadata={"help": "self, gold_answer or gold"})
 
     def __post_init__(self) -> None:
@@ -375,7 +376,7 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
     parser.set_defaults_with_config(**values)
     try:
         recipe = parser.parse_args_into_dataclasses(args=overrides)[0]
-        recipe.given = {**values, **{key: getattr(recipe, key) for key in given}}
+        recipe.given = {**values, **{key: _plain(getattr(recipe, key)) for key in given}}
         return recipe
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -409,6 +410,11 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no `key: value` lines; a recipe is a flat mapping.")
     return values
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML can hold it (transformers turns some strings into enumerations)."""
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def resolved(recipe: Any) -> dict[str, Any]:
