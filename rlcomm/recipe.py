@@ -7,6 +7,7 @@ stage and with it the dataclass; paths are relative to the folder the command ru
 import dataclasses
 import difflib
 import enum
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -29,6 +30,31 @@ SCORINGS = ("auto", "packed", "rows")
 REWARDS = adapters.NAMES
 UNCERTAINTIES = ("nats", "log10", "normalised", "1-pmax")
 ANSCO_TARGETS = ("self", "gold_answer", "gold")
+PROMPT_STYLES = ("steps", "direct")
+GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+DTYPES = ("float32", "bfloat16", "float16")
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
+
+# Inclusive bounds, wherever a recipe has the key; None: no bound (and a key set to null is not checked).
+_AT_LEAST_1 = (
+    "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_generations",
+    "generation_batch_size", "num_iterations", "max_completion_length", "max_new_tokens", "batch_size",
+    "rollout_batch_size", "eval_batch_size", "eval_max_new_tokens", "max_rows", "eval_max_rows", "lora_r",
+    "lora_alpha",
+)  # fmt: skip
+_AT_LEAST_0 = (
+    "learning_rate", "max_grad_norm", "prompt_memory_mb", "seed", "temperature", "top_k", "ansco_lambda",
+    "ansco_threshold",
+)  # fmt: skip
+RANGES: dict[str, tuple[float | None, float | None]] = {
+    **dict.fromkeys(_AT_LEAST_1, (1, None)),
+    **dict.fromkeys(_AT_LEAST_0, (0, None)),
+    **{f"modality_dropout_{name}": (0.0, 1.0) for name in ("start", "video", "audio")},
+    **dict.fromkeys(("save_steps", "num_train_epochs"), (1e-6, None)),
+    "top_p": (1e-6, 1.0),
+    "omega": (-1.0, 1.0),
+    "lora_dropout": (0.0, 0.99),
+}
 
 
 @dataclass
@@ -77,6 +103,12 @@ class MediaFields:
 
     def media(self) -> MediaSettings:
         """The decoding settings, checked."""
+        try:
+            return self._media()
+        except UserError as error:
+            raise UserError(f"media_{error}") from error  # the recipe's name of the field
+
+    def _media(self) -> MediaSettings:
         return MediaSettings(
             fps=self.media_fps, max_frames=self.media_max_frames, height=self.media_height,
             width=self.media_width, max_pixels=self.media_max_pixels, audio_seconds=self.media_audio_seconds,
@@ -140,11 +172,10 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
     )
 
     def __post_init__(self) -> None:
+        _check_values(self)
         _fixed_for_our_path(self)
         super().__post_init__()
         _check_common(self)
-        for name in ("modality_dropout_start", "modality_dropout_video", "modality_dropout_audio"):
-            _check_range(self, name, 0.0, 1.0)
         if self.modality_dropout_video + self.modality_dropout_audio > 1.0:
             raise UserError(
                 f"modality_dropout_video and modality_dropout_audio are {self.modality_dropout_video} and "
@@ -162,6 +193,7 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
     loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
 
     def __post_init__(self) -> None:
+        _check_values(self)
         self.remove_unused_columns = False
         for name, fine, why in (
             ("use_vllm", not self.use_vllm, "vLLM gets images only, the sound would be lost silently"),
@@ -183,6 +215,8 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
         _check_common(self)
         _check_rewards(self)
         _check_choice(self, "scoring", SCORINGS)
+        _check_choice(self, "loss_type", GRPO_LOSSES)
+        _check_range(self, "temperature", 1e-6, None)
 
 
 @dataclass
@@ -202,15 +236,14 @@ class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
     ansco_target: str = field(default="self", metadata={"help": "self, gold_answer or gold"})
 
     def __post_init__(self) -> None:
+        _check_values(self)
         _fixed_for_our_path(self)
         super().__post_init__()
         _check_common(self)
         _check_rewards(self)
         _check_choice(self, "ansco_uncertainty", UNCERTAINTIES)
         _check_choice(self, "ansco_target", ANSCO_TARGETS)
-        _check_range(self, "ansco_lambda", 0.0, None)
         _check_range(self, "temperature", 1e-6, None)
-        _check_range(self, "num_generations", 1, None)
 
 
 @dataclass
@@ -221,6 +254,7 @@ class AudioRecipe(TrainingArguments):
     dataset: str = field(default="", metadata={"help": "Orchestra's sync.jsonl"})
 
     def __post_init__(self) -> None:
+        _check_values(self)
         super().__post_init__()
         if not self.dataset or self.max_steps < 1:
             raise UserError(
@@ -252,10 +286,10 @@ class ReferenceRecipe(DataFields):
     seed: int = field(default=0, metadata={"help": "with the row's id, makes each row's own random stream"})
 
     def __post_init__(self) -> None:
+        _check_values(self)
         _check_choice(self, "purpose", ("rl", "warmup"))
-        _check_range(self, "temperature", 0.0, None)
-        _check_range(self, "top_p", 1e-6, 1.0)
-        _check_range(self, "batch_size", 1, None)
+        _check_choice(self, "prompt_style", PROMPT_STYLES)
+        self.media()
         if not self.dataset or not self.output:
             raise UserError(
                 "dataset and output are not both set; name the rows to read and the file to write."
@@ -284,8 +318,9 @@ class EvalRecipe(MediaFields):
     disable_tqdm: bool = field(default=False, metadata={"help": "no progress bar"})
 
     def __post_init__(self) -> None:
-        _check_choice(self, "prompt_style", ("steps", "direct"))
-        _check_range(self, "eval_batch_size", 1, None)
+        _check_values(self)
+        _check_choice(self, "prompt_style", PROMPT_STYLES)
+        self.media()
         if not self.eval_data:
             raise UserError("eval_data is not set; name the data folder to evaluate on.")
 
@@ -371,10 +406,11 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
                         else "recipes/README.md says where keys come from."
                     )
                 )
+    if overrides and not overrides[0].startswith("--"):
+        raise UserError(f"the command line: {overrides[0]!r} stands where a key must; write `--key value`.")
     parser = _Parser(cls, allow_abbrev=False)
-    parser.where = str(path)
-    parser.set_defaults_with_config(**values)
     try:
+        parser.set_defaults_with_config(**{key: parser.readable(key, value) for key, value in values.items()})
         recipe = parser.parse_args_into_dataclasses(args=overrides)[0]
         recipe.given = {**values, **{key: _plain(getattr(recipe, key)) for key in given}}
         return recipe
@@ -385,9 +421,21 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
 
 
 class _Parser(TrlParser):
-    where = ""
+    def readable(self, key: str, value: Any) -> Any:
+        """A YAML value in the form in which its type is checked like one from the command line."""
+        action = self._option_string_actions[f"--{key}"]
+        if action.nargs in ("+", "*"):
+            return [value] if isinstance(value, str) else value
+        if isinstance(value, (list, dict)) and action.type in (int, float):
+            raise UserError(
+                f"{key} is {value!r}, where one number is wanted; correct the value and run again."
+            )
+        return str(value) if isinstance(value, (bool, int, float)) else value
 
     def error(self, message: str) -> NoReturn:
+        if found := re.match(r"argument --(\w+)\S*: invalid (\w+) value: (.*)$", message):
+            kind = {"int": "whole number", "float": "number"}.get(found[2], found[2])
+            message = f"{found[1]} is {found[3]}, which is no {kind}"
         raise UserError(f"{message}; correct the value and run again.")
 
 
@@ -435,19 +483,33 @@ def _fixed_for_our_path(recipe: Any) -> None:
     recipe.remove_unused_columns = False
     recipe.dataset_kwargs = {"skip_prepare_dataset": True}
     recipe.max_length = None
-    for name in ("packing", "padding_free", "use_liger_kernel"):
+    for name in ("packing", "padding_free", "use_liger_kernel", "assistant_only_loss"):
         if getattr(recipe, name):
             raise UserError(
                 f"{name} is set, which would go around the path that carries the media; leave it out."
             )
+    if recipe.loss_type not in ("nll", "chunked_nll"):
+        raise UserError(f"loss_type is {recipe.loss_type!r}, but this stage has its own loss; leave it out.")
+
+
+def _check_values(recipe: Any) -> None:
+    """Ranges and choices of all keys that mean the same in every recipe; before TRL computes with them."""
+    for name, (low, high) in RANGES.items():
+        if getattr(recipe, name, None) is not None:
+            _check_range(recipe, name, low, high)
+    for name, choices in (("dtype", DTYPES), ("attn_implementation", ATTENTIONS)):
+        if hasattr(recipe, name):
+            _check_choice(recipe, name, choices)
 
 
 def _check_common(recipe: Any) -> None:
-    _check_choice(recipe, "prompt_style", ("steps", "direct"))
-    _check_range(recipe, "lora_dropout", 0.0, 1.0)
-    _check_range(recipe, "lora_r", 1, None)
-    _check_range(recipe, "learning_rate", 0.0, None)
+    _check_choice(recipe, "prompt_style", PROMPT_STYLES)
     recipe.media()
+    if recipe.eval_strategy != "no":
+        raise UserError(
+            f"eval_strategy is {recipe.eval_strategy.value!r}, but a stage evaluates once, when it ends; "
+            "leave it out and name the data to evaluate on with eval_data."
+        )
     if not recipe.dataset:
         raise UserError(
             "dataset is not set; name a JSON Lines file of samples (`rlcomm data --help` makes them)."
@@ -457,8 +519,9 @@ def _check_common(recipe: Any) -> None:
 def _check_rewards(recipe: Any) -> None:
     _check_choice(recipe, "format_mode", ("strict", "lenient"))
     _check_choice(recipe, "avc_mode", ("similarity", "calibrated"))
-    if recipe.omega is not None:
-        _check_range(recipe, "omega", -1.0, 1.0)
+    if not recipe.rewards or not recipe.embedder:
+        name = "embedder" if recipe.rewards else "rewards"
+        raise UserError(f"{name} is empty; leave the key out for its default, or give it a value.")
     for name in recipe.rewards:
         if name not in REWARDS:
             raise UserError(f"rewards has {name!r}, which is no reward; use some of {', '.join(REWARDS)}.")
@@ -488,6 +551,15 @@ def _check_groups(recipe: Any) -> None:
     """A generation batch holds whole groups: batch x processes x steps per generation = k G."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_device, group = recipe.per_device_train_batch_size, recipe.num_generations
+    if recipe.generation_batch_size and group > 1:
+        unit = math.lcm(per_device * processes, group)
+        if rest := recipe.generation_batch_size % unit:
+            below = recipe.generation_batch_size - rest
+            raise UserError(
+                f"generation_batch_size is {recipe.generation_batch_size}, which does not hold whole "
+                f"batches of {per_device * processes} and whole groups of {group} completions; use "
+                f"{f'{below} or ' if below else ''}{below + unit}."
+            )
     accumulate = recipe.steps_per_generation or recipe.gradient_accumulation_steps
     total = recipe.generation_batch_size or per_device * processes * accumulate
     if group < 2:
@@ -500,9 +572,9 @@ def _check_groups(recipe: Any) -> None:
     nearest = sorted(groups, key=lambda g: abs(g - group))[:2]
     batches = [b for b in range(1, per_device + group + 1) if b * processes * accumulate % group == 0]
     batch = sorted(batches, key=lambda b: abs(b - per_device))[:2]
+    fewer = f"num_generations {' or '.join(map(str, nearest))}, or " if nearest else ""
     raise UserError(
         f"per_device_train_batch_size {per_device} x {processes} process(es) x {accumulate} step(s) per "
         f"generation = {total} completions, which is no multiple of num_generations {group}, so a group "
-        f"would be cut; use num_generations {' or '.join(map(str, nearest))}, or "
-        f"per_device_train_batch_size {' or '.join(map(str, batch))}."
+        f"would be cut; use {fewer}per_device_train_batch_size {' or '.join(map(str, batch))}."
     )

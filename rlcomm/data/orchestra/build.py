@@ -32,7 +32,9 @@ from rlcomm.errors import UserError
 SYNC_MUTED = 0.005
 SYNC_AMBIENT = 0.03
 _EXISTENCE_SHARE = 0.6  # of the training questions
+_OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
 _WARMUP_EXISTENCE_SHARE = 0.5
+_WARMUP_OPEN_SHARE = 0.1
 _MODIFIED_PER_SOUND = 20  # as in AV-ConfuseBench
 
 
@@ -72,8 +74,11 @@ def _existence(rng: np.random.Generator, scene: Scene) -> Question:
     return questions.existence(scene, _pick(rng, [name for name in INSTRUMENTS if name not in scene.visible]))
 
 
-def _mixed(rng: np.random.Generator, scene: Scene, existence_share: float) -> Question:
-    if rng.random() < existence_share:
+def _mixed(rng: np.random.Generator, scene: Scene, existence_share: float, open_share: float) -> Question:
+    draw = rng.random()
+    if draw < open_share:
+        return questions.open_question(scene)
+    if draw < open_share + existence_share:
         return _existence(rng, scene)
     ask = questions.all_questions(scene)
     return _of_type(rng, ask, _pick(rng, sorted({question.type for question in ask} - {EXISTENCE})))
@@ -152,7 +157,7 @@ def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
     samples = []
     for index in range(rows):
         scene, rng = b.scene("warmup", index, "muted" if _chosen(index, asymmetric) else "symmetric")
-        question = _mixed(rng, scene, _WARMUP_EXISTENCE_SHARE)
+        question = _mixed(rng, scene, _WARMUP_EXISTENCE_SHARE, _WARMUP_OPEN_SHARE)
         target = steps.build(
             questions.hear_text(scene.audible, scene.ambient),
             questions.see_text(scene.visible),
@@ -166,7 +171,7 @@ def _train(b: _Builder, rows: int, asymmetric: float) -> list[dict]:
     official = []
     for index in range(rows):
         scene, rng = b.scene("train", index, "muted" if _chosen(index, asymmetric) else "symmetric")
-        question = _mixed(rng, scene, _EXISTENCE_SHARE)
+        question = _mixed(rng, scene, _EXISTENCE_SHARE, _OPEN_SHARE)
         official.append(question.music_avqa(scene.id, index))
     return official
 

@@ -98,13 +98,18 @@ def open_turns(scene: Scene) -> list[Turn]:
     ]
 
 
-def open_turn(scene: Scene) -> Turn:
+def open_question(scene: Scene) -> Question:
     """The open question of the modified split, answered in the two halves that AV-ConfuseBench asks for."""
     answer = (
         f"Based on the video, {see_text(scene.visible)} "
         f"Based on the audio, {hear_text(scene.audible, scene.ambient)}"
     )
-    return Turn(BOTH, answer, type="Open/Both")
+    return Question("Open/Both", BOTH, (), answer)
+
+
+def open_turn(scene: Scene) -> Turn:
+    """`open_question` as a turn."""
+    return open_question(scene).turn()
 
 
 def existence(scene: Scene, name: str) -> Question:
