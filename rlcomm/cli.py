@@ -1,6 +1,7 @@
 """`rlcomm COMMAND ...`: every command in a few lines; what is heavy is imported in it."""
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -27,6 +28,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except UserError as error:
         print(f"rlcomm: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"rlcomm: {error.filename or 'a file'}: could not be written ({error.strerror}); free space "
+            "and run the same command again, it goes on from what is finished.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(
@@ -106,17 +116,24 @@ def _parser() -> argparse.ArgumentParser:
 # -- training ------------------------------------------------------------------------------------------------
 
 
-def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
+def _load(arguments: argparse.Namespace, overrides: list[str], command: str) -> Any:
+    """The recipe of a command; one of another command is refused."""
     from rlcomm.recipe import load_recipe
 
-    recipe = load_recipe(arguments.recipe, rest)
+    recipe = load_recipe(arguments.recipe, overrides)
+    right = recipe.stage if recipe.stage in ("reference", "eval", "pipeline") else "train"
+    if right != command:
+        raise UserError(
+            f"{arguments.recipe}: is a {recipe.stage} recipe, which `rlcomm {command}` cannot run; use "
+            f"`rlcomm {right}`."
+        )
+    return recipe
+
+
+def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
+    recipe = _load(arguments, rest, "train")
     from rlcomm.stages.run import finished
 
-    if recipe.stage in ("reference", "eval", "pipeline"):
-        raise UserError(
-            f"{arguments.recipe}: is a {recipe.stage} recipe, not a training stage; "
-            f"use `rlcomm {recipe.stage}`."
-        )
     if finished(recipe.output_dir):
         from rlcomm.stages.run import open_run
 
@@ -142,11 +159,10 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _pipeline(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm.recipe import load_recipe
+    dotted, plain = _split_dotted(rest)
+    recipe = _load(arguments, plain, "pipeline")
     from rlcomm.stages.pipeline import run_pipeline
 
-    dotted, plain = _split_dotted(rest)
-    recipe = load_recipe(arguments.recipe, plain)
     if dotted:
         recipe.overrides = [*recipe.overrides, *dotted]
         recipe.given["overrides"] = recipe.overrides
@@ -174,9 +190,7 @@ def _split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm.recipe import load_recipe
-
-    recipe = load_recipe(arguments.recipe, ["--purpose" if item == "--for" else item for item in rest])
+    recipe = _load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
     import torch
 
     from rlcomm import files, reference
@@ -217,9 +231,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm.recipe import load_recipe
-
-    recipe = load_recipe(arguments.recipe, rest)
+    recipe = _load(arguments, rest, "eval")
     from rlcomm import files
     from rlcomm.evaluation.report import format_table
     from rlcomm.stages.run import evaluate_run, peak_rss_mb
