@@ -41,11 +41,12 @@ def weights(policy: Policy) -> torch.Tensor:
 
 
 def sft_config(folder: Path, **settings: Any) -> SFTConfig:
-    """TRL's settings with what `rlcomm.recipe` fixes for our path, on the CPU, one plain SGD step."""
+    """TRL's settings with what `rlcomm.recipe` fixes for our path, on the CPU, one plain SGD step (not
+    clipped: clipping would hide a wrong scale)."""
     options: dict[str, Any] = dict(
         dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False, max_length=None,
         bf16=False, gradient_checkpointing=False, use_cpu=True, report_to="none", save_strategy="no",
-        disable_tqdm=True, max_steps=1, learning_rate=0.1, lr_scheduler_type="constant", optim="sgd",
-        output_dir=str(folder), train_sampling_strategy="sequential",
+        disable_tqdm=True, max_steps=1, learning_rate=0.01, max_grad_norm=0.0, lr_scheduler_type="constant",
+        optim="sgd", output_dir=str(folder), train_sampling_strategy="sequential",
     )  # fmt: skip
     return SFTConfig(**{**options, **settings})

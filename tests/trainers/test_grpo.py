@@ -20,6 +20,7 @@ from tests.trainers.plain import CPU, gradients, plain, weights
 
 TEMPERATURE = 0.9
 GROUP = 4
+PROMPTS = 4  # of a generation of two optimiser steps, scored in two parts
 
 
 def graded(completions, **columns):
@@ -63,7 +64,7 @@ def stock(policy: Policy, samples: list[Sample], tmp_path, **settings) -> GRPOTr
     prompts = Prompts(policy, MediaSettings(), "steps")
 
     def tokenize(messages):
-        asked = [prompts(samples[i]) for i in rows_of(2)]
+        asked = [prompts(samples[i]) for i in rows_of(PROMPTS)]
         return [p.ids.tolist() for p in asked], None, merge_media(asked, CPU, torch.float32)
 
     trainer._tokenize_prompts = tokenize
@@ -107,16 +108,16 @@ def trainers_logps(trainer, completions: list[list[int]]) -> list[torch.Tensor]:
     """
     replay(trainer, completions)
     trainer.model.train()
-    output = trainer._generate_and_score_completions(batch(trainer))
+    output = trainer._generate_and_score_completions(batch(trainer, PROMPTS))
     return [row[: len(ids)] for row, ids in zip(output["old_per_token_logps"], completions, strict=True)]
 
 
 def assert_parity(trainer, policy: Policy, samples: list[Sample]) -> None:
     """The check that guards upgrades: the trainer's log-probs are those of a plain forward with the media."""
-    completions = recorded(policy)
+    completions = recorded(policy, PROMPTS * GROUP)
     found = trainers_logps(trainer, completions)
     prompts = Prompts(policy, MediaSettings(), "steps")
-    for row, ids, logps in zip(rows_of(2), completions, found, strict=True):
+    for row, ids, logps in zip(rows_of(PROMPTS), completions, found, strict=True):
         with torch.no_grad():
             expected, _ = plain(policy, prompts(samples[row]), ids, TEMPERATURE)
         assert torch.allclose(logps, expected, atol=1e-5)
@@ -138,7 +139,7 @@ def test_log_probs_equal_a_plain_forward_with_the_media(policy, clip_rows, tmp_p
 
 @pytest.mark.parametrize("sense", ["audio", "video"])
 def test_log_probs_change_with_another_clips_sound_or_picture(policy, clip_rows, tmp_path, sense):
-    completions = recorded(policy)
+    completions = recorded(policy, PROMPTS * GROUP)
     trainer = make(policy, clip_rows, tmp_path, steps_per_generation=2)
     before = trainers_logps(trainer, completions)
     trainer.samples = with_other(clip_rows, sense)
@@ -150,7 +151,7 @@ def test_stock_trl_fails_the_parity_test(policy, clip_rows, tmp_path):
     trainer = stock(policy, clip_rows, tmp_path, steps_per_generation=2)
     with pytest.raises(AssertionError):
         assert_parity(trainer, policy, clip_rows)
-    completions = recorded(policy)
+    completions = recorded(policy, PROMPTS * GROUP)
     before = trainers_logps(trainer, completions)
     swapped = stock(policy, with_other(clip_rows, "audio"), tmp_path, steps_per_generation=2)
     assert largest_change(before, trainers_logps(swapped, completions)) == 0.0
@@ -275,7 +276,7 @@ def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path)
         policy = load_policy(str(nano_folder))
         before = weights(policy)
         trainer = make(
-            policy, clip_rows, tmp_path, max_steps=1, learning_rate=0.1, optim="sgd",
+            policy, clip_rows, tmp_path, max_steps=1, learning_rate=0.1, max_grad_norm=0.0, optim="sgd",
             lr_scheduler_type="constant", per_device_train_batch_size=size,
             gradient_accumulation_steps=accumulation,
         )  # fmt: skip
