@@ -100,12 +100,9 @@ def train_audio(recipe: AudioRecipe) -> None:
     open_run(recipe)
     set_seed(recipe.seed)
     samples = read_jsonl(recipe.dataset)
-    for number, sample in enumerate(samples, 1):
-        if not any(turn.type == HEAR for turn in sample.turns):
-            raise UserError(
-                f"{recipe.dataset}, row {number}: no turn of type {HEAR!r} says what is heard; use "
-                "sync.jsonl."
-            )
+    samples = [sample for sample in samples if any(turn.type == HEAR for turn in sample.turns)]
+    if not samples:
+        raise UserError(f"{recipe.dataset}: no turn of type {HEAR!r} says what is heard; use Orchestra's sync.jsonl.")
     tokenizer = nano.train_tokenizer(tokenizer_texts(samples[:1500]))
     model, processor = nano.nano_audio(tokenizer, seed=recipe.seed)
     rng = random.Random(recipe.seed)

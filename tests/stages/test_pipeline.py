@@ -40,7 +40,11 @@ def test_the_quickstart_ends_with_the_table_and_the_reports_path(tiny):
     assert {"torch", "trl", "transformers"} <= summary["versions"].keys()
     assert summary["reference"]["reference_hearing_exact"] is not None
     results = json.loads((out / "results.json").read_text())
-    assert set(results["decoders"]["greedy"]["benchmarks"]) == {"avconfuse_muted", "avconfuse_modified", "music_avqa"}
+    assert set(results["decoders"]["greedy"]["benchmarks"]) == {
+        "avconfuse_muted",
+        "avconfuse_modified",
+        "music_avqa",
+    }
     page = (out / "report.html").read_text()
     assert page.count("data:video/mp4;base64,") == 5
     assert "http://" not in page
@@ -51,7 +55,14 @@ def test_every_stage_leaves_a_run_folder(tiny):
     out, _ = tiny
     for stage in ("warmup", "step_rr", "ans_co"):
         names = {path.name for path in (out / stage).iterdir()}
-        assert {"recipe.yaml", "metrics.jsonl", "model", "results.json", "records.jsonl", "stage.json"} <= names
+        assert {
+            "recipe.yaml",
+            "metrics.jsonl",
+            "model",
+            "results.json",
+            "records.jsonl",
+            "stage.json",
+        } <= names
         assert (out / stage / "model" / "model.safetensors").exists()
         assert not list((out / stage).rglob("*.bin"))
 
