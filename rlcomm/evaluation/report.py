@@ -132,8 +132,10 @@ def format_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-SEED_COLUMNS = ("muted_acc", "muted_acc_parsed", "muted_unparsed", "control_acc", "sync_acc", "same_audio_muted_acc",
-                "same_audio_control_acc", "sign_flip_rate", "format_rate", "hearing_exact", "hearing_exact_muted")  # fmt: skip
+SEED_COLUMNS = (
+    "muted_acc", "muted_acc_parsed", "muted_unparsed", "control_acc", "sync_acc", "same_audio_muted_acc",
+    "same_audio_control_acc", "sign_flip_rate", "format_rate", "hearing_exact", "hearing_exact_muted",
+)  # fmt: skip
 
 
 def format_seeds(summaries: Sequence[Mapping[str, Any]]) -> str:
@@ -143,7 +145,8 @@ def format_seeds(summaries: Sequence[Mapping[str, Any]]) -> str:
         summaries: `summary.json` objects, one a seed.
 
     Returns:
-        One row a stage, rates in percent as `mean [low, high]`; "-" where a stage has no such metric in every run.
+        One row a stage, rates in percent as `mean [low, high]`; "-" where a stage has no such metric in every
+        run.
     """
     lines = ["| stage | " + " | ".join(name.replace("_", " ") for name in SEED_COLUMNS) + " |"]
     lines.append("|---" * (len(SEED_COLUMNS) + 1) + "|")

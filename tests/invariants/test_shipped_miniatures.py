@@ -34,7 +34,12 @@ def test_the_base_hears_and_yet_trusts_the_picture(world):
     """The phenomenon the method is for, within five points (n = 100) of what is recorded."""
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni"]
     records = runner.collect(
-        load_policy("nano_omni"), world, prompt_style="direct", max_new_tokens=16, batch_size=50, progress=False
+        load_policy("nano_omni"),
+        world,
+        prompt_style="direct",
+        max_new_tokens=16,
+        batch_size=50,
+        progress=False,
     )
     row = runner.summary(records)
     for key in ("control_acc", "same_audio_muted_acc", "same_audio_control_acc", "sync_acc"):

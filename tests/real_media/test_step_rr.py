@@ -60,7 +60,10 @@ def test_the_live_band_muted_and_shifted(band_video, tmp_path):
     confuse.confuse([band_video], tmp_path / "shifted", "shifted", seconds=2.0, progress=False)
     shifted = next((tmp_path / "shifted" / "clips").glob("*.mp4"))
     turn = Turn("Is there a guitar sound?", "yes")
-    rows = [Sample(id=str(i), turns=(turn,), video=str(p), audio=str(p)) for i, p in enumerate((band_video, shifted))]
+    rows = [
+        Sample(id=str(i), turns=(turn,), video=str(p), audio=str(p))
+        for i, p in enumerate((band_video, shifted))
+    ]
     train(rows, tmp_path)
 
 
