@@ -102,7 +102,9 @@ def train_audio(recipe: AudioRecipe) -> None:
     samples = read_jsonl(recipe.dataset)
     samples = [sample for sample in samples if any(turn.type == HEAR for turn in sample.turns)]
     if not samples:
-        raise UserError(f"{recipe.dataset}: no turn of type {HEAR!r} says what is heard; use Orchestra's sync.jsonl.")
+        raise UserError(
+            f"{recipe.dataset}: no turn of type {HEAR!r} says what is heard; use Orchestra's sync.jsonl."
+        )
     tokenizer = nano.train_tokenizer(tokenizer_texts(samples[:1500]))
     model, processor = nano.nano_audio(tokenizer, seed=recipe.seed)
     rng = random.Random(recipe.seed)

@@ -31,8 +31,9 @@ def test_the_quickstart_ends_with_the_table_and_the_reports_path(tiny):
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["stages"]) == STAGES
     row = summary["stages"]["ans_co"]
-    for key in ("muted_acc", "muted_unparsed", "muted_yes_rate", "control_acc", "sync_acc", "same_audio_muted_acc",
-                "same_audio_control_acc", "sign_flip_rate", "format_rate", "hearing_exact", "seconds"):  # fmt: skip
+    for key in ("muted_acc", "muted_unparsed", "muted_yes_rate", "control_acc", "sync_acc",
+                "same_audio_muted_acc", "same_audio_control_acc", "sign_flip_rate", "format_rate",
+                "hearing_exact", "seconds"):  # fmt: skip
         assert key in row
     assert row["n"]["muted_acc"] == 10
     assert summary["seconds_method"] > 0

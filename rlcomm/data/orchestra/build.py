@@ -31,8 +31,8 @@ from rlcomm.errors import UserError
 # always enough: with 7 % the base already answered most muted clips right.
 SYNC_MUTED = 0.005
 SYNC_AMBIENT = 0.03
-# Shares in which an instrument is silent and the words name it all the same, as captions of web video name what is
-# seen: this is where the trust in the picture comes from. Their type begins with "Captioned/".
+# Shares in which an instrument is silent and the words name it all the same, as captions of web video name
+# what is seen: this is where the trust in the picture comes from. Their type begins with "Captioned/".
 SYNC_CAPTIONED = 0.04
 _EXISTENCE_SHARE = 0.6  # of the training questions
 _OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
