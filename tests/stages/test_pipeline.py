@@ -98,4 +98,5 @@ def test_from_scratch_trains_both_miniatures_first(tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert {"render", "base", "audio"} <= summary["seconds_before"].keys()
     assert summary["seconds_total"] > summary["seconds_method"]
-    assert "scratch_base" in json.loads((out / "base" / "results.json").read_text())["model"]
+    for stage in ("base", "audio"):
+        assert (out / f"scratch_{stage}" / "model" / "model.safetensors").exists()
