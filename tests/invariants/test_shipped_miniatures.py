@@ -15,6 +15,11 @@ from rlcomm.omni.policy import load_policy
 ASSETS = Path(rlcomm.__file__).parent / "assets"
 
 
+def slack(rate: float, items: int) -> float:
+    """Three standard errors of a rate over so many items, and two points for rounding elsewhere."""
+    return 3 * (max(rate * (1 - rate), 0.01) / items) ** 0.5 + 0.02
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
@@ -31,7 +36,7 @@ def test_weights_are_small_safetensors(name):
 
 
 def test_the_base_hears_and_yet_trusts_the_picture(world):
-    """The phenomenon the method is for, within five points (n = 100) of what is recorded."""
+    """The phenomenon the method is for."""
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni"]
     records = runner.collect(
         load_policy("nano_omni"),
@@ -42,10 +47,15 @@ def test_the_base_hears_and_yet_trusts_the_picture(world):
         progress=False,
     )
     row = runner.summary(records)
-    for key in ("control_acc", "same_audio_muted_acc", "same_audio_control_acc", "sync_acc"):
-        assert row[key] >= recorded[key] - 0.08, key
-    assert abs(row["muted_yes_rate"] - recorded["muted_yes_rate"]) <= 0.15
-    assert row["sign_flip_rate"] >= recorded["sign_flip_rate"] - 0.15
+    for key in (
+        "control_acc",
+        "same_audio_muted_acc",
+        "same_audio_control_acc",
+        "sync_acc",
+        "sign_flip_rate",
+    ):
+        assert row[key] >= recorded[key] - slack(recorded[key], 100), key
+    assert abs(row["muted_yes_rate"] - recorded["muted_yes_rate"]) <= slack(recorded["muted_yes_rate"], 100)
 
 
 def test_the_reference_names_what_sounds(world, tmp_path):
@@ -54,4 +64,6 @@ def test_the_reference_names_what_sounds(world, tmp_path):
     report = reference.write_references(
         rows, "nano_audio", tmp_path / "out.jsonl", batch_size=60, max_new_tokens=48, progress=False
     )
-    assert report["hearing_exact"]["value"] >= recorded["hearing_exact"] - 0.1
+    assert report["hearing_exact"]["value"] >= recorded["hearing_exact"] - slack(
+        recorded["hearing_exact"], 60
+    )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -34,8 +35,6 @@ save_strategy: "no"
 
 
 def with_reference(sample: Sample) -> Sample:
-    from dataclasses import replace
-
     return replace(sample, reference="I hear a violin.")
 
 
@@ -73,7 +72,7 @@ def test_a_cut_off_clip_ends_with_one_sentence(gcompris_clips, tmp_path, capsys,
     broken = tmp_path / "broken.mp4"
     with open(str(source.video), "rb") as file:
         broken.write_bytes(file.read()[:cut])
-    rows = [Sample(id="a", turns=source.turns, video=str(broken), audio=str(broken))]
+    rows = [Sample(id=name, turns=source.turns, video=str(broken), audio=str(broken)) for name in "ab"]
     write_jsonl(tmp_path / "rows.jsonl", [with_reference(row) for row in rows])
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(dataset=tmp_path / "rows.jsonl", out=tmp_path / "run"))
