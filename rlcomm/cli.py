@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     if rest and not getattr(arguments, "overridable", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for noise in ("'pin_memory' argument is set", "`gradient_checkpointing` is deprecated"):
+        warnings.filterwarnings("ignore", message=noise)
     try:
         arguments.run(arguments, rest)
         return 0

@@ -165,10 +165,12 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
         **facts: further entries of stage.json.
     """
     run_dir = Path(recipe.output_dir)
-    trainer.add_callback(MetricsFile(run_dir / "metrics.jsonl"))
-    trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
-    trainer.accelerator.wait_for_everyone()
-    save_model(trainer, policy.processor, run_dir / "model")
+    if not (run_dir / "model").exists():  # else only the evaluation was cut off: model/ is whole or absent
+        trainer.add_callback(MetricsFile(run_dir / "metrics.jsonl"))
+        trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
+        trainer.accelerator.wait_for_everyone()
+        save_model(trainer, policy.processor, run_dir / "model")
+    steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
     if recipe.eval_data and is_main():
         with torch.random.fork_rng():
@@ -177,7 +179,7 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
     if is_main():
         files.write_json(
             run_dir / DONE,
-            {"stage": recipe.stage, "steps": trainer.state.global_step, "seconds_training": round(trained, 1),
+            {"stage": recipe.stage, "steps": steps, "seconds_training": round(trained, 1),
              "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(), **facts},
         )  # fmt: skip
 

@@ -75,6 +75,8 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         metrics["time/rollout"].append(self._seconds.pop("rollout", 0.0))
         metrics["time/rewards"].append(self._seconds.pop("rewards", 0.0))
         metrics["time/generation_batch"].append(time.perf_counter() - started)
+        if "rewards/format/mean" in metrics:
+            metrics["steps/format_ok"].append(metrics["rewards/format/mean"][-1])
         if mode == "train" and self.accelerator.is_main_process:
             self._warn_if_silent(metrics)
         output["encoded"] = self._encoded

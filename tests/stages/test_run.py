@@ -333,3 +333,33 @@ def test_the_next_stage_goes_on_with_the_adapters_or_merges_them(recipe, tmp_pat
         assert torch.allclose(plain(policy, prompt, [5, 300, 17])[0], expected, atol=1e-5)
     train(recipe("step_rr", "next", model_name_or_path=adapters, use_peft=True, max_steps=1))
     assert "adapter_model.safetensors" in names(tmp_path / "next" / "model")
+
+
+def test_a_stage_cut_off_in_its_evaluation_is_not_trained_again(
+    tmp_path, monkeypatch, clip_rows, nano_folder
+):
+    import json
+
+    from rlcomm.cli import main
+    from rlcomm.data.sample import write_jsonl
+    from rlcomm.stages import run as stage_run
+
+    write_jsonl(tmp_path / "rows.jsonl", clip_rows)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"stage: warmup\nmodel_name_or_path: {nano_folder}\ndataset: {tmp_path / 'rows.jsonl'}\n"
+        f"output_dir: {tmp_path / 'run'}\nmax_steps: 2\nper_device_train_batch_size: 2\nbf16: false\n"
+        f"gradient_checkpointing: false\nlogging_steps: 1\nsave_strategy: 'no'\neval_data: {tmp_path}\n"
+    )
+
+    def cut_off(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage_run, "evaluate_run", cut_off)
+    assert main(["train", str(recipe)]) == 130
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    monkeypatch.setattr(stage_run, "evaluate_run", lambda *arguments, **options: {})
+    assert main(["train", str(recipe)]) == 0
+    assert weights.stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "run" / "stage.json").read_text())["steps"] == 2
