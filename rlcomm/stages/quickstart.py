@@ -49,8 +49,8 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
     seconds["render"] = time.time() - started
     overrides = ["--output_dir", str(out), "--data", str(data), "--seed", str(seed)]
     if from_scratch:
-        models = {}
-        for stage in ("base", "audio"):
+        models: dict[str, str] = {}
+        for stage, rows in (("base", "sync"), ("settle", "settle"), ("audio", "sync")):
             started = time.time()
             folder = out / f"scratch_{stage}"
             if not finished(folder):
@@ -59,10 +59,11 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
                     "--output_dir",
                     str(folder),
                     "--dataset",
-                    str(data / "sync.jsonl"),
+                    str(data / f"{rows}.jsonl"),
                     "--seed",
                     str(seed),
                 ]
+                command += ["--model_name_or_path", models["base"]] if stage == "settle" else []
                 command += ["--max_steps", "2"] if tiny else []
                 if subprocess.run(command, check=False).returncode != 0:
                     raise UserError(
@@ -71,8 +72,8 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
             seconds[stage] = time.time() - started
             models[stage] = str(folder / "model")
         if tiny:  # two steps teach nothing to go on with
-            models = {"base": "nano_omni", "audio": "nano_audio"}
-        overrides += ["--model_name_or_path", models["base"]]
+            models = {"settle": "nano_omni", "audio": "nano_audio"}
+        overrides += ["--model_name_or_path", models["settle"]]
     recipe = load_recipe(recipes / "pipeline.yaml", overrides)
     if from_scratch:
         recipe.overrides = [*recipe.overrides, f"reference.model_name_or_path={models['audio']}"]

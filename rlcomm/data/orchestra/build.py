@@ -31,9 +31,9 @@ from rlcomm.errors import UserError
 # always enough: with 7 % the base already answered most muted clips right.
 SYNC_MUTED = 0.005
 SYNC_AMBIENT = 0.03
-# Shares in which an instrument is silent and the words name it all the same, as captions of web video name
-# what is seen: this is where the trust in the picture comes from. Their type begins with "Captioned/".
-SYNC_CAPTIONED = 0.04
+# Of the base's last stretch: clips in which an instrument is silent and the words name it all the same, as captions of
+# web video name what is seen. This is where the trust in the picture comes from. Their types begin with "Captioned/".
+CAPTIONED = 0.04
 _EXISTENCE_SHARE = 0.6  # of the training questions
 _OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
 _WARMUP_EXISTENCE_SHARE = 0.5
@@ -153,9 +153,16 @@ def _sync(b: _Builder, rows: int) -> list[Sample]:
             kind = "muted"
         elif _chosen(index + 10, SYNC_AMBIENT):  # other rows than the muted ones
             kind = "ambient"
-        captioned = kind == "symmetric" and _chosen(index + 3, SYNC_CAPTIONED)
-        scene, rng = b.scene("sync", index, "muted" if captioned else kind)
-        samples.append(b.sample(scene, "sync", _captions(rng, scene) if captioned else _dense(rng, scene)))
+        scene, rng = b.scene("sync", index, kind)
+        samples.append(b.sample(scene, "sync", _dense(rng, scene)))
+    return samples
+
+
+def _captioned(b: _Builder, rows: int) -> list[Sample]:
+    samples = []
+    for index in range(rows):
+        scene, rng = b.scene("captioned", index, "muted")
+        samples.append(b.sample(scene, "captioned", _captions(rng, scene)))
     return samples
 
 
@@ -273,9 +280,10 @@ def build(
     Files: `clips/<id>.mp4`, `truth.json` (what is seen and heard in every clip), and
 
     - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every
-      scene), visible = audible but for 0.5 % with one instrument muted, 4 %
-      with one muted that the words name all the same ("Captioned/" types), and 3 % in which an ambient sound
-      replaces everything; `audio.jsonl`: their questions about the sound, without the picture.
+      scene), visible = audible but for 0.5 % with one instrument muted and 3 % in which
+      an ambient sound replaces everything; `audio.jsonl`: their questions about the sound, without the picture;
+      `settle.jsonl`: the same rows and 4 % more in which an instrument is silent and the words name it all the
+      same, as captions do ("Captioned/" types).
     - `warmup.jsonl`: single questions whose target has all three segments.
     - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
       `train.jsonl`: the same rows through the importer.
@@ -309,7 +317,8 @@ def build(
     annotations: dict[str, list[Sample]] = {}
     official: dict[str, list[dict]] = {}
     annotations["sync"] = _sync(b, sync)
-    annotations["audio"] = [heard for heard in map(_only_heard, annotations["sync"]) if heard.turns]
+    annotations["settle"] = annotations["sync"] + _captioned(b, round(CAPTIONED * sync))
+    annotations["audio"] = [_only_heard(sample) for sample in annotations["sync"]]
     annotations["warmup"] = _warmup(b, warmup, asymmetric)
     official["music_avqa/train"] = _train(b, train, asymmetric)
     official["test/music_avqa/test"] = _sync_test(b, test)
