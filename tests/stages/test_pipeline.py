@@ -65,7 +65,7 @@ def test_every_stage_leaves_a_run_folder(tiny):
             "stage.json",
         } <= names
         assert (out / stage / "model" / "model.safetensors").exists()
-        assert not list((out / stage).rglob("*.bin"))
+        assert not list((out / stage / "model").glob("*.bin"))
 
 
 def test_a_pipeline_cut_off_goes_on_after_the_last_finished_stage(tiny):
