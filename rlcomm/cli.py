@@ -25,7 +25,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    for noise in ("'pin_memory' argument is set", "`gradient_checkpointing` is deprecated"):
+    for noise in (
+        "'pin_memory' argument is set",
+        "`gradient_checkpointing` is deprecated",
+        "`is_gradient_checkpointing` is deprecated",
+    ):
         warnings.filterwarnings("ignore", message=noise)
     try:
         arguments.run(arguments, rest)
