@@ -119,8 +119,8 @@ def encode(
     features.pop("attention_mask")
     if "feature_attention_mask" in features:  # padded to the extractor's window: keep what is sound
         longest = int(features["feature_attention_mask"].sum(-1).max())
-        features["feature_attention_mask"] = features["feature_attention_mask"][:, :longest]
-        features["input_features"] = features["input_features"][..., :longest]
+        for key in ("feature_attention_mask", "input_features"):  # cloned, or the whole window stays in memory
+            features[key] = features[key][..., :longest].clone()
     positions = rope_positions(policy.config, ids, features)
     features.pop("video_second_per_grid", None)  # only the positions needed it
     return EncodedPrompt(ids[0], positions, int(positions.max()) + 1, dict(features))

@@ -51,6 +51,12 @@ def test_audio_is_never_truncated_and_never_padded_in_the_prompt(policy):
         assert prompt.media["input_features"].shape[-1] == frames
 
 
+def test_an_encoded_prompt_keeps_no_padding_in_memory(policy):
+    for name, tensor in make_prompt(policy, 1, 1.0).media.items():
+        if isinstance(tensor, torch.Tensor):
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size(), name
+
+
 @pytest.mark.parametrize("lost", ["audio", "video"])
 def test_a_missing_sense_leaves_no_trace(policy, lost):
     clip = dataclasses.replace(make_clip(0), **({"audio": None} if lost == "audio" else {"frames": None}))
