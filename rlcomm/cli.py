@@ -277,17 +277,18 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
 def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.evaluation.report import format_seeds
 
-    summaries = []
+    runs = {}
     for folder in map(Path, arguments.folders):
         if not (folder / "summary.json").exists():
             raise UserError(
                 f"{folder}: has no summary.json; give the folder of a finished pipeline or quickstart."
             )
-        summaries.append(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
-    if len(summaries) == 1:
-        _print_summary(summaries[0], Path(arguments.folders[0]))
+        name = folder.name if folder.name not in runs else str(folder)
+        runs[name] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if len(runs) == 1:
+        _print_summary(next(iter(runs.values())), Path(arguments.folders[0]))
     else:
-        print(format_seeds(summaries))
+        print(format_seeds(runs))
 
 
 # -- data ----------------------------------------------------------------------------------------------------

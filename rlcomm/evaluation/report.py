@@ -138,31 +138,42 @@ SEED_COLUMNS = (
 )  # fmt: skip
 
 
-def format_seeds(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table of several runs of the same stages: mean over runs, 95 % interval of the mean.
+def format_seeds(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A Markdown table of several runs of the same stages: each run, then their mean with its 95 % interval.
 
     Args:
-        summaries: `summary.json` objects, one a seed.
+        runs: name of the run (its seed) -> `summary.json` object.
 
     Returns:
-        One row a stage, rates in percent as `mean [low, high]`; "-" where a stage has no such metric in every
-        run.
+        Per stage one row a run and one of means, rates in percent, the mean as `mean [low, high]`
+        (`mean_interval`); "-" where a stage has no such metric in every run. A stage whose runs are all the
+        same (the base, which no seed changes) has one row.
     """
-    lines = ["| stage | " + " | ".join(name.replace("_", " ") for name in SEED_COLUMNS) + " |"]
-    lines.append("|---" * (len(SEED_COLUMNS) + 1) + "|")
-    for stage, _ in _ordered(summaries[0]["stages"]):
-        rows = [summary["stages"].get(stage, {}) for summary in summaries]
-        cells = []
-        for name in SEED_COLUMNS:
-            values = [row.get(name) for row in rows]
-            cells.append("-" if None in values else _mean_interval([100 * float(value) for value in values]))
-        lines.append(f"| {_label(stage)} | " + " | ".join(cells) + " |")
+    lines = ["| stage | run | " + " | ".join(name.replace("_", " ") for name in SEED_COLUMNS) + " |"]
+    lines.append("|---" * (len(SEED_COLUMNS) + 2) + "|")
+    for stage, _ in _ordered(next(iter(runs.values()))["stages"]):
+        table = {
+            run: [summary["stages"].get(stage, {}).get(name) for name in SEED_COLUMNS]
+            for run, summary in runs.items()
+            if stage in summary["stages"]
+        }
+        columns = list(zip(*table.values(), strict=True))
+        if len({tuple(values) for values in table.values()}) == 1:
+            table, columns = {"all": next(iter(table.values()))}, [column[:1] for column in columns]
+        means = ["-" if None in column else _mean_interval(column) for column in columns]
+        if len(table) > 1:
+            for run, values in table.items():
+                shown = ["-" if value is None else f"{100 * value:.1f}" for value in values]
+                lines.append(f"| {_label(stage)} | {run} | " + " | ".join(shown) + " |")
+        lines.append(
+            f"| {_label(stage)} | {'mean' if len(table) > 1 else 'all'} | " + " | ".join(means) + " |"
+        )
     return "\n".join(lines)
 
 
-def _mean_interval(values: Sequence[float]) -> str:
-    mean, (low, high) = mean_interval(values)
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if len(values) > 1 else f"{mean:.1f}"
+def _mean_interval(rates: Sequence[float]) -> str:
+    mean, (low, high) = mean_interval([100 * rate for rate in rates])
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if len(rates) > 1 else f"{mean:.1f}"
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:

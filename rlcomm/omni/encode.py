@@ -119,7 +119,7 @@ def encode(
     features.pop("attention_mask")
     if "feature_attention_mask" in features:  # padded to the extractor's window: keep what is sound
         longest = int(features["feature_attention_mask"].sum(-1).max())
-        for key in ("feature_attention_mask", "input_features"):  # cloned, or the whole window stays in memory
+        for key in ("feature_attention_mask", "input_features"):  # a view would keep the whole window
             features[key] = features[key][..., :longest].clone()
     positions = rope_positions(policy.config, ids, features)
     features.pop("video_second_per_grid", None)  # only the positions needed it

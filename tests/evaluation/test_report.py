@@ -216,6 +216,12 @@ def test_read_curve(tmp_path):
 def test_seeds_are_shown_as_a_mean_with_students_interval():
     mean, (low, high) = report.mean_interval([1.0, 2.0, 3.0])
     assert (mean, round(low, 3), round(high, 3)) == (2.0, -0.484, 4.484)  # t(2) = 4.303, s = 1
-    runs = [{"stages": {"warmup": {"muted_acc": value, "control_acc": None}}} for value in (0.1, 0.2, 0.3)]
-    row = report.format_seeds(runs).splitlines()[-1]
-    assert row.startswith("| Warm-up | 20.0 [-4.8, 44.8] | -")
+    runs = {
+        seed: {"stages": {"base": {"muted_acc": 0.4}, "warmup": {"muted_acc": value, "control_acc": None}}}
+        for seed, value in zip("012", (0.1, 0.2, 0.3), strict=True)
+    }
+    rows = report.format_seeds(runs).splitlines()[2:]
+    assert rows[0].startswith("| Base (direct) | all | 40.0 | -")
+    assert [row.split(" | ")[1:3] for row in rows[1:4]] == [["0", "10.0"], ["1", "20.0"], ["2", "30.0"]]
+    assert rows[4].startswith("| Warm-up | mean | 20.0 [-4.8, 44.8] | -")
+    assert len(rows) == 5
