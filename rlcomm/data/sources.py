@@ -8,22 +8,25 @@ Every reader returns what it could read and what it could not, so that one run n
 A problem is "row 3, field 'anser': is missing". Rows whose clip is not in the media folder are problems too.
 """
 
-import ast
-import contextlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rlcomm import steps
-from rlcomm.data.sample import Sample, Turn, read_text, report, write_jsonl
+from rlcomm.data.rows import (
+    VIDEO_ENDINGS,
+    Finder,
+    Wrong,
+    named_option,
+    read_rows,
+    read_samples,
+    without_letters,
+)
+from rlcomm.data.sample import Sample, Turn, report, write_jsonl
 from rlcomm.errors import UserError
 
-_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv")
-_LETTER = re.compile(r"^\s*\(?([A-Z])\s*[.):]\s*(.*)$", re.DOTALL)  # "A. a drum", "(A) a drum", "A: a drum"
 _PLACEHOLDER = re.compile(r"<[A-Za-z]+>")  # <Object> <LR> <LRer> <FL> <LL> <TH> <BA>
 _MEDIA_TAG = re.compile(r"<(?:video|audio|image)>\s*")
 
@@ -110,9 +113,9 @@ def read_music_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tu
         (samples, problems); `Turn.type` is e.g. "Audio-Visual/Existential", the id
         "<video_id>-<question_id>".
     """
-    find = _Finder(video_dir)
+    find = Finder(video_dir)
 
-    def read(row: dict, wrong: "_Wrong") -> Sample | None:
+    def read(row: dict, wrong: Wrong) -> Sample | None:
         if _number(row.get("question_deleted")):
             return None
         video_id = wrong.text(row, "video_id")
@@ -141,7 +144,7 @@ def read_music_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tu
             meta={"source": "music_avqa", "video_id": video_id},
         )
 
-    return _read_all(path, read)
+    return read_samples(path, read)
 
 
 def read_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:
@@ -157,9 +160,9 @@ def read_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[li
     Returns:
         (samples, problems); `Turn.type` is "Both/Which", `Turn.options` the four choices.
     """
-    find = _Finder(video_dir)
+    find = Finder(video_dir)
 
-    def read(row: dict, wrong: "_Wrong") -> Sample | None:
+    def read(row: dict, wrong: Wrong) -> Sample | None:
         name = wrong.text(row, "video_name")
         question = wrong.text(row, "question_text")
         options = [str(option) for option in wrong.listed(row, "multi_choice")]
@@ -180,7 +183,7 @@ def read_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[li
             meta={"source": "avqa", "video_id": name},
         )
 
-    return _read_all(path, read)
+    return read_samples(path, read)
 
 
 def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:
@@ -198,18 +201,18 @@ def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list
     Returns:
         (samples, problems); options without their letters, the answer as the text of its option.
     """
-    find = _Finder(media_dir)
+    find = Finder(media_dir)
 
-    def read(row: dict, wrong: "_Wrong") -> Sample | None:
+    def read(row: dict, wrong: Wrong) -> Sample | None:
         question = _MEDIA_TAG.sub("", wrong.text(row, "problem")).strip()
         solution = wrong.text(row, "solution")
         found = re.findall(r"<answer>(.*?)</answer>", solution, re.DOTALL)
         if len(found) > 1:
             wrong("solution", f"has {len(found)} <answer> parts, one is needed")
         answer = (found[0] if found else solution).strip()
-        options = _without_letters(wrong.listed(row, "options") if row.get("options") else [])
+        options = without_letters(wrong.listed(row, "options") if row.get("options") else [])
         if options:
-            choice = _choice(answer, options)
+            choice = named_option(answer, options)
             if choice is None:
                 wrong(
                     "solution",
@@ -227,7 +230,7 @@ def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list
             meta={"source": "r1", "data_type": row.get("data_type")},
         )
 
-    return _read_all(path, read)
+    return read_samples(path, read)
 
 
 def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:
@@ -251,18 +254,18 @@ def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[
         (samples, problems): one sample per question, `Turn.target` the completion in the one format of
         rlcomm.steps. Turns without their partner and completions without all three segments are problems.
     """
-    find = _Finder(media_dir)
+    find = Finder(media_dir)
     samples: list[Sample] = []
     problems: list[str] = []
     for chat in _chats(path, problems):
         waiting: tuple[int, dict] | None = None
         for at, turn in chat["turns"]:
-            wrong = _Wrong(at, problems)
+            wrong = Wrong(at, problems)
             role = turn.get("role", turn.get("from"))
             role = {"human": "user", "gpt": "assistant"}.get(str(role), role)
             if role == "user":
                 if waiting is not None:
-                    _Wrong(waiting[0], problems)("role", "a question without an answer after it")
+                    Wrong(waiting[0], problems)("role", "a question without an answer after it")
                 waiting = (at, turn)
             elif role == "assistant":
                 if waiting is None:
@@ -276,7 +279,7 @@ def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[
             elif role != "system":
                 wrong("role", f"must be user or assistant, this is {role!r}")
         if waiting is not None:
-            _Wrong(waiting[0], problems)("role", "a question without an answer after it")
+            Wrong(waiting[0], problems)("role", "a question without an answer after it")
     return samples, problems
 
 
@@ -288,124 +291,6 @@ KINDS: dict[str, Callable[..., tuple[list[Sample], list[str]]]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------- shared
-
-
-class _Wrong:
-    """Collects what is wrong with one row: wrong(field, reason); `any` tells whether something was."""
-
-    def __init__(self, row: int, problems: list[str]) -> None:
-        self.row, self.problems, self.any = row, problems, False
-
-    def __call__(self, name: str, reason: str) -> None:
-        self.any = True
-        self.problems.append(f"row {self.row}, field '{name}': {reason}")
-
-    def text(self, row: dict, name: str) -> str:
-        """A text field that must not be empty; numbers are taken as text ("2" is written 2 by some tools)."""
-        value = row.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = str(value)
-        if value is None:
-            self(name, "is missing")
-        elif not isinstance(value, str):
-            self(name, f"must be text, this is {value!r}")
-        elif not value.strip():
-            self(name, "is empty")
-        else:
-            return value.strip()
-        return ""
-
-    def listed(self, row: dict, name: str) -> list:
-        """A list, or a list written as a JSON (or Python) text."""
-        value = row.get(name)
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                with contextlib.suppress(ValueError, SyntaxError):
-                    value = ast.literal_eval(value)
-        if isinstance(value, list):
-            return value
-        self(name, f"must be a list, this is {row.get(name)!r}")
-        return []
-
-
-class _Finder:
-    """Finds media files below one folder; every name is looked up once."""
-
-    def __init__(self, folder: str | os.PathLike) -> None:
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise UserError(f"media folder {folder}: is not a folder; give the one that holds the clips.")
-        self.known: dict[str, str | None] = {}
-
-    def __call__(self, name: str, where: str, wrong: _Wrong) -> str | None:
-        if not name:
-            return None  # said already: the field is missing
-        if name not in self.known:
-            places = [self.folder / name, *(self.folder / f"{name}{ending}" for ending in _EXTENSIONS)]
-            self.known[name] = next((os.path.normpath(place) for place in places if place.is_file()), None)
-        if self.known[name] is None:
-            tried = (
-                name
-                if Path(name).suffix.lower() in _EXTENSIONS
-                else f"{name}.mp4 (nor {', '.join(_EXTENSIONS[1:])})"
-            )
-            wrong(where, f"there is no file {tried} in {self.folder}")
-        return self.known[name]
-
-
-def _read_all(
-    path: str | os.PathLike, read: Callable[[dict, _Wrong], Sample | None]
-) -> tuple[list[Sample], list[str]]:
-    samples: list[Sample] = []
-    problems: list[str] = []
-    seen: dict[str, int] = {}
-    for number, row in _rows(path, problems):
-        wrong = _Wrong(number, problems)
-        if not isinstance(row, dict):
-            problems.append(f"row {number}: must be an object, this is {row!r:.60}")
-            continue
-        sample = read(row, wrong)
-        if sample is None or wrong.any:
-            continue
-        if sample.id in seen:
-            problems.append(f"row {number}: has the id {sample.id!r} of row {seen[sample.id]} again")
-            continue
-        seen[sample.id] = number
-        samples.append(sample)
-    return samples, problems
-
-
-def _rows(path: str | os.PathLike, problems: list[str]) -> Iterator[tuple[int, Any]]:
-    """(row number, row) of a JSON list (bare, or the only list of an object) or of JSON Lines."""
-    text = read_text(path)
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        if text.lstrip().startswith("[") or not lines:
-            raise UserError(
-                f"{path}: is not valid JSON ({error}); give a JSON list or JSON Lines."
-            ) from error
-        for number, line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError as line_error:
-                problems.append(f"row {number}: is not valid JSON ({line_error})")
-            else:
-                yield number, row
-        return
-    if isinstance(rows, dict):
-        lists = [value for value in rows.values() if isinstance(value, list)]
-        # a JSON Lines file of one row is an object too; a row's own lists (options, turns) do not hold rows
-        rows = lists[0] if len(rows) == 1 and lists else [rows]
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: holds {type(rows).__name__}, not rows; give a JSON list or JSON Lines.")
-    yield from enumerate(rows, start=1)
-
-
 def _number(value: Any) -> int:
     try:
         return int(value)
@@ -413,29 +298,7 @@ def _number(value: Any) -> int:
         return 0
 
 
-def _without_letters(options: list) -> list[str]:
-    """Strips "A. ", "(B) " where every option carries its own letter in order; else leaves them."""
-    texts = [str(option).strip() for option in options]
-    found = [_LETTER.match(text) for text in texts]
-    if all(match is not None and match[1] == chr(65 + index) for index, match in enumerate(found)):
-        return [match[2].strip() for match in found if match is not None]
-    return texts
-
-
-def _choice(answer: str, options: list[str]) -> str | None:
-    letter = re.fullmatch(r"\(?([A-Z])\)?[.:]?", answer)
-    if letter:
-        index = ord(letter[1]) - 65
-        return options[index] if index < len(options) else None
-    lettered = _LETTER.match(answer)
-    for text in (answer, lettered[2].strip() if lettered else answer):
-        for option in options:
-            if option.casefold() == text.casefold():
-                return option
-    return None
-
-
-def _r1_media(row: dict, find: _Finder, wrong: _Wrong) -> tuple[str | None, str | None]:
+def _r1_media(row: dict, find: Finder, wrong: Wrong) -> tuple[str | None, str | None]:
     path = row.get("path")
     kind = str(row.get("data_type", "")).lower()
     if isinstance(path, dict):
@@ -455,7 +318,7 @@ def _r1_media(row: dict, find: _Finder, wrong: _Wrong) -> tuple[str | None, str 
 def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[dict]:
     """{"turns": [(row, turn)], "row": the object} of each chat; a flat list of turns is one."""
     flat: list[tuple[int, dict]] = []
-    for number, row in _rows(path, problems):
+    for number, row in read_rows(path, problems):
         if isinstance(row, dict) and ("role" in row or "from" in row):
             flat.append((number, row))
             continue
@@ -474,7 +337,7 @@ def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[dict]:
 
 
 def _warmup_pair(
-    identity: str, user: dict, assistant: dict, chat: dict, find: _Finder, wrong: _Wrong
+    identity: str, user: dict, assistant: dict, chat: dict, find: Finder, wrong: Wrong
 ) -> Sample | None:
     content = user.get("content", user.get("value"))
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
@@ -504,7 +367,7 @@ def _warmup_pair(
         if isinstance(path, dict):  # {"url": ...}
             path = path.get("url")
         place = find(str(path or ""), "content", wrong)
-        moving = str(path).lower().endswith(_EXTENSIONS)
+        moving = str(path).lower().endswith(VIDEO_ENDINGS)
         if moving or not kind.startswith("audio"):
             video = place
         if moving or kind.startswith("audio"):

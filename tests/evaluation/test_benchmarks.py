@@ -77,7 +77,12 @@ def test_all_wrong_rows_are_named_together(tmp_path):
     )
     with pytest.raises(UserError) as error:
         avconfuse.read_muted(path, tmp_path)
-    for part in ("muted.json", "row 1, field 'answer'", "row 1, clip", "row 2, field 'video_id'"):
+    for part in (
+        "muted.json",
+        "row 1, field 'answer'",
+        "row 1, field 'video_id': there is no file a.mp4",
+        "row 2, field 'video_id'",
+    ):
         assert part in str(error.value)
 
 

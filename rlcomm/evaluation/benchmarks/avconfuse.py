@@ -7,17 +7,16 @@ modified  the whole sound is replaced (bird, drill, rain, thunderstorm, wind): "
           you hear", judged for hearing and seeing, 0-5 each.
 """
 
-import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlcomm.data.sample import Sample, Turn, read_text, report
-from rlcomm.errors import UserError
+from rlcomm.data.rows import Finder, Wrong
+from rlcomm.data.sample import Sample, Turn
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Reading, Record
+from rlcomm.evaluation.benchmarks.common import clips, gold_yes_no, of, read_whole, yes_no
 from rlcomm.evaluation.judge import Vocabulary, halves, judge
 from rlcomm.evaluation.metrics import Metric
 
@@ -35,31 +34,18 @@ def read_muted(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sa
     Raises:
         UserError: every wrong row and missing clip, by row and field, in one message.
     """
-    samples: list[Sample] = []
-    problems: list[str] = []
-    for number, row in _rows(path):
-        _require(row, ("video_id", "question", "answer"), number, problems)
-        answer = str(row.get("answer", "")).strip().lower()
-        if answer not in ("yes", "no"):
-            problems.append(
-                f'row {number}, field \'answer\': must be "yes" or "no", this is {row.get("answer")!r}'
-            )
+    find = Finder(video_dir)
+
+    def read(row: dict, wrong: Wrong) -> Sample:
+        video_id, question = wrong.text(row, "video_id"), wrong.text(row, "question")
+        answer = gold_yes_no(row, "answer", wrong)
         names = row.get("instruments") or []
         names = [n.strip() for n in names.split(",")] if isinstance(names, str) else [str(n) for n in names]
-        clip = _clip(video_dir, str(row.get("video_id", "")), number, problems)
-        meta = {"video_id": str(row.get("video_id")), "instruments": [n for n in names if n]}
-        samples.append(
-            Sample(
-                f"{Path(path).stem}-{number}",
-                (Turn(str(row.get("question")), answer),),
-                clip,
-                clip,
-                meta=meta,
-            )
-        )
-    if problems:
-        raise UserError(report(path, problems))
-    return samples
+        clip = find(video_id, "video_id", wrong)
+        meta = {"video_id": video_id, "instruments": [n for n in names if n]}
+        return Sample(f"{Path(path).stem}-{wrong.row}", (Turn(question, answer),), clip, clip, meta=meta)
+
+    return read_whole(path, read)
 
 
 def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sample]:
@@ -77,44 +63,19 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
     Raises:
         UserError: every wrong row and missing clip, by row and field, in one message.
     """
-    samples: list[Sample] = []
-    problems: list[str] = []
-    vocabulary = Vocabulary.of()
-    for number, row in _rows(path):
-        _require(row, ("video_id", "question", "sound_type", "annotation"), number, problems)
-        name = str(row.get("filename") or row.get("video_id", ""))
-        if not (Path(video_dir) / name).is_file():
-            name = str(row.get("video_id", ""))
-        clip = _clip(video_dir, name, number, problems)
-        annotation = str(row.get("annotation", ""))
-        sound = vocabulary.name(str(row.get("sound_type", "")))
-        meta = {
-            "video_id": str(row.get("video_id")),
-            "sound_type": str(row.get("sound_type")),
-            "visible": sorted(vocabulary.claimed(halves(annotation)[1]) - {sound}),
-        }
-        samples.append(
-            Sample(
-                f"{Path(path).stem}-{number}",
-                (Turn(str(row.get("question")), annotation),),
-                clip,
-                clip,
-                meta=meta,
-            )
-        )
-    if problems:
-        raise UserError(report(path, problems))
-    return samples
+    find, vocabulary = Finder(video_dir), Vocabulary.of()
 
+    def read(row: dict, wrong: Wrong) -> Sample:
+        video_id, question = wrong.text(row, "video_id"), wrong.text(row, "question")
+        sound_type, annotation = wrong.text(row, "sound_type"), wrong.text(row, "annotation")
+        name = str(row.get("filename") or "")
+        named = name and (Path(video_dir) / name).is_file()
+        clip = find(name, "filename", wrong) if named else find(video_id, "video_id", wrong)
+        seen = vocabulary.claimed(halves(annotation)[1]) - {vocabulary.name(sound_type)}
+        meta = {"video_id": video_id, "sound_type": sound_type, "visible": sorted(seen)}
+        return Sample(f"{Path(path).stem}-{wrong.row}", (Turn(question, annotation),), clip, clip, meta=meta)
 
-def yes_no(answer: str | None) -> str | None:
-    """The class of an answer to a yes/no question: "yes", "no", or None for unparsed.
-
-    The first word decides, as a whole word: "No, it is silent." is "no"; "none", "not sure", "" and "yes or
-    no" are None. Never a substring: "no" is in "piano".
-    """
-    found = re.match(r"\W*(yes|no)\b(?!\s*(?:or|and|/)\s*(?:yes|no)\b)", (answer or "").lower())
-    return found.group(1) if found else None
+    return read_whole(path, read)
 
 
 def score_muted(sample: Sample, reading: Reading) -> dict[str, Any]:
@@ -166,44 +127,44 @@ def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     Metrics without a record are left out, so a control file that is missing shows as a missing number, not as
     one.
     """
-    joint, control = _of(records, MUTED, "joint"), _of(records, CONTROL, "joint")
-    audio, audio_control = _of(records, MUTED, "audio_only"), _of(records, CONTROL, "audio_only")
+    joint, control = of(records, MUTED, "joint"), of(records, CONTROL, "joint")
+    audio, audio_control = of(records, MUTED, "audio_only"), of(records, CONTROL, "audio_only")
     result: dict[str, Metric] = {}
     if joint:
-        result["acc"] = metrics.accuracy([r["correct"] for r in joint], _clips(joint))
+        result["acc"] = metrics.accuracy([r["correct"] for r in joint], clips(joint))
         result["acc_parsed"] = metrics.accuracy_parsed(
-            [r["correct"] for r in joint], [r["parsed"] for r in joint], _clips(joint)
+            [r["correct"] for r in joint], [r["parsed"] for r in joint], clips(joint)
         )
-        result["unparsed"] = metrics.unparsed_rate([r["parsed"] for r in joint], _clips(joint))
-        result["yes_rate"] = metrics.yes_rate([r["class"] for r in joint], _clips(joint))
+        result["unparsed"] = metrics.unparsed_rate([r["parsed"] for r in joint], clips(joint))
+        result["yes_rate"] = metrics.yes_rate([r["class"] for r in joint], clips(joint))
     for name, part in (("control", control), ("same_audio", audio), ("same_audio_control", audio_control)):
         if part:
-            result[f"{name}_acc"] = metrics.accuracy([r["correct"] for r in part], _clips(part))
-            result[f"{name}_unparsed"] = metrics.unparsed_rate([r["parsed"] for r in part], _clips(part))
+            result[f"{name}_acc"] = metrics.accuracy([r["correct"] for r in part], clips(part))
+            result[f"{name}_unparsed"] = metrics.unparsed_rate([r["parsed"] for r in part], clips(part))
     by_id = {r["id"]: r for r in audio}
     pairs = [(r, by_id[r["id"]]) for r in joint if r["id"] in by_id]
     if pairs:
-        clips = _clips([r for r, _ in pairs])
+        groups = clips([r for r, _ in pairs])
         result["sign_flip_rate"] = metrics.sign_flip_rate(
-            [_sign(r) for r, _ in pairs], [_sign(a) for _, a in pairs], clips
+            [_sign(r) for r, _ in pairs], [_sign(a) for _, a in pairs], groups
         )
         margins = [(r.get("margin"), a.get("margin")) for r, a in pairs]
         if any(m is not None for pair in margins for m in pair):
             result["sign_flip_rate_margin"] = metrics.sign_flip_rate(
-                [j for j, _ in margins], [a for _, a in margins], clips
+                [j for j, _ in margins], [a for _, a in margins], groups
             )
     return result
 
 
 def modified_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     """Metrics of `avconfuse_modified`: `a_acc` and `v_acc`, 0-5, and the share without an answer."""
-    part = _of(records, MODIFIED, "joint")
+    part = of(records, MODIFIED, "joint")
     if not part:
         return {}
     return {
-        "a_acc": metrics.mean([r["a_acc"] for r in part], _clips(part)),
-        "v_acc": metrics.mean([r["v_acc"] for r in part], _clips(part)),
-        "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part)),
+        "a_acc": metrics.mean([r["a_acc"] for r in part], clips(part)),
+        "v_acc": metrics.mean([r["v_acc"] for r in part], clips(part)),
+        "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], clips(part)),
     }
 
 
@@ -212,36 +173,3 @@ def _sign(record: Record) -> float | None:
     if not record["parsed"]:
         return None
     return 1.0 if record["correct"] else -1.0
-
-
-def _of(records: Sequence[Record], name: str, view: str) -> list[Record]:
-    return [r for r in records if r["benchmark"] == name and r["view"] == view]
-
-
-def _clips(records: Sequence[Record]) -> list[str]:
-    return [r["video_id"] for r in records]
-
-
-def _rows(path: str | os.PathLike) -> list[tuple[int, dict]]:
-    try:
-        rows = json.loads(read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); give the benchmark's JSON list.") from error
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise UserError(
-            f"{path}: must be a JSON list of objects with at least one row; give the benchmark's file."
-        )
-    return list(enumerate(rows, start=1))
-
-
-def _require(row: dict, fields: Sequence[str], number: int, problems: list[str]) -> None:
-    problems += [
-        f"row {number}, field '{name}': is missing" for name in fields if row.get(name) in (None, "")
-    ]
-
-
-def _clip(video_dir: str | os.PathLike, name: str, number: int, problems: list[str]) -> str:
-    path = Path(video_dir) / (name if Path(name).suffix else f"{name}.mp4")
-    if not path.is_file():
-        problems.append(f"row {number}, clip {path}: does not exist")
-    return str(path)

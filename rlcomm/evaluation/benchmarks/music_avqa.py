@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rlcomm.data.sample import Sample, report
-from rlcomm.errors import UserError
+from rlcomm.data.sample import Sample
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Reading, Record
+from rlcomm.evaluation.benchmarks.common import accuracy, clips, of, whole
 from rlcomm.evaluation.metrics import Metric
 
 NAME = "music_avqa"
@@ -29,10 +29,7 @@ def read(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sample]:
     """
     from rlcomm.data.sources import read_music_avqa
 
-    samples, problems = read_music_avqa(path, video_dir)
-    if problems:
-        raise UserError(report(path, [str(problem) for problem in problems]))
-    return samples
+    return whole(path, *read_music_avqa(path, video_dir))
 
 
 def type_key(value: Any) -> str | None:
@@ -67,28 +64,20 @@ def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
 
     The paper's five columns (Exist, Localis, Count, Comp, Temp) are `acc_exist` ... over all sources.
     """
-    part = [r for r in records if r["benchmark"] == NAME and r["view"] == "joint"]
+    part = of(records, NAME)
     if not part:
         return {}
     result = {
-        "acc": _accuracy(part),
-        "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], _clips(part)),
+        "acc": accuracy(part),
+        "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], clips(part)),
     }
     for kind in _KINDS.values():
         chosen = [r for r in part if (r["type"] or "").endswith(f"_{kind}")]
         if chosen:
-            result[f"acc_{kind}"] = _accuracy(chosen)
+            result[f"acc_{kind}"] = accuracy(chosen)
     for source in _SOURCES.values():
         for kind in _KINDS.values():
             chosen = [r for r in part if r["type"] == f"{source}_{kind}"]
             if chosen:
-                result[f"acc_{source}_{kind}"] = _accuracy(chosen)
+                result[f"acc_{source}_{kind}"] = accuracy(chosen)
     return result
-
-
-def _accuracy(records: Sequence[Record]) -> Metric:
-    return metrics.accuracy([r["correct"] for r in records], _clips(records))
-
-
-def _clips(records: Sequence[Record]) -> list[str]:
-    return [r["video_id"] for r in records]

@@ -1,0 +1,212 @@
+"""What several benchmark files share: reading whole files, labels, and counting by group.
+
+A sample's labels (`candidates`) are its options, or `meta["candidates"]` where the file's own question does
+not list them. Other fields of `meta` that the records carry:
+
+    video_id      the clip: items of one clip share its luck (rlcomm.evaluation.metrics.bootstrap_ci95)
+    groups        {axis: value}: accuracy is also given per value, as `acc_<value>`
+    task          the task of a benchmark that has several
+    condition     neutral, faithful, adversarial or irrelevant: what the text in the question says
+    pair          items that differ in their condition (or their probe) alone share it
+    text_answer   the answer that the text in the question claims, where it is not the gold answer
+    without_text  the question without that text, for the same-audio branch
+"""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rlcomm.data.rows import Wrong, named_option, read_samples, without_letters
+from rlcomm.data.sample import Sample, report
+from rlcomm.errors import UserError
+from rlcomm.evaluation import metrics
+from rlcomm.evaluation.benchmarks import Reading, Record
+from rlcomm.evaluation.metrics import Metric
+
+YES_NO = ("yes", "no")
+CONDITIONS = ("neutral", "faithful", "adversarial", "irrelevant")
+
+
+def read_whole(
+    path: str | os.PathLike, read: Callable[[dict, Wrong], Sample | list[Sample] | None]
+) -> list[Sample]:
+    """`rlcomm.data.rows.read_samples`, all or nothing: a benchmark is scored whole or not at all.
+
+    Raises:
+        UserError: the wrong rows, all together, by row and field; or a file without rows.
+    """
+    return whole(path, *read_samples(path, read))
+
+
+def whole(path: str | os.PathLike, samples: list[Sample], problems: list[str]) -> list[Sample]:
+    """`samples`, if nothing is wrong with their file.
+
+    Raises:
+        UserError: there are problems, or no samples.
+    """
+    if problems:
+        raise UserError(report(path, problems))
+    if not samples:
+        raise UserError(f"{path}: has no rows; give the benchmark's file.")
+    return samples
+
+
+def choices(row: dict, field: str, answer: str, wrong: Wrong) -> tuple[str, tuple[str, ...]]:
+    """The gold option and the options of a multiple-choice row.
+
+    The same option may stand there twice (27 rows of MMAU do). The gold answer is looked for as a text first:
+    among the options "G", "C", "D", "A" the answer "A" is the last.
+
+    Args:
+        row: of the file.
+        field: of the options: a list, or a list written as JSON.
+        answer: field of the gold answer: the text or the letter of an option.
+        wrong: of the row.
+
+    Returns:
+        (gold, options); gold is "" if something is wrong.
+    """
+    gold = wrong.text(row, answer)
+    if row.get(field) is None:
+        wrong(field, "is missing")
+        return "", ()
+    options = without_letters(wrong.listed(row, field))
+    if len(set(options)) < 2:
+        wrong(field, f"must hold at least two different options, these are {options}")
+    found = gold if gold in options else named_option(gold, options)
+    if gold and options and found is None:
+        wrong(answer, f"{gold!r} is none of the {len(options)} options, neither as a text nor as a letter")
+    return found or "", tuple(options)
+
+
+def gold_yes_no(row: dict, field: str, wrong: Wrong) -> str:
+    """The gold answer of a yes/no row, "yes" or "no"; "" if something is wrong."""
+    gold = wrong.text(row, field).lower()
+    if gold and gold not in YES_NO:
+        wrong(field, f'must be "yes" or "no", this is {row.get(field)!r}')
+    return gold if gold in YES_NO else ""
+
+
+def label_set(answers: Iterable[str]) -> tuple[str, ...]:
+    """The different answers, in the order of their first spelling ("Yes" and "yes." are one)."""
+    from rlcomm.rewards.accuracy import normalise
+
+    found: dict[str, str] = {}
+    for answer in answers:
+        found.setdefault(normalise(answer), answer)
+    return tuple(found.values())
+
+
+def with_candidates(sample: Sample, labels: Sequence[str]) -> Sample:
+    """The sample with `labels` as its candidates, its gold answer spelled as one of them."""
+    from rlcomm.rewards.accuracy import matches
+
+    gold = next((label for label in labels if matches(sample.answer, label)), sample.answer)
+    return dataclasses.replace(
+        sample,
+        turns=(dataclasses.replace(sample.turns[0], answer=gold), *sample.turns[1:]),
+        meta={**sample.meta, "candidates": list(labels)},
+    )
+
+
+def candidates(sample: Sample) -> tuple[str, ...]:
+    """The labels to be scored for one item, each once, the gold answer among them; () for an open one."""
+    return tuple(dict.fromkeys(sample.meta.get("candidates") or sample.options))
+
+
+def same_audio(sample: Sample) -> Sample | None:
+    """The same-audio branch A: the item without the text in its question; None if it has no such text."""
+    question = sample.meta.get("without_text")
+    if question is None:
+        return None
+    return dataclasses.replace(sample, turns=(dataclasses.replace(sample.turns[0], question=question),))
+
+
+def yes_no(answer: str | None) -> str | None:
+    """The class of an answer to a yes/no question: "yes", "no", or None for unparsed.
+
+    The first word decides, as a whole word: "No, it is silent." is "no"; "none", "not sure", "" and "yes or
+    no" are None. Never a substring: "no" is in "piano".
+    """
+    found = re.match(r"\W*(yes|no)\b(?!\s*(?:or|and|/)\s*(?:yes|no)\b)", (answer or "").lower())
+    return found.group(1) if found else None
+
+
+def score(sample: Sample, reading: Reading) -> dict[str, Any]:
+    """The scored fields of one item with one gold answer.
+
+    Returns:
+        class: the predicted label: "yes" or "no", an option, one of the candidates; for an answer that is
+            none of an open label set the normalised answer itself; None: unparsed.
+        parsed, correct: whether there is a class, and whether it is the gold answer (as rewarded).
+        type, task, condition, pair, groups, candidates, text_answer: of the sample; None where it has none.
+    """
+    from rlcomm.rewards.accuracy import matches, normalise
+
+    answer, labels = reading.answer, candidates(sample)
+    found: str | None
+    if sample.options:
+        found = next((o for o in sample.options if matches(answer, o, sample.options)), None)
+        correct = matches(answer, sample.answer, sample.options)
+    elif set(labels) == set(YES_NO):
+        found = yes_no(answer)
+        correct = found == sample.answer
+    else:
+        found = next((label for label in labels if matches(answer, label)), None)
+        found = found or normalise(answer or "") or None
+        correct = matches(answer, sample.answer)
+    return {
+        "class": found,
+        "parsed": found is not None,
+        "correct": correct,
+        "type": sample.turns[0].type or None,
+        **{name: sample.meta.get(name) for name in ("task", "condition", "pair", "groups", "text_answer")},
+        "candidates": list(labels),
+    }
+
+
+def of(records: Sequence[Record], name: str, view: str = "joint") -> list[Record]:
+    """The records of one benchmark in one view."""
+    return [r for r in records if r["benchmark"] == name and r["view"] == view]
+
+
+def clips(records: Sequence[Record]) -> list[str]:
+    """The clip of each record."""
+    return [r["video_id"] for r in records]
+
+
+def accuracy(records: Sequence[Record]) -> Metric:
+    """Share of correct records, clips drawn whole for the interval."""
+    return metrics.accuracy([r["correct"] for r in records], clips(records))
+
+
+def accuracies(records: Sequence[Record]) -> dict[str, Metric]:
+    """`acc`, `unparsed`, `acc_<condition>` and `acc_<value>` of every group; {} for no records."""
+    if not records:
+        return {}
+    found = {
+        "acc": accuracy(records),
+        "unparsed": metrics.unparsed_rate([r["parsed"] for r in records], clips(records)),
+    }
+    for condition in CONDITIONS:
+        if part := [r for r in records if r["condition"] == condition]:
+            found[f"acc_{condition}"] = accuracy(part)
+    for value, part in by_group(records).items():
+        found[f"acc_{value}"] = accuracy(part)
+    return found
+
+
+def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of every group value, in the metric's spelling: "mix-sound-music" -> "mix_sound_music"."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        for value in (record["groups"] or {}).values():
+            found.setdefault(slug(value), []).append(record)
+    return dict(sorted(found.items()))
+
+
+def slug(value: str) -> str:
+    """A metric's name for a value: lower case, everything but letters and digits to "_"."""
+    return re.sub(r"[\W_]+", "_", value.lower()).strip("_")
