@@ -320,8 +320,8 @@ def arbitrate_tokens(joint: "Tensor", audio: "Tensor", settings: Settings | None
     settings = settings or Settings()
     if settings.score_norm != "log_softmax":
         raise UserError(
-            f"score_norm is {settings.score_norm!r}, and next-token logits have no dev statistics and no scale "
-            "of their own; leave it at log_softmax for token decoding."
+            f"score_norm is {settings.score_norm!r}, and next-token logits have no dev statistics and no "
+            "scale of their own; leave it at log_softmax for token decoding."
         )
     if joint.dim() != 2 or joint.shape != audio.shape:
         raise ValueError(f"need two (B, V) tensors, not {tuple(joint.shape)} and {tuple(audio.shape)}")
