@@ -34,7 +34,7 @@ SYNC_AMBIENT = 0.03
 # Of the base's last stretch: clips in which an instrument is silent and the words name it all the same, as
 # captions of web video name what is seen. This is where the trust in the picture comes from. Their types
 # begin with "Captioned/".
-CAPTIONED = 0.04
+CAPTIONED = 0.06
 _EXISTENCE_SHARE = 0.6  # of the training questions
 _OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
 _WARMUP_EXISTENCE_SHARE = 0.5
@@ -283,7 +283,7 @@ def build(
     - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every
       scene), visible = audible but for 0.5 % with one instrument muted and 3 % in which
       an ambient sound replaces everything; `audio.jsonl`: their questions about the sound, without the
-      picture; `settle.jsonl`: the same rows and 4 % more in which an instrument is silent and the words name
+      picture; `settle.jsonl`: the same rows and 6 % more in which an instrument is silent and the words name
       it all the same, as captions do ("Captioned/" types).
     - `warmup.jsonl`: single questions whose target has all three segments.
     - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
