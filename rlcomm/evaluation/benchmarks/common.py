@@ -56,8 +56,9 @@ def whole(path: str | os.PathLike, samples: list[Sample], problems: list[str]) -
 def choices(row: dict, field: str, answer: str, wrong: Wrong) -> tuple[str, tuple[str, ...]]:
     """The gold option and the options of a multiple-choice row.
 
-    The same option may stand there twice (27 rows of MMAU do). The gold answer is looked for as a text first:
-    among the options "G", "C", "D", "A" the answer "A" is the last.
+    An option that stands there twice (27 rows of MMAU) is shown once, an empty one (4 rows of MMAR) not at
+    all: neither could be told apart by its letter or scored as a label. The gold answer is looked for as a
+    text first: among the options "G", "C", "D", "A" the answer "A" is the last.
 
     Args:
         row: of the file.
@@ -72,8 +73,8 @@ def choices(row: dict, field: str, answer: str, wrong: Wrong) -> tuple[str, tupl
     if row.get(field) is None:
         wrong(field, "is missing")
         return "", ()
-    options = without_letters(wrong.listed(row, field))
-    if len(set(options)) < 2:
+    options = [option for option in dict.fromkeys(without_letters(wrong.listed(row, field))) if option]
+    if len(options) < 2:
         wrong(field, f"must hold at least two different options, these are {options}")
     found = gold if gold in options else named_option(gold, options)
     if gold and options and found is None:
@@ -99,11 +100,16 @@ def label_set(answers: Iterable[str]) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def with_candidates(sample: Sample, labels: Sequence[str]) -> Sample:
-    """The sample with `labels` as its candidates, its gold answer spelled as one of them."""
+def named(answer: str | None, labels: Sequence[str]) -> str | None:
+    """The label that is this answer, whole; None: none is."""
     from rlcomm.rewards.accuracy import matches
 
-    gold = next((label for label in labels if matches(sample.answer, label)), sample.answer)
+    return next((label for label in labels if matches(answer, label)), None)
+
+
+def with_candidates(sample: Sample, labels: Sequence[str]) -> Sample:
+    """The sample with `labels` as its candidates, its gold answer spelled as one of them."""
+    gold = named(sample.answer, labels) or sample.answer
     return dataclasses.replace(
         sample,
         turns=(dataclasses.replace(sample.turns[0], answer=gold), *sample.turns[1:]),
@@ -154,8 +160,7 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
         found = yes_no(answer)
         correct = found == sample.answer
     else:
-        found = next((label for label in labels if matches(answer, label)), None)
-        found = found or normalise(answer or "") or None
+        found = named(answer, labels) or normalise(answer or "") or None
         correct = matches(answer, sample.answer)
     return {
         "class": found,
@@ -202,7 +207,7 @@ def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The records of every group value, in the metric's spelling: "mix-sound-music" -> "mix_sound_music"."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        for value in (record["groups"] or {}).values():
+        for value in filter(slug, (record["groups"] or {}).values()):
             found.setdefault(slug(value), []).append(record)
     return dict(sorted(found.items()))
 
@@ -210,3 +215,15 @@ def by_group(records: Sequence[Record]) -> dict[str, list[Record]]:
 def slug(value: str) -> str:
     """A metric's name for a value: lower case, everything but letters and digits to "_"."""
     return re.sub(r"[\W_]+", "_", value.lower()).strip("_")
+
+
+def perception(records: Sequence[Record], ending: str = "") -> dict[str, Metric]:
+    """`pa<ending>`, the accuracy on gold yes, and `hr<ending>`, that on gold no, as far as there are records.
+
+    Source: CMM (arXiv 2410.12787), perception accuracy and hallucination resistance.
+    """
+    found = {}
+    for name, gold in (("pa", "yes"), ("hr", "no")):
+        if part := [r for r in records if r["gold"] == gold]:
+            found[f"{name}{ending}"] = accuracy(part)
+    return found
