@@ -1,0 +1,383 @@
+"""Conflict and its repair: how far text moves an answer, and what a decoder wins back at which price.
+
+Accuracies, gains and drops are shares in [-1, 1]; a budget is in percentage points (`budget_points`), as in
+"nAUC@0-5". Every metric gives `{"value", "n", "ci95"}`, its interval from whole clips
+(`metrics.bootstrap_sums`).
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from rlcomm.evaluation.metrics import Metric, divide, mean, of_sums, ratio
+
+Clusters = Sequence[Hashable] | None
+Condition = Literal["adversarial", "faithful", "irrelevant"]
+
+SLACK = 1e-9  # a drop equal to the budget but for rounding is within it
+
+
+def text_influence(
+    condition: Condition,
+    neutral_correct: Sequence[bool],
+    correct: Sequence[bool],
+    changed: Sequence[bool] | None = None,
+    clusters: Clusters = None,
+) -> dict[str, Metric]:
+    """TIR, the share of answers that a text flips, against the same row without text. Range [0, 1].
+
+        adversarial   right -> wrong
+        faithful      wrong -> right
+        irrelevant    any other answer than before, right or wrong
+
+        tir_all             flips / rows
+        tir_given_correct   flips among the rows right without text / those rows
+        tir_given_wrong     (faithful only) flips among the rows wrong without text / those rows
+
+    A faithful flip starts from a wrong answer, so `tir_given_correct` could only be 0 there: it has no value,
+    and `tir_given_wrong` is its counterpart. An unparsed answer is wrong.
+
+    Args:
+        condition: what the text does.
+        neutral_correct: is the answer without text right, (N,).
+        correct: is the same row's answer with the text right, (N,).
+        changed: is it another answer (unparsed is one of its own), (N,); needed for irrelevant text.
+        clusters: as in `metrics.bootstrap_ci95`.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        ValueError: an unknown condition, or irrelevant text without `changed`.
+
+    Source: MCR-BENCH (arXiv 2508.15407), text influence rate.
+    """
+    if condition not in get_args(Condition):
+        raise ValueError(f"condition {condition!r} is none of {', '.join(get_args(Condition))}")
+    before = [bool(c) for c in neutral_correct]
+    after = [bool(c) for c in correct]
+    pairs = list(zip(before, after, strict=True))
+    if condition == "irrelevant":
+        if changed is None:
+            raise ValueError("irrelevant text flips any answer, so say which answers changed")
+        flips = [bool(c) for c, _ in zip(changed, pairs, strict=True)]
+    elif condition == "adversarial":
+        flips = [b and not a for b, a in pairs]
+    else:
+        flips = [a and not b for b, a in pairs]
+    result = {"tir_all": mean(flips, clusters)}
+    if condition == "faithful":
+        result["tir_given_correct"] = {"value": None, "n": 0, "ci95": None}
+        result["tir_given_wrong"] = ratio(flips, [not b for b in before], clusters)
+    else:
+        result["tir_given_correct"] = ratio(
+            [f and b for f, b in zip(flips, before, strict=True)], before, clusters
+        )
+    return result
+
+
+def norm_acc(
+    correct: Sequence[bool | None], neutral_correct: Sequence[bool | None], clusters: Clusters = None
+) -> Metric:
+    """NormAcc_c = Acc_c / Acc_neutral: accuracy under condition c, in units of that without text.
+
+    Range [0, inf); above 1 the text helps.
+
+    Args:
+        correct: under the condition, row by row, (N,); None: the row was not asked so.
+        neutral_correct: without text, the same rows, (N,).
+        clusters: as in `metrics.bootstrap_ci95`; None: every row is one, its conditions drawn together.
+
+    Returns:
+        `{"value", "n", "ci95"}`, n the rows asked under the condition; no value if nothing neutral is right.
+
+    Source: MCR-BENCH (arXiv 2508.15407).
+    """
+    features = _accuracy_sums(correct, neutral_correct)
+    return of_sums(features, lambda s: divide(_acc(s, 0), _acc(s, 1)), _asked(correct), clusters)
+
+
+def robustness(
+    adversarial: Sequence[bool | None],
+    irrelevant: Sequence[bool | None],
+    neutral_correct: Sequence[bool | None],
+    clusters: Clusters = None,
+) -> Metric:
+    """MRS = 0.8 NormAcc_adversarial + 0.2 NormAcc_irrelevant, the modality robustness score.
+
+    Range [0, inf); 1: text moves nothing on balance.
+
+    Args:
+        adversarial: is the row's answer right beside adversarial text, (N,); None: not asked so.
+        irrelevant: beside irrelevant text, the same rows.
+        neutral_correct: without text, the same rows.
+        clusters: as in `norm_acc`.
+
+    Returns:
+        `{"value", "n", "ci95"}`, n the rows asked with either text; no value if one of the three was never
+        asked, or nothing neutral is right.
+
+    Source: MCR-BENCH (arXiv 2508.15407).
+    """
+    features = _accuracy_sums(adversarial, irrelevant, neutral_correct)
+    n = sum(a is not None or i is not None for a, i in zip(adversarial, irrelevant, strict=True))
+    return of_sums(features, lambda s: divide(0.8 * _acc(s, 0) + 0.2 * _acc(s, 1), _acc(s, 2)), n, clusters)
+
+
+def text_dominance(sides: Sequence[str | None], clusters: Clusters = None) -> Metric:
+    """TDR = text / (text + audio): of the answers that take a side, the share that takes the text's.
+
+    Range [0, 1]; 0.5 is no preference.
+
+    Args:
+        sides: "text", "audio", or anything else (a third answer, None for an unparsed one): no side, (N,).
+        clusters: as in `metrics.bootstrap_ci95`.
+
+    Returns:
+        `{"value", "n", "ci95"}`, n the answers that take a side.
+
+    Source: ALME, text-dominance ratio.
+    """
+    return ratio([s == "text" for s in sides], [s in ("text", "audio") for s in sides], clusters)
+
+
+def conflict_gain(method: Sequence[bool], joint: Sequence[bool], clusters: Clusters = None) -> Metric:
+    """Acc_method(conflict) - Acc_joint(conflict), on the same conflict items. Range [-1, 1], a share.
+
+    The interval is that of the paired difference.
+
+    Args:
+        method: is the decoder's answer right, (N,).
+        joint: is plain joint decoding's, the same items.
+        clusters: as in `metrics.bootstrap_ci95`.
+
+    Source: GACL (arXiv 2606.05161).
+    """
+    return mean([int(m) - int(j) for m, j in zip(method, joint, strict=True)], clusters)
+
+
+def faithful_drop(method: Sequence[bool], joint: Sequence[bool], clusters: Clusters = None) -> Metric:
+    """Acc_joint(aligned) - Acc_method(aligned), where text and audio agree. Range [-1, 1], a share.
+
+    Negative where the method is better there too. Arguments as in `conflict_gain`, of the aligned items.
+
+    Source: GACL (arXiv 2606.05161).
+    """
+    return conflict_gain(joint, method, clusters)
+
+
+def frontier(gains: Sequence[float], drops: Sequence[float], budget_points: float) -> float:
+    """frontier(K) = max conflict gain over the settings with faithful drop <= K, 0 if there is none.
+
+    A step function of K that never falls once a setting is within it. It may be negative: a decoder all of
+    whose feasible settings do harm is not credited with the joint decoding it did not try. Negative drops
+    are within every budget. Range [-1, 1], a share.
+
+    Args:
+        gains: conflict gain of each setting, (S,), shares.
+        drops: faithful drop of each setting, (S,), shares.
+        budget_points: K >= 0 in percentage points.
+
+    Source: GACL (arXiv 2606.05161).
+    """
+    within = [g for g, d in zip(gains, drops, strict=True) if d <= budget_points / 100 + SLACK]
+    return max(within, default=0.0)
+
+
+def frontier_area(gains: Sequence[float], drops: Sequence[float], budget_points: float) -> float:
+    """nAUC@0-B = (1/B) integral of frontier(K) dK over [0, B], the mean of the frontier. Range [-1, 1].
+
+    The same number as the paper's area / (B * 100) with K and gain in points; reported x 100. The frontier
+    is a step function: it jumps at each drop in [0, B] and is flat between. "Trapezoid area" is meant as
+    trapezoids between neighbouring jumps, of equal height on both sides since nothing happens between them
+    (each jump stands twice among the knots, before and after), so the area is exact: a sum of rectangles. Two
+    other readings are not this: joining the jumps by slopes credits a gain at budgets that do not afford it,
+    and a trapezoid rule on a coarse grid of K (0, 1, ..., B) smears every jump over one cell.
+
+    Args:
+        gains: conflict gain of each setting, (S,), shares.
+        drops: faithful drop of each setting, (S,), shares.
+        budget_points: B > 0 in percentage points.
+
+    Raises:
+        ValueError: B <= 0.
+
+    Source: GACL (arXiv 2606.05161), nAUC.
+    """
+    if len(gains) != len(drops):
+        raise ValueError(f"{len(gains)} gains and {len(drops)} drops are not of the same settings")
+    return float(_area(np.asarray([gains], float), np.asarray([drops], float), budget_points)[0])
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Correctness of one decoder under each of its settings, beside plain joint decoding.
+
+    Attributes:
+        joint_conflict: is joint decoding right on each conflict item, (N_c,).
+        joint_aligned: on each aligned (faithful) item, (N_a,).
+        conflict: the decoder's, for each setting, (S, N_c).
+        aligned: (S, N_a).
+        conflict_clips: the clip of each conflict item; None: every item is one of its own.
+        aligned_clips: of each aligned item; a clip in both is drawn with all its items. Give both or neither.
+
+    Raises:
+        ValueError: lengths that do not match.
+    """
+
+    joint_conflict: Sequence[bool]
+    joint_aligned: Sequence[bool]
+    conflict: Sequence[Sequence[bool]]
+    aligned: Sequence[Sequence[bool]]
+    conflict_clips: Clusters = None
+    aligned_clips: Clusters = None
+
+    def __post_init__(self) -> None:
+        if len(self.conflict) != len(self.aligned):
+            raise ValueError(
+                f"{len(self.conflict)} settings on conflict items, {len(self.aligned)} on aligned"
+            )
+        for joint, rows in ((self.joint_conflict, self.conflict), (self.joint_aligned, self.aligned)):
+            if any(len(row) != len(joint) for row in rows):
+                raise ValueError(f"a setting has not one answer for each of the {len(joint)} joint ones")
+        if (self.conflict_clips is None) != (self.aligned_clips is None):
+            raise ValueError(
+                "clips are given for one of the two sets, so it is unknown which of them go together"
+            )
+
+    def gains(self) -> list[float]:
+        """Conflict gain of each setting, (S,), shares. ValueError if there is no conflict item."""
+        return [_difference(row, self.joint_conflict) for row in self.conflict]
+
+    def drops(self) -> list[float]:
+        """Faithful drop of each setting, (S,), shares. ValueError if there is no aligned item."""
+        return [_difference(self.joint_aligned, row) for row in self.aligned]
+
+
+def best_gain(runs: Runs, budget_points: float) -> Metric:
+    """`frontier`(K) of a decoder's runs, with its interval; K in points, value a share.
+
+    The best of S settings on the very items it is measured on, so it is optimistic, and more so for larger S:
+    choose on dev (`select`), report on test. n is the number of conflict and aligned items.
+    """
+
+    def statistic(gains: np.ndarray, drops: np.ndarray) -> np.ndarray:
+        within = drops <= budget_points / 100 + SLACK
+        best = np.where(within, gains, -np.inf).max(axis=1, initial=-np.inf)
+        return np.where(within.any(axis=1), best, 0.0)
+
+    return _over_runs(runs, statistic)
+
+
+def nauc(runs: Runs, budget_points: float) -> Metric:
+    """`frontier_area` of a decoder's runs, with its interval: nAUC@0-B, reported x 100. Range [-1, 1].
+
+    It grows with the number of settings tried, so say that number beside it. n is the number of conflict and
+    aligned items.
+
+    Raises:
+        ValueError: B <= 0.
+    """
+    return _over_runs(runs, lambda gains, drops: _area(gains, drops, budget_points))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The setting chosen on dev.
+
+    Attributes:
+        index: of the setting; None: infeasible, no setting keeps within the budget.
+        feasible: how many settings do.
+        tried: how many there were.
+    """
+
+    index: int | None
+    feasible: int
+    tried: int
+
+
+def select(gains: Sequence[float], drops: Sequence[float], budget_points: float = 5.0) -> Selection:
+    """The setting with the best conflict gain on dev among those with faithful drop <= budget.
+
+    Ties (to 1e-9) go to the smaller drop, then to the first. A decoder without a feasible setting is reported
+    as infeasible, never dropped and never given its least bad setting.
+
+    Args:
+        gains: conflict gain of each setting on dev, (S,), shares.
+        drops: faithful drop of each setting on dev, (S,), shares.
+        budget_points: in percentage points.
+
+    Source: GACL (arXiv 2606.05161), which selects under a drop of 5 points.
+    """
+    feasible = [
+        i for i, (_, d) in enumerate(zip(gains, drops, strict=True)) if d <= budget_points / 100 + SLACK
+    ]
+    best = min(feasible, key=lambda i: (-round(gains[i], 9), round(drops[i], 9)), default=None)
+    return Selection(index=best, feasible=len(feasible), tried=len(gains))
+
+
+def _difference(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Accuracy of the first minus that of the second, on the same items."""
+    if len(first) == 0:
+        raise ValueError("there is no item to compare a setting with joint decoding on")
+    return (sum(map(bool, first)) - sum(map(bool, second))) / len(first)
+
+
+def _area(gains: np.ndarray, drops: np.ndarray, budget_points: float) -> np.ndarray:
+    """Mean of the frontier over [0, B] for each row of (R, S) gains and drops; (R,). NaN rows stay NaN."""
+    if not budget_points > 0:
+        raise ValueError(f"an area over the budgets 0 to {budget_points} points has no width")
+    budget = budget_points / 100
+    order = np.argsort(drops, axis=1, kind="stable")
+    heights = np.maximum.accumulate(np.take_along_axis(gains, order, axis=1), axis=1)
+    jumps = np.clip(np.take_along_axis(drops, order, axis=1), 0.0, budget)
+    ends = np.concatenate([jumps[:, 1:], np.full((len(jumps), 1), budget)], axis=1)[:, : jumps.shape[1]]
+    return (heights * (ends - jumps)).sum(axis=1) / budget
+
+
+def _over_runs(runs: Runs, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:
+    """A statistic of gains and drops (R, S) over resampled items; undefined where one set has no item."""
+    settings = len(runs.conflict)
+    conflict, aligned = len(runs.joint_conflict), len(runs.joint_aligned)
+    features = np.zeros((conflict + aligned, 2 * (1 + settings)))  # counts and differences to joint, twice
+    features[:conflict, 0] = 1.0
+    features[conflict:, 1 + settings] = 1.0
+    for s in range(settings):
+        features[:conflict, 1 + s] = np.asarray(runs.conflict[s], float) - np.asarray(
+            runs.joint_conflict, float
+        )
+        features[conflict:, 2 + settings + s] = np.asarray(runs.joint_aligned, float) - np.asarray(
+            runs.aligned[s], float
+        )
+    clips = None
+    if runs.conflict_clips is not None and runs.aligned_clips is not None:
+        clips = [*runs.conflict_clips, *runs.aligned_clips]
+
+    def of(sums: np.ndarray) -> np.ndarray:
+        result = np.full(len(sums), np.nan)
+        whole = (sums[:, 0] > 0) & (sums[:, 1 + settings] > 0)
+        kept = sums[whole]
+        gains = kept[:, 1 : 1 + settings] / kept[:, :1]
+        drops = kept[:, 2 + settings :] / kept[:, 1 + settings : 2 + settings]
+        result[whole] = statistic(gains, drops)
+        return result
+
+    return of_sums(features, of, conflict + aligned, clips)
+
+
+def _asked(correct: Sequence[bool | None]) -> int:
+    return sum(c is not None for c in correct)
+
+
+def _accuracy_sums(*columns: Sequence[bool | None]) -> np.ndarray:
+    """(N, 2 C): of each row and column, is it right and was it asked."""
+    rows = list(zip(*columns, strict=True))
+    features = [[x for c in row for x in (float(bool(c)), float(c is not None))] for row in rows]
+    return np.asarray(features, dtype=np.float64).reshape(len(rows), 2 * len(columns))
+
+
+def _acc(sums: np.ndarray, column: int) -> np.ndarray:
+    """Accuracy of a column of `_accuracy_sums`, summed: (R,); NaN where nothing was asked."""
+    return divide(sums[:, 2 * column], sums[:, 2 * column + 1])

@@ -1,0 +1,270 @@
+"""Conflict and repair by hand; each test names its trap."""
+
+import random
+
+import pytest
+
+from rlcomm.evaluation import repair
+from rlcomm.evaluation.repair import Runs, Selection
+
+NOTHING = {"value": None, "n": 0, "ci95": None}
+GAINS, DROPS = [0.4, 0.1, 0.6, 0.3], [0.02, 0.0, 0.06, 0.03]  # shares, in no order
+
+
+def near(value):
+    return pytest.approx(value, abs=1e-9)
+
+
+# ---- what text does ----
+
+BEFORE = [True, True, False, False]  # without text
+AFTER = [True, False, False, True]  # with it
+
+
+def test_adversarial_influence_by_hand():
+    result = repair.text_influence("adversarial", BEFORE, AFTER)
+    assert (result["tir_all"]["value"], result["tir_all"]["n"]) == (0.25, 4)
+    assert (result["tir_given_correct"]["value"], result["tir_given_correct"]["n"]) == (0.5, 2)
+
+
+def test_faithful_influence_starts_from_wrong_answers():
+    before, after = [True, False, False, False, True], [True, False, False, True, False]
+    result = repair.text_influence("faithful", before, after)
+    assert (result["tir_all"]["value"], result["tir_all"]["n"]) == (0.2, 5)
+    assert result["tir_given_correct"] == NOTHING
+    assert (result["tir_given_wrong"]["value"], result["tir_given_wrong"]["n"]) == (near(1 / 3), 3)
+
+
+def test_irrelevant_influence_counts_a_change_from_wrong_to_wrong():
+    changed = [False, True, True, True]
+    result = repair.text_influence("irrelevant", BEFORE, AFTER, changed)
+    assert result["tir_all"]["value"] == 0.75
+    assert result["tir_given_correct"]["value"] == 0.5
+    with pytest.raises(ValueError, match="say which answers changed"):
+        repair.text_influence("irrelevant", BEFORE, AFTER)
+
+
+def test_influence_where_nothing_was_right_before():
+    result = repair.text_influence("adversarial", [False], [False])
+    assert result["tir_all"]["value"] == 0.0
+    assert result["tir_given_correct"] == NOTHING
+    with pytest.raises(ValueError, match="'neutral' is none of"):
+        repair.text_influence("neutral", BEFORE, AFTER)
+
+
+def test_the_interval_of_a_conditional_flip_rate_by_hand():
+    # clip a: one neutral-right row, flipped; clip b: three, none flipped. Draws: aa 1, ab 1/4, bb 0
+    before, after = [True] * 4, [False, True, True, True]
+    result = repair.text_influence("adversarial", before, after, clusters=["a", "b", "b", "b"])
+    assert result["tir_given_correct"]["ci95"] == near([0.0, 1.0])
+    assert result["tir_given_correct"]["value"] == 0.25
+
+
+def test_norm_acc_by_hand():
+    neutral, adversarial = [True, True, True, True, False], [True, False, False, False, False]
+    result = repair.norm_acc(adversarial, neutral)
+    assert (result["value"], result["n"]) == (near(0.25), 5)
+    assert result["ci95"][0] == 0.0
+
+
+def test_norm_acc_of_rows_that_lack_a_condition():
+    # condition: 1 of 2 asked; neutral: 2 of 3: 0.5 / (2/3) - not 1/2 of the shared rows
+    assert repair.norm_acc([True, None, False], [True, True, False])["value"] == near(0.75)
+    assert repair.norm_acc([True, None, False], [True, True, False])["n"] == 2
+
+
+def test_norm_acc_without_a_right_neutral_answer_has_no_value():
+    assert repair.norm_acc([True], [False]) == {"value": None, "n": 1, "ci95": None}
+    assert repair.norm_acc([None], [True]) == NOTHING
+    assert repair.norm_acc([], []) == NOTHING
+
+
+def test_norm_acc_resamples_a_row_with_all_its_conditions():
+    # right before iff right after, row by row: 1 in every draw, though each accuracy alone varies
+    rows = [True, False] * 20
+    assert repair.norm_acc(rows, rows)["ci95"] == [1.0, 1.0]
+
+
+def test_robustness_by_hand():
+    # NormAcc: adversarial (1/5)/(4/5) = .25, irrelevant (3/5)/(4/5) = .75; .8 * .25 + .2 * .75
+    neutral = [True, True, True, True, False]
+    adversarial, irrelevant = [True, False, False, False, False], [True, True, True, False, False]
+    result = repair.robustness(adversarial, irrelevant, neutral)
+    assert (result["value"], result["n"]) == (near(0.35), 5)
+    assert repair.robustness([True], [None], [True]) == {"value": None, "n": 1, "ci95": None}
+
+
+def test_text_dominance_leaves_out_answers_that_take_no_side():
+    result = repair.text_dominance(["text", "text", "audio", "other", None])
+    assert (result["value"], result["n"]) == (near(2 / 3), 3)
+    assert repair.text_dominance([None, "other"]) == NOTHING
+
+
+# ---- what a decoder wins back ----
+
+
+def test_gain_and_drop_by_hand():
+    joint, method = [False, False, True, False], [True, True, True, False]
+    assert repair.conflict_gain(method, joint)["value"] == 0.5
+    assert repair.conflict_gain(joint, method)["value"] == -0.5
+    assert repair.faithful_drop(method=[True, False], joint=[True, True])["value"] == 0.5
+    assert repair.faithful_drop(method=[True, True], joint=[True, False])["value"] == -0.5
+    assert repair.faithful_drop([], []) == NOTHING
+
+
+def test_the_gain_is_a_paired_difference():
+    # item by item the decoder changes nothing, so the gain is 0 in every draw
+    assert repair.conflict_gain([True, False] * 10, [True, False] * 10)["ci95"] == [0.0, 0.0]
+
+
+def test_the_frontier_steps_by_hand():
+    assert repair.frontier(GAINS, DROPS, 0) == 0.1
+    assert repair.frontier(GAINS, DROPS, 1.99) == 0.1
+    assert repair.frontier(GAINS, DROPS, 2) == 0.4  # the step includes its budget
+    assert repair.frontier(GAINS, DROPS, 3) == 0.4  # a worse setting does not lower it
+    assert repair.frontier(GAINS, DROPS, 5.9) == 0.4
+    assert repair.frontier(GAINS, DROPS, 6) == 0.6
+
+
+def test_the_frontier_without_a_feasible_setting_is_zero():
+    assert repair.frontier([0.9], [0.051], 5) == 0.0
+    assert repair.frontier([], [], 5) == 0.0
+
+
+def test_the_frontier_of_harm_is_negative_and_a_negative_drop_is_always_within():
+    assert repair.frontier([-0.2], [0.0], 5) == -0.2
+    assert repair.frontier([0.2], [-0.01], 0) == 0.2
+
+
+def test_a_drop_of_exactly_the_budget_is_within_despite_rounding():
+    drop = 1.0 - 0.95
+    assert drop > 0.05  # 0.050000000000000044
+    assert repair.frontier([0.2], [drop], 5) == 0.2
+    assert repair.select([0.2], [drop]).index == 0
+
+
+def test_nauc_by_hand():
+    # 0-5: .1 on [0, 2), .4 on [2, 5]; in points (10 * 2 + 40 * 3) / (5 * 100)
+    assert repair.frontier_area(GAINS, DROPS, 5) == near(0.28)
+    # 0-10: .1 * 2 + .4 * 4 + .6 * 4
+    assert repair.frontier_area(GAINS, DROPS, 10) == near(0.42)
+
+
+def test_nauc_edges():
+    assert repair.frontier_area([], [], 5) == 0.0
+    assert repair.frontier_area([0.5], [0.0], 5) == near(0.5)  # free: the whole width
+    assert repair.frontier_area([0.5], [-0.3], 5) == near(0.5)  # a negative drop adds no width
+    assert repair.frontier_area([0.5], [0.05], 5) == 0.0  # affordable at the end only: no width left
+    assert repair.frontier_area([0.2, 0.5], [0.01, 0.01], 5) == near(0.4)
+    with pytest.raises(ValueError, match="no width"):
+        repair.frontier_area([0.5], [0.0], 0)
+    with pytest.raises(ValueError, match="2 gains and 1 drops"):
+        repair.frontier_area([0.5, 0.1], [0.0], 5)
+
+
+def test_nauc_is_no_slope_between_the_jumps():
+    # slopes from (0, 0) to (2.5, .4) to (5, .4) would give .3
+    assert repair.frontier_area([0.4], [0.025], 5) == near(0.2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("budget", [5, 10])
+def test_nauc_equals_a_brute_force_integration(seed, budget):
+    # drops lie on the edges of 0.01-point cells, so the frontier is flat within each and midpoints are exact
+    rng = random.Random(seed)
+    settings = rng.randint(1, 12)
+    gains = [rng.uniform(-0.3, 0.8) for _ in range(settings)]
+    drops = [rng.randint(-200, 1200) / 10_000 for _ in range(settings)]
+    cells = budget * 100
+    brute = sum(repair.frontier(gains, drops, (k + 0.5) / 100) for k in range(cells)) / cells
+    assert repair.frontier_area(gains, drops, budget) == near(brute)
+    assert repair.frontier_area(gains[::-1], drops[::-1], budget) == near(brute)
+
+
+def make_runs(seed: int, items: int = 200, settings: int = 4) -> Runs:
+    rng = random.Random(seed)
+
+    def draw(rate):
+        return [rng.random() < rate for _ in range(items)]
+
+    return Runs(
+        joint_conflict=draw(0.2),
+        joint_aligned=draw(0.97),
+        conflict=[draw(0.3 + 0.1 * s) for s in range(settings)],
+        aligned=[draw(0.97 - 0.02 * s) for s in range(settings)],
+    )
+
+
+def test_runs_give_the_gains_and_drops_of_each_setting():
+    runs = make_runs(0)
+    for s in range(4):
+        gain = repair.conflict_gain(runs.conflict[s], runs.joint_conflict)
+        drop = repair.faithful_drop(runs.aligned[s], runs.joint_aligned)
+        assert (runs.gains()[s], runs.drops()[s]) == (near(gain["value"]), near(drop["value"]))
+
+
+def test_nauc_and_best_gain_of_runs_are_those_of_their_gains_and_drops():
+    for seed in range(5):
+        runs = make_runs(seed)
+        for budget in (5, 10):
+            area, best = repair.nauc(runs, budget), repair.best_gain(runs, budget)
+            assert area["value"] == near(repair.frontier_area(runs.gains(), runs.drops(), budget))
+            assert best["value"] == near(repair.frontier(runs.gains(), runs.drops(), budget))
+            assert area["n"] == best["n"] == 400
+            assert area["ci95"][0] < area["value"] < area["ci95"][1]
+
+
+def test_the_interval_of_nauc_by_hand():
+    # clip a: repaired, nothing lost; clip b: not repaired, lost.
+    # aa: gain 1, drop 0: area 1; ab: gain .5, drop .5: beyond the budget, 0; bb: 0
+    runs = Runs(
+        joint_conflict=[False, False],
+        joint_aligned=[True, True],
+        conflict=[[True, False]],
+        aligned=[[True, False]],
+        conflict_clips=["a", "b"],
+        aligned_clips=["a", "b"],
+    )
+    assert repair.nauc(runs, 5) == {"value": 0.0, "n": 4, "ci95": near([0.0, 1.0])}
+    assert repair.best_gain(runs, 5) == {"value": 0.0, "n": 4, "ci95": near([0.0, 1.0])}
+    assert repair.best_gain(runs, 50)["value"] == 0.5
+
+
+def test_draws_without_conflict_or_aligned_items_are_left_out():
+    # only draws with both clips are defined, and they all give gain 1, drop 0
+    runs = Runs([False], [True], [[True]], [[True]], conflict_clips=["a"], aligned_clips=["b"])
+    assert repair.nauc(runs, 5) == {"value": 1.0, "n": 2, "ci95": [1.0, 1.0]}
+
+
+def test_runs_without_items_or_settings():
+    assert repair.nauc(Runs([], [True], [[]], [[True]]), 5) == {"value": None, "n": 1, "ci95": None}
+    assert repair.nauc(Runs([], [], [], []), 5) == NOTHING
+    assert repair.nauc(Runs([True], [True], [], []), 5)["value"] == 0.0
+    assert repair.best_gain(Runs([True], [True], [], []), 5)["value"] == 0.0
+    with pytest.raises(ValueError, match="no item"):
+        Runs([], [True], [[]], [[True]]).gains()
+
+
+def test_runs_that_do_not_match_are_refused():
+    with pytest.raises(ValueError, match="2 settings on conflict items, 1 on aligned"):
+        Runs([True], [True], [[True], [True]], [[True]])
+    with pytest.raises(ValueError, match="each of the 2 joint"):
+        Runs([True, True], [True], [[True]], [[True]])
+    with pytest.raises(ValueError, match="one of the two sets"):
+        Runs([True], [True], [[True]], [[True]], conflict_clips=["a"])
+
+
+def test_selection_by_hand():
+    assert repair.select(GAINS, DROPS) == Selection(index=0, feasible=3, tried=4)
+    assert repair.select(GAINS, DROPS, budget_points=10).index == 2
+    assert repair.select(GAINS, DROPS, budget_points=1).index == 1
+
+
+def test_selection_ties_go_to_the_smaller_drop_then_to_the_first():
+    assert repair.select([0.3, 0.3, 0.3], [0.03, 0.01, 0.01]).index == 1
+    assert repair.select([0.3, 0.1 + 0.2], [0.01, 0.02]).index == 0  # 0.30000000000000004 is no better
+
+
+def test_no_feasible_setting_is_said():
+    assert repair.select([0.9, 0.8], [0.2, 0.06]) == Selection(index=None, feasible=0, tried=2)
+    assert repair.select([], []) == Selection(index=None, feasible=0, tried=0)
