@@ -285,7 +285,7 @@ def arbitrate(
         if _argmax(scores) is None:
             alpha, scores = 0.0, s_j
     return Arbitration(
-        prediction=None if y_j is None else _argmax(scores),
+        prediction=_argmax(scores),
         alpha=alpha,
         gate=gate,
         reliability=reliability,

@@ -234,6 +234,14 @@ def test_draws_without_conflict_or_aligned_items_are_left_out():
     # only draws with both clips are defined, and they all give gain 1, drop 0
     runs = Runs([False], [True], [[True]], [[True]], conflict_clips=["a"], aligned_clips=["b"])
     assert repair.nauc(runs, 5) == {"value": 1.0, "n": 2, "ci95": [1.0, 1.0]}
+    assert repair.best_gain(runs, 5) == {"value": 1.0, "n": 2, "ci95": [1.0, 1.0]}
+
+
+def test_items_of_one_clip_are_drawn_together():
+    joint, repaired, clips = [False] * 100, [[i < 50 for i in range(100)]], [i // 10 for i in range(100)]
+    by_item = repair.nauc(Runs(joint, joint, repaired, [joint]), 5)["ci95"]
+    by_clip = repair.nauc(Runs(joint, joint, repaired, [joint], clips, clips), 5)["ci95"]
+    assert by_clip[1] - by_clip[0] > 1.8 * (by_item[1] - by_item[0])
 
 
 def test_runs_without_items_or_settings():
