@@ -126,6 +126,40 @@ def encode(
     return EncodedPrompt(ids[0], positions, int(positions.max()) + 1, dict(features))
 
 
+def reword(policy: Any, prompt: EncodedPrompt, text: str) -> EncodedPrompt:
+    """`prompt` with other words of the user behind the same media, which are not encoded again.
+
+    Equal to `encode(..., text=text)` of the same clip; the media tensors are the same objects.
+
+    Args:
+        policy: as in `encode`.
+        prompt: of `encode`.
+        text: the user's words.
+    """
+    tokenizer = policy.processor.tokenizer
+    words = policy.processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "text", "text": text}]}],
+        tokenize=False, add_generation_prompt=True,
+    )  # fmt: skip
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<|vision_eos|>", "<|audio_eos|>")]
+    closing = torch.isin(prompt.ids, torch.tensor(ends)).nonzero().flatten()
+    if len(closing):
+        kept = int(closing[-1]) + 1
+        opening = words[: words.index(text)]
+        words = words[len(opening) :]
+    else:
+        kept = 0
+    tail = torch.tensor(tokenizer(words, add_special_tokens=False)["input_ids"], dtype=prompt.ids.dtype)
+    start = int(prompt.positions[:, :kept].max()) + 1 if kept else 0
+    following = torch.arange(start, start + len(tail)).expand(3, -1)
+    return EncodedPrompt(
+        torch.cat([prompt.ids[:kept], tail]),
+        torch.cat([prompt.positions[:, :kept], following], 1),
+        start + len(tail),
+        prompt.media,
+    )
+
+
 def _own_size(clip: Clip) -> dict[str, int]:
     """Bounds within which the processor only rounds to whole patches: frames come sized from data.media, and
     the processor's own class-wide size would enlarge small ones."""
