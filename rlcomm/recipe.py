@@ -90,7 +90,7 @@ class MediaFields:
     media_max_pixels: int = field(default=151_200, metadata={"help": "at most so many pixels a frame"})
     media_height: int | None = field(default=None, metadata={"help": "fixed frame height in pixels"})
     media_width: int | None = field(default=None, metadata={"help": "fixed frame width in pixels"})
-    media_audio_seconds: float = field(
+    media_audio_seconds: float | None = field(
         default=30.0, metadata={"help": "the policy hears the first so many seconds"}
     )
     media_missing_audio: str = field(
@@ -284,6 +284,10 @@ class ReferenceRecipe(DataFields):
     top_p: float = field(default=0.95, metadata={"help": "nucleus share"})
     max_new_tokens: int = field(default=64, metadata={"help": "at most so many"})
     seed: int = field(default=0, metadata={"help": "with the row's id, makes each row's own random stream"})
+    media_audio_seconds: float | None = field(
+        default=None,
+        metadata={"help": "the reference hears the first so many seconds; null: all, split to its window"},
+    )
 
     def __post_init__(self) -> None:
         _check_values(self)

@@ -38,10 +38,10 @@ from rlcomm import files, steps
 from rlcomm.data.media import MediaSettings, cache_key, load_clip
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.errors import UserError
-from rlcomm.evaluation.judge import Vocabulary
 from rlcomm.omni.policy import load_policy, resolve_model
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate
+from rlcomm.vocabulary import Vocabulary
 
 ALL_SOUND = MediaSettings(audio_seconds=None)
 """Media settings under which the reference hears a clip to its end."""

@@ -56,6 +56,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
     assert "'zzz' is no key of a sft recipe" in refused(tmp_path, "sft", zzz=1)
 
 
+def test_the_reference_hears_all_of_a_clip_unless_told_otherwise(tmp_path):
+    assert load_recipe(written(tmp_path, "reference")).media().audio_seconds is None
+    assert load_recipe(written(tmp_path, "reference", media_audio_seconds=40)).media().audio_seconds == 40
+
+
 def test_a_key_of_another_stage_is_no_key_of_this_one(tmp_path):
     assert "'ansco_lambda' is no key of a step_rr recipe" in refused(tmp_path, "step_rr", ansco_lambda=0.5)
 

@@ -21,8 +21,8 @@ from rlcomm.data.sample import Sample, read_text
 from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Benchmark, Reading, Record, avconfuse, music_avqa
-from rlcomm.evaluation.judge import Vocabulary
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.vocabulary import Vocabulary
 
 VIEWS = ("joint", "audio_only")
 COUNTED: dict[str, Callable[[Sequence[Record]], dict[str, Metric]]] = {

@@ -8,7 +8,7 @@ import pytest
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.errors import UserError
 from rlcomm.evaluation.benchmarks import Reading, avconfuse, music_avqa
-from rlcomm.evaluation.judge import Vocabulary
+from rlcomm.vocabulary import Vocabulary
 
 
 def write(path, rows):

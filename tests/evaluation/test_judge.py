@@ -2,7 +2,8 @@
 
 import pytest
 
-from rlcomm.evaluation.judge import Vocabulary, halves, judge
+from rlcomm.evaluation.judge import halves, judge
+from rlcomm.vocabulary import Vocabulary
 
 WORDS = Vocabulary.of(["kazoo", "steel drum"])
 
