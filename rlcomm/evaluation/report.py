@@ -135,6 +135,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
 SEED_COLUMNS = (
     "muted_acc", "muted_acc_parsed", "muted_unparsed", "control_acc", "sync_acc", "same_audio_muted_acc",
     "same_audio_control_acc", "sign_flip_rate", "format_rate", "hearing_exact", "hearing_exact_muted",
+    "hearing_exact_sync",
 )  # fmt: skip
 
 

@@ -229,8 +229,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         same_audio_muted_acc, same_audio_control_acc, sign_flip_rate, sign_flip_rate_margin, modified_a_acc,
         modified_v_acc`, and over all joint records `format_rate` (the strict format; None under the direct
         prompt) and `hearing_exact` (the a-think names exactly what sounds; None under the direct prompt or
-        without truth), `hearing_exact_muted` (on muted clips alone). Beside them `sync_acc_by_type` {type:
-        rate}, and `ci95` and `n` {name: [lo, hi]}, {name: n}.
+        without truth), `hearing_exact_muted` and `hearing_exact_sync` (on the clips of these alone). Beside
+        them `sync_acc_by_type` {type: rate}, and `ci95` and `n` {name: [lo, hi]}, {name: n}.
     """
     counted = {key: count(records) for key, count in COUNTED.items()}
     found: dict[str, Metric | None] = {
@@ -238,9 +238,9 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     }
     joint = [r for r in records if r["view"] == "joint"]
     found.update(_reading_metrics(joint))
-    found["hearing_exact_muted"] = _reading_metrics([r for r in joint if r["benchmark"] == avconfuse.MUTED])[
-        "hearing_exact"
-    ]
+    for name, benchmark in (("muted", avconfuse.MUTED), ("sync", music_avqa.NAME)):
+        part = [r for r in joint if r["benchmark"] == benchmark]
+        found[f"hearing_exact_{name}"] = _reading_metrics(part)["hearing_exact"]
     row: dict[str, Any] = {name: metric["value"] if metric else None for name, metric in found.items()}
     row["sync_acc_by_type"] = {
         name.removeprefix("acc_"): metric["value"]

@@ -95,6 +95,7 @@ def test_hearing_what_is_seen_is_not_exact(monkeypatch, folder):
     assert exact["music_avqa", "c4"] is True
     assert row["hearing_exact"] == pytest.approx(3 / 8)
     assert row["hearing_exact_muted"] == 0.0
+    assert row["hearing_exact_sync"] == 1.0
     assert row["modified_a_acc"] == 0.0
     assert row["modified_v_acc"] == 5.0
 
