@@ -121,7 +121,8 @@ def confuse(
         A report; clips that could not be made are listed in it, all others are written.
 
     Raises:
-        UserError: wrong arguments, or not one clip could be made.
+        UserError: wrong arguments, not one clip could be made, or `out` holds this mode's variants of other
+            clips, whose annotations would be lost.
     """
     if mode not in MODES:
         raise UserError(f"mode: {mode!r} is not known; give one of {', '.join(MODES)}.")
@@ -133,6 +134,7 @@ def confuse(
     visible |= _instruments(instruments)
     jobs, problems = _jobs(sources[:limit], visible, mode, stems, sounds, seconds)
     folder = Path(out)
+    _keeps_the_rest(folder, mode, jobs)
 
     def write(job: _Job) -> str | None:
         try:
@@ -402,6 +404,24 @@ def _modified(
     return jobs, []
 
 
+def _annotations(folder: Path, name: str) -> Path:
+    return folder / "test" / ("shifted.json" if name == "shifted" else f"avconfuse/{name}.json")
+
+
+def _keeps_the_rest(folder: Path, mode: str, jobs: Sequence[_Job]) -> None:
+    """Refuses to write over annotations of clips that this run does not make."""
+    place = _annotations(folder, mode)
+    if not place.is_file():
+        return
+    made = {row["video_id"] for job in jobs for row in job.rows.get(mode, [])}
+    others = sorted({row["video_id"] for row in json.loads(read_text(place))} - made)
+    if others:
+        raise UserError(
+            f"{place}: holds {mode} variants of clips that are not among these ({len(others)}, such as "
+            f"{others[0]}), whose annotations would be lost; give another --out, or all clips at once."
+        )
+
+
 def _annotate(folder: Path, mode: str, jobs: Sequence[_Job]) -> None:
     """Writes the annotation files of one mode; truth.json keeps what other modes wrote."""
     rows: dict[str, list[dict]] = {}
@@ -425,9 +445,9 @@ def _annotate(folder: Path, mode: str, jobs: Sequence[_Job]) -> None:
                         )
                     )
     for name, some in rows.items():
-        place = folder / "test" / ("shifted.json" if mode == "shifted" else f"avconfuse/{name}.json")
         files.write_json(
-            place, [{key: value for key, value in row.items() if key != "asked"} for row in some]
+            _annotations(folder, name),
+            [{key: value for key, value in row.items() if key != "asked"} for row in some],
         )
     for name, rest in samples.items():
         write_jsonl(folder / "test" / f"{name}.jsonl", rest)

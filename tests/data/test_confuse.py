@@ -1,5 +1,6 @@
 import json
 import resource
+import shutil
 
 import av
 import numpy as np
@@ -163,6 +164,29 @@ def test_truth_of_several_modes_in_one_folder(world):
         "duo_no_oboe",
         "combined_duo_wind",
     }
+
+
+@pytest.mark.parametrize("mode", ["muted", "modified", "shifted"])
+def test_variants_of_other_clips_are_not_written_over(world, mode):
+    more = {"muted": {"stems": world / "stems"}, "modified": {"sounds": world / "sounds"}, "shifted": {}}[
+        mode
+    ]
+    run(world, mode, **more)
+    name = "shifted" if mode == "shifted" else f"avconfuse/{mode}"
+    before = official(world, name)
+    run(world, mode, **more)  # the same clips again
+    assert official(world, name) == before
+    (world / "clips" / "duo.mp4").rename(world / "clips" / "other.mp4")
+    if mode == "muted":
+        (world / "stems" / "duo").rename(world / "stems" / "other")
+    with pytest.raises(UserError, match="variants of clips that are not among these"):
+        run(world, mode, **more)
+    assert official(world, name) == before
+    (world / "clips" / "duo.mp4").write_bytes((world / "clips" / "other.mp4").read_bytes())
+    if mode == "muted":
+        shutil.copytree(world / "stems" / "other", world / "stems" / "duo")
+    run(world, mode, **more)  # all at once
+    assert len(official(world, name)) == 2 * len(before)
 
 
 def test_samples_file_names_clips_and_instruments(world):
