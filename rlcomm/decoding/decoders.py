@@ -1,11 +1,11 @@
-"""The decoders by name: which branches each reads, and its choice among an item's candidates.
+"""The decoders by name: which branches each reads, and its choice among an item's candidates or tokens.
 
-Every decoder is a pure function of the branches' candidate scores, so that one pass over the model serves all
-of them and every setting of their grids.
+Every decoder is a pure function of the branches' scores. Of candidates, one pass over the model serves all
+decoders and every setting of their grids; token by token each decoder writes its own answer.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -99,6 +99,59 @@ def choose(
         full = contrastive.contrast(full, others[0], **settings)
     chosen = tuple(full.tolist())
     return Choice(_best(chosen), chosen)
+
+
+def token_rule(
+    decoder: str, settings: Mapping[str, Any] | None = None
+) -> Callable[[list[torch.Tensor]], torch.Tensor]:
+    """One decoder as a rule over next-token logits, for `branching.generate_branched`.
+
+    A row that no token can be chosen for (GACL's joint branch is invalid) has -inf throughout. An item that
+    lacks one of the branches (None of `branch_prompts`) is not for this rule: its joint greedy answer
+    stands, as in `choose`, and the caller sees to it.
+
+    Args:
+        decoder: a key of `READS`.
+        settings: keywords of `gacl.Settings`, or `a`, `b` (and `gate`) of a contrast; None: its defaults.
+
+    Returns:
+        Logits (B, V) of the branches `READS[decoder]`, in that order -> scores (B, V); only their order
+        within a row means something.
+
+    Raises:
+        UserError: an unknown decoder, or settings out of range, already here.
+    """
+    branches([decoder])
+    settings = dict(settings or {})
+    rule: Callable[[list[torch.Tensor]], torch.Tensor]
+    if decoder == "gacl":
+        chosen = gacl.Settings(**settings)
+
+        def rule(logits):
+            joint, evidence = logits
+            return gacl.arbitrate_tokens(joint, evidence, chosen).scores
+
+    elif decoder == "avcd":
+
+        def rule(logits):
+            full, *others = logits
+            return contrastive.avcd(full, *others, **settings)
+
+    elif decoder in contrastive.PRESETS:
+        preset = replace(contrastive.PRESETS[decoder], **settings)
+
+        def rule(logits):
+            full, reference = logits
+            return contrastive.contrast(full, reference, preset.a, preset.b)
+
+    else:
+
+        def rule(logits):
+            (own,) = logits
+            return own
+
+    rule([torch.zeros(1, 2)] * len(READS[decoder]))  # settings out of range are told now
+    return rule
 
 
 def _best(scores: Sequence[float]) -> int | None:

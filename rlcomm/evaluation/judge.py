@@ -46,10 +46,11 @@ def halves(text: str) -> tuple[str, str]:
 class Judgement:
     """A-Acc and V-Acc of one modified clip, each in [0, 5], and why.
 
-    `v_acc` is None where nothing is known to be visible.
+    `v_acc` is None where nothing is known to be visible; both are None where a judge model gave no readable
+    judgement (`rlcomm.evaluation.judge_model`).
     """
 
-    a_acc: float
+    a_acc: float | None
     v_acc: float | None
     why: str
 

@@ -1,6 +1,8 @@
 """The policy: thinker and processor, what of it trains, and which tokens it must never sample."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,25 @@ def load_policy(
     if device is not None:
         model.to(device)
     return Policy(model.eval(), processor, str(model_name_or_path))
+
+
+@contextlib.contextmanager
+def own_temperature(model: Any) -> Iterator[None]:
+    """Scores at temperature 1 inside, whatever temperature TRL's trainer gave the fused head.
+
+    Args:
+        model: the thinker, or a PeftModel around it.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = inner.__dict__.get("forward")
+    add_fused_lm_head(inner, outputs=("log_probs", "entropy"))
+    try:
+        yield
+    finally:
+        if before is None:
+            inner.__dict__.pop("forward", None)
+        else:
+            inner.forward = before
 
 
 def _has_processor(path: str) -> bool:

@@ -1,5 +1,6 @@
 """G completions per prompt: prompt and media are read once, the key/value cache is expanded to G samples."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,6 +40,62 @@ def pad_prompts(prompts: list[EncodedPrompt], pad_id: int, device: torch.device)
     return ids.to(device), mask.to(device), positions.to(device), following.to(device)
 
 
+@dataclass
+class Rows:
+    """Prompts that have been read and are being continued, all by one token at a time.
+
+    Attributes:
+        thinker: the model that reads.
+        cache: its keys and values of the prompts and of what followed.
+        mask: (B, length of the cache) of 0/1.
+        following: position of the next token, (B,).
+        hidden: last hidden state at the last token, (B, H).
+    """
+
+    thinker: Any
+    cache: DynamicCache
+    mask: torch.Tensor
+    following: torch.Tensor
+    hidden: torch.Tensor
+
+    def logits(self) -> torch.Tensor:
+        """Of the next tokens, (B, V), float32."""
+        return self.thinker.lm_head(self.hidden).float()
+
+    def repeat(self, times: int) -> None:
+        """Every row `times` times in a row; nothing is read again."""
+        self.cache.batch_repeat_interleave(times)
+        self.mask, self.following, self.hidden = (
+            x.repeat_interleave(times, dim=0) for x in (self.mask, self.following, self.hidden)
+        )
+
+    def select(self, keep: torch.Tensor) -> None:
+        """The rows of these numbers stay: every later step costs only what it must."""
+        self.cache.batch_select_indices(keep)
+        self.mask, self.following = self.mask[keep], self.following[keep]
+        self.hidden = self.hidden[keep]
+
+    def feed(self, tokens: torch.Tensor) -> None:
+        """Reads one more token (B,) in every row."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+        self.hidden = self.thinker.model(
+            input_ids=tokens[:, None], attention_mask=self.mask, past_key_values=self.cache, use_cache=True,
+            position_ids=self.following[None, :, None].expand(3, -1, -1),
+        ).last_hidden_state[:, -1]  # fmt: skip
+        self.following = self.following + 1
+
+
+def read(thinker: Any, prompts: list[EncodedPrompt], pad_id: int) -> Rows:
+    """Reads B prompts of any lengths, their media included, in one forward."""
+    ids, mask, positions, following = pad_prompts(prompts, pad_id, thinker.device)
+    cache = DynamicCache(config=thinker.config.get_text_config())
+    hidden = thinker.model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+        **merge_media(prompts, thinker.device, thinker.dtype),
+    ).last_hidden_state[:, -1]  # fmt: skip
+    return Rows(thinker, cache, mask, following, hidden)
+
+
 @torch.no_grad()
 def generate_ids(
     model: Any,
@@ -68,7 +125,7 @@ def generate_ids(
         Per prompt, G lists of token ids, the end of turn included where it was reached.
     """
     thinker = base_model(model)
-    device, dtype = thinker.device, thinker.dtype
+    device = thinker.device
     tokenizer = processor.tokenizer
     greedy = temperature == 0.0
     warp: Any = LogitsProcessorList(
@@ -82,40 +139,27 @@ def generate_ids(
         warp.append(TopPLogitsWarper(top_p))
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
 
-    ids, mask, positions, following = pad_prompts(prompts, tokenizer.pad_token_id, device)
-    cache = DynamicCache(config=thinker.config.get_text_config())
-    hidden = thinker.model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-        **merge_media(prompts, device, dtype),
-    ).last_hidden_state[:, -1]  # fmt: skip
+    rows = read(thinker, prompts, tokenizer.pad_token_id)
     if num_generations > 1:
-        cache.batch_repeat_interleave(num_generations)
-        mask, following, hidden = (
-            x.repeat_interleave(num_generations, dim=0) for x in (mask, following, hidden)
-        )
-
+        rows.repeat(num_generations)
     completions: list[list[int]] = [[] for _ in range(len(prompts) * num_generations)]
-    alive = torch.arange(len(completions), device=device)  # which completion each row of the cache belongs to
+    alive = torch.arange(len(completions), device=device)  # which completion each row belongs to
     for step in range(max_new_tokens):
-        scores = warp(None, thinker.lm_head(hidden).float())
+        scores = warp(None, rows.logits())
         if greedy:
             tokens = scores.argmax(-1)
         else:
             tokens = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
-        for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
-            completions[row].append(token)
+        for completion, token in zip(alive.tolist(), tokens.tolist(), strict=True):
+            completions[completion].append(token)
         going = tokens != tokenizer.eos_token_id
         if step + 1 == max_new_tokens or not going.any():
             break
-        if not going.all():  # finished rows leave the batch: every later step costs only what it must
+        if not going.all():  # finished rows leave the batch
             keep = going.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
-            alive, tokens, mask, following = alive[keep], tokens[keep], mask[keep], following[keep]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        hidden = thinker.model(
-            input_ids=tokens[:, None], attention_mask=mask, past_key_values=cache, use_cache=True,
-            position_ids=(following + step)[None, :, None].expand(3, -1, -1),
-        ).last_hidden_state[:, -1]  # fmt: skip
+            rows.select(keep)
+            alive, tokens = alive[keep], tokens[keep]
+        rows.feed(tokens)
     return [completions[i * num_generations : (i + 1) * num_generations] for i in range(len(prompts))]
 
 
