@@ -242,16 +242,26 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, rest, "eval")
     from rlcomm import files
     from rlcomm.evaluation.report import format_table
-    from rlcomm.stages.run import evaluate_run, peak_rss_mb
+    from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, peak_rss_mb
 
     out = Path(recipe.output_dir)
     started = time.time()
-    row = evaluate_run(out, recipe.model_name_or_path, recipe)
+    if recipe.benchmarks:
+        from rlcomm.evaluation.conflict_report import format_table as format_conflict
+
+        if (results := evaluate_conflict(recipe)) is None:
+            return
+        table = format_conflict(results)
+    elif not is_main():
+        return
+    else:
+        row = evaluate_run(out, recipe.model_name_or_path, recipe)
+        table = format_table({"stages": {out.name: row}})
     files.write_json(
         out / "stage.json",
         {"stage": "eval", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb()},
     )
-    print(format_table({"stages": {out.name: row}}))
+    print(table)
     print(out / "results.json")
 
 

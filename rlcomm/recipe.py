@@ -40,11 +40,11 @@ _AT_LEAST_1 = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_generations",
     "generation_batch_size", "num_iterations", "max_completion_length", "max_new_tokens", "batch_size",
     "rollout_batch_size", "eval_batch_size", "eval_max_new_tokens", "max_rows", "eval_max_rows", "lora_r",
-    "lora_alpha",
+    "lora_alpha", "eval_subset",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learning_rate", "max_grad_norm", "prompt_memory_mb", "seed", "temperature", "top_k", "ansco_lambda",
-    "ansco_threshold",
+    "ansco_threshold", "eval_every", "eval_budget", "budget_points", "gacl_lambda",
 )  # fmt: skip
 RANGES: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(_AT_LEAST_1, (1, None)),
@@ -133,6 +133,60 @@ class DataFields(MediaFields):
     )
     eval_max_new_tokens: int = field(default=96, metadata={"help": "new tokens at most in evaluation"})
     eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time in evaluation"})
+    eval_every: int = field(
+        default=0, metadata={"help": "run eval_benchmarks every so many steps; 0: not during training"}
+    )
+    eval_benchmarks: list[str] = field(
+        default_factory=list, metadata={"help": "benchmarks asked during training, from eval_data"}
+    )
+    eval_decoders: list[str] = field(
+        default_factory=lambda: ["greedy"], metadata={"help": "decoders they are asked with"}
+    )
+    eval_subset: int = field(
+        default=64, metadata={"help": "the first so many items of each, always the same"}
+    )
+    eval_metric: str | None = field(
+        default=None, metadata={"help": "benchmark/metric whose best model is kept in best/"}
+    )
+    eval_budget: float | None = field(
+        default=None,
+        metadata={"help": "stop when the aligned (faithful, control) accuracy fell by more points than this"},
+    )
+
+
+@dataclass
+class ConflictFields:
+    """What `rlcomm eval --benchmarks` compares: `rlcomm.evaluation.conflict.Plan`."""
+
+    benchmarks: list[str] = field(
+        default_factory=list,
+        metadata={"help": "names (mcr, avconfuse_muted, ...) or YAML files; none: the data folder's own"},
+    )
+    decoders: list[str] = field(
+        default_factory=lambda: ["greedy"],
+        metadata={"help": "greedy, gacl, aad, acd, cad, vcd, icd, avcd, or prompt interventions"},
+    )
+    benchmark_files: list[str] = field(
+        default_factory=list, metadata={"help": "name=file of benchmarks that lie outside eval_data"}
+    )
+    benchmark_media: list[str] = field(default_factory=list, metadata={"help": "name=folder of their media"})
+    gacl_mode: str = field(default="candidates", metadata={"help": "candidates, hypotheses or tokens"})
+    gacl_lambda: float = field(default=0.5, metadata={"help": "of GACL where nothing is tuned"})
+    gacl_tau: float = field(default=0.5, metadata={"help": "of GACL where nothing is tuned"})
+    gacl_alpha_max: float = field(default=1.0, metadata={"help": "bound of GACL's alpha, in [0, 1]"})
+    score_norm: str = field(default="log_softmax", metadata={"help": "log_softmax, none, center or zscore"})
+    candidate_score: str = field(
+        default="mean", metadata={"help": "of a label's token log-probabilities: mean or sum"}
+    )
+    arbitrate: str = field(
+        default="auto", metadata={"help": "what the second branch leaves out: text, video, audio or auto"}
+    )
+    dev_share: float = field(
+        default=0.0, metadata={"help": "share of the clips on which decoders are tuned; 0: not tuned"}
+    )
+    budget_points: float = field(
+        default=5.0, metadata={"help": "faithful drop that a tuned decoder may have, in points"}
+    )
 
 
 @dataclass
@@ -301,7 +355,7 @@ class ReferenceRecipe(DataFields):
 
 
 @dataclass
-class EvalRecipe(MediaFields):
+class EvalRecipe(ConflictFields, MediaFields):
     """Evaluation of one model on conflict benchmarks in their official files."""
 
     stage: str = "eval"
@@ -324,7 +378,15 @@ class EvalRecipe(MediaFields):
     def __post_init__(self) -> None:
         _check_values(self)
         _check_choice(self, "prompt_style", PROMPT_STYLES)
+        _check_choice(self, "candidate_score", ("mean", "sum"))
         self.media()
+        self.benchmarks, self.decoders = _commas(self.benchmarks), _commas(self.decoders)
+        for name in ("benchmark_files", "benchmark_media"):
+            for item in getattr(self, name):
+                if "=" not in item:
+                    raise UserError(
+                        f"{name} has {item!r}, which is not name=path; write e.g. mmau=/data/mmau."
+                    )
         if not self.eval_data:
             raise UserError("eval_data is not set; name the data folder to evaluate on.")
 
@@ -506,8 +568,27 @@ def _check_values(recipe: Any) -> None:
             _check_choice(recipe, name, choices)
 
 
+def _commas(items: list[str]) -> list[str]:
+    """`[a, "b,c"]` as `[a, b, c]`: lists may be given with commas on the command line."""
+    return [part for item in items for part in item.split(",") if part]
+
+
 def _check_common(recipe: Any) -> None:
     _check_choice(recipe, "prompt_style", PROMPT_STYLES)
+    for name in ("eval_benchmarks", "eval_decoders"):
+        setattr(recipe, name, _commas(getattr(recipe, name)))
+    if bool(recipe.eval_every) != bool(recipe.eval_benchmarks) or (
+        recipe.eval_benchmarks and not recipe.eval_data
+    ):
+        raise UserError(
+            "eval_every, eval_benchmarks and eval_data go together: how often, what, in which data folder; "
+            f"these are {recipe.eval_every}, {recipe.eval_benchmarks} and {recipe.eval_data!r}."
+        )
+    if (recipe.eval_metric or recipe.eval_budget is not None) and not recipe.eval_every:
+        raise UserError(
+            "eval_metric and eval_budget need an evaluation during training; set eval_every and "
+            "eval_benchmarks, or leave them out."
+        )
     recipe.media()
     if recipe.eval_strategy != "no":
         raise UserError(

@@ -85,6 +85,12 @@ def benchmarks_in(folder: str | os.PathLike, video_dir: str | os.PathLike | None
     return found
 
 
+def holds_benchmarks(folder: str | os.PathLike) -> bool:
+    """Whether `benchmarks_in` would find a file in a data folder."""
+    names = ("avconfuse/muted.json", "avconfuse/modified.json", "music_avqa/test.json")
+    return any((Path(folder) / "test" / name).is_file() for name in names)
+
+
 def evaluate(
     policy: Any,
     benchmarks: Sequence[Benchmark] | str | os.PathLike,
@@ -177,7 +183,7 @@ def collect(
     media = media_settings or MediaSettings()
     records: list[Record] = []
     with (
-        _inference(policy.model),
+        inference(policy.model),
         tqdm(
             total=sum(len(b.samples) * len(b.views) for b in benchmarks),
             desc="evaluate",
@@ -306,7 +312,7 @@ def read(completion: str, prompt_style: str) -> Reading:
 
 
 @contextlib.contextmanager
-def _inference(model: Any) -> Iterator[None]:
+def inference(model: Any) -> Iterator[None]:
     """No gradients and no dropout; the model is given back in the mode it came in (training)."""
     import torch
 

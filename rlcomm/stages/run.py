@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from rlcomm import files
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
-from rlcomm.evaluation import runner
+from rlcomm.evaluation import catalog, conflict, runner
 from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.recipe import read_yaml, resolved, save_recipe
@@ -167,12 +168,15 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
     run_dir = Path(recipe.output_dir)
     if not (run_dir / "model").exists():  # else only the evaluation was cut off: model/ is whole or absent
         trainer.add_callback(MetricsFile(run_dir / "metrics.jsonl"))
+        if recipe.eval_every:
+            trainer.add_callback(_during(trainer, policy, recipe))
         trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
         trainer.accelerator.wait_for_everyone()
         save_model(trainer, policy.processor, run_dir / "model")
     steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
-    if recipe.eval_data and is_main():
+    at_the_end = recipe.eval_data and (not recipe.eval_every or runner.holds_benchmarks(recipe.eval_data))
+    if at_the_end and is_main():
         with torch.random.fork_rng():
             evaluate_run(run_dir, str(run_dir / "model"), recipe)
     trainer.accelerator.wait_for_everyone()
@@ -182,6 +186,23 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
             {"stage": recipe.stage, "steps": steps, "seconds_training": round(trained, 1),
              "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(), **facts},
         )  # fmt: skip
+
+
+def _during(trainer: Any, policy: Policy, recipe: Any) -> TrainerCallback:
+    """The recipe's evaluation during training."""
+    from rlcomm.evaluation.callback import ConflictCallback
+
+    plan = conflict.Plan(
+        decoders=tuple(recipe.eval_decoders), prompt_style=recipe.prompt_style, media=recipe.media(),
+        max_new_tokens=recipe.eval_max_new_tokens, batch_size=recipe.eval_batch_size,
+    )  # fmt: skip
+    sets = catalog.open_sets(recipe.eval_data, recipe.eval_benchmarks, limit=recipe.eval_subset)
+    callback = ConflictCallback(
+        policy, sets, plan, recipe.output_dir, recipe.eval_every, recipe.eval_metric, recipe.eval_budget,
+        lambda path: save_model(trainer, policy.processor, path), recipe.media_cache_dir,
+    )  # fmt: skip
+    callback.trainer = trainer
+    return callback
 
 
 def save_model(trainer: Any, processor: Any, path: Path) -> None:
@@ -223,6 +244,42 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
     )  # fmt: skip
     files.write_json(run_dir / "results.json", results)
     return runner.summary(runner.read_records(records))
+
+
+def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
+    """`rlcomm eval --benchmarks ... --decoders ...`; several processes share the items.
+
+    Returns:
+        The results; None on all processes but the first.
+    """
+    from rlcomm.evaluation import conflict_report
+
+    plan = conflict.Plan(
+        decoders=tuple(recipe.decoders), prompt_style=recipe.prompt_style, gacl_mode=recipe.gacl_mode,
+        arbitrate=recipe.arbitrate,
+        settings={"lam": recipe.gacl_lambda, "tau": recipe.gacl_tau, "alpha_max": recipe.gacl_alpha_max,
+                  "score_norm": recipe.score_norm},
+        normalise=recipe.candidate_score == "mean", dev_share=recipe.dev_share,
+        budget_points=recipe.budget_points, max_new_tokens=recipe.eval_max_new_tokens,
+        batch_size=recipe.eval_batch_size, media=recipe.media(),
+    )  # fmt: skip
+    sets = catalog.open_sets(
+        recipe.eval_data, recipe.benchmarks, dict(item.split("=", 1) for item in recipe.benchmark_files),
+        dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
+    )  # fmt: skip
+    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        device = PartialState().device
+    policy = load_policy(
+        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation, device
+    )
+    out = Path(recipe.output_dir)
+    results = conflict.evaluate(
+        policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm
+    )
+    if results is not None:
+        conflict_report.write_report(out / "report.html", results, runner.read_records(out / "records.jsonl"))
+    return results
 
 
 def peak_rss_mb() -> float:

@@ -1,0 +1,211 @@
+"""The conflict evaluator on real clips and a real (untrained, tiny) thinker."""
+
+import json
+import shutil
+
+import fake_world as world
+import numpy as np
+import pytest
+
+from rlcomm.data.media import MediaSettings, load_clip, write_clip
+from rlcomm.errors import UserError
+from rlcomm.evaluation import catalog, conflict
+
+MEDIA = MediaSettings(fps=2.0)
+ALL = ["avconfuse_muted", "avconfuse_modified", "music_avqa", "mcr_aqa"]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    from rlcomm.omni.nano import nano_omni, omni_processor, train_tokenizer
+    from rlcomm.omni.policy import Policy, add_fused_lm_head
+
+    tokenizer = train_tokenizer(["Is there a harp sound? yes no I hear a flute"] * 3, vocab_size=300)
+    model = nano_omni(tokenizer, seed=3)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    return Policy(model.eval(), omni_processor(tokenizer), "nano")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = world.build(tmp_path_factory.mktemp("conflict"))
+    rng = np.random.default_rng(0)
+    for name in world.TRUTH:
+        frames = rng.integers(0, 255, (4, 56, 56, 3)).astype(np.uint8)
+        hum = np.sin(np.arange(16000) * rng.uniform(0.05, 0.5)).astype(np.float32) * 0.5
+        write_clip(str(folder / "clips" / f"{name}.mp4"), frames, 4.0, hum)
+    rows = [
+        {
+            "audio": f"{name}.mp4",
+            "gt": gold,
+            "neutral": "Which one plays: harp or violin?",
+            "faithful": f"A {gold} plays.",
+            "adversarial": f"A {other} plays.",
+            "irrelevant": "It is late.",
+            "options": ["harp", "violin"],
+            "adversarial_answer": other,
+        }
+        for name, gold, other in (("c1", "harp", "violin"), ("c2", "violin", "harp"))
+    ]
+    (folder / "test" / "mcr").mkdir()
+    (folder / "test" / "mcr" / "AQA.json").write_text(json.dumps(rows))
+    return folder
+
+
+def plan(**options) -> conflict.Plan:
+    return conflict.Plan(**{"max_new_tokens": 4, "batch_size": 3, "media": MEDIA, **options})
+
+
+def run(policy, folder, out, benchmarks=ALL, **options):
+    return conflict.evaluate(
+        policy, catalog.open_sets(folder, benchmarks), plan(**options), out, progress=False
+    )
+
+
+def written(out) -> tuple[bytes, bytes]:
+    return (out / "results.json").read_bytes(), (out / "records.jsonl").read_bytes()
+
+
+DECODERS = ("gacl", "aad", "acd", "cad", "vcd", "icd", "avcd", "audio_priority")
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4])
+def test_an_interrupted_evaluation_ends_in_the_same_bytes(policy, folder, tmp_path, monkeypatch, stop):
+    run(policy, folder, tmp_path / "whole", decoders=("gacl",))
+    score, calls = conflict._score_batch, []
+
+    def cut(*args):
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        calls.append(args)
+        return score(*args)
+
+    monkeypatch.setattr(conflict, "_score_batch", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(policy, folder, tmp_path / "cut", decoders=("gacl",))
+    assert not (tmp_path / "cut" / "results.json").exists()
+    again = []
+    monkeypatch.setattr(conflict, "_score_batch", lambda *args: again.append(args) or score(*args))
+    run(policy, folder, tmp_path / "cut", decoders=("gacl",))
+    assert written(tmp_path / "cut") == written(tmp_path / "whole")
+    assert len(again) + stop == 2 + 1 + 1 + 3  # batches of 3: 4 muted, 1 modified, 3 questions, 8 texts
+    assert not (tmp_path / "cut" / "scores").exists()
+
+
+def test_processes_that_share_the_batches_give_the_same_bytes(policy, folder, tmp_path, monkeypatch):
+    run(policy, folder, tmp_path / "one", decoders=("gacl",))
+    sets, out = catalog.open_sets(folder, ALL), tmp_path / "two"
+    journal = conflict._open_journal(out, policy, sets, plan(decoders=("gacl",)), first=True)
+    parts = [
+        conflict.collect(policy, sets, plan(decoders=("gacl",)), journal, None, False, rank, 2)
+        for rank in (0, 1)
+    ]
+    assert {r["id"] for r in parts[0]}.isdisjoint(r["id"] for r in parts[1])
+    run(policy, folder, out, decoders=("gacl",))
+    assert written(out) == written(tmp_path / "one")
+
+
+def test_scores_of_another_evaluation_are_refused(policy, folder, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conflict, "_score_batch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(policy, folder, tmp_path)
+    with pytest.raises(UserError, match=r"scores of another evaluation.*\(arbitrate, decoders differ\)"):
+        run(policy, folder, tmp_path, decoders=("gacl",), arbitrate="video")
+    with pytest.raises(KeyboardInterrupt):  # what is counted, not scored, may change
+        run(policy, folder, tmp_path, budget_points=3.0)
+
+
+def test_a_clip_is_decoded_once_an_item_whatever_the_decoders(policy, folder, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(conflict, "load_clip", lambda *args: opened.append(args[:2]) or load_clip(*args))
+    results = run(policy, folder, tmp_path, decoders=DECODERS)
+    assert len(opened) == 4 + 1 + 3 + 8
+    assert set(results["decoders"]) == {"greedy", *DECODERS}
+
+
+def test_swapping_the_sound_changes_the_scores(policy, folder, tmp_path):
+    run(policy, folder, tmp_path / "before", ["mcr_aqa", "avconfuse_muted"], decoders=("gacl",))
+    other = shutil.copytree(folder, tmp_path / "world")
+    for name, wave in (("c1", 0.9), ("c2", 0.7)):
+        clip = load_clip(str(folder / "clips" / f"{name}.mp4"), None, MEDIA)
+        hum = np.sign(np.sin(np.arange(16000) * wave)).astype(np.float32) * 0.4
+        write_clip(str(other / "clips" / f"{name}.mp4"), clip.frames, 2.0, hum)
+    run(policy, other, tmp_path / "after", ["mcr_aqa", "avconfuse_muted"], decoders=("gacl",))
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "records.jsonl").read_text().splitlines()]
+        for name in ("before", "after")
+    ]
+    for before, after in zip(*rows, strict=True):
+        for branch, scores in before["scores"].items():
+            if scores is not None:
+                assert np.abs(np.subtract(scores, after["scores"][branch])).max() > 1e-4, branch
+
+
+def test_what_the_evidence_branch_leaves_out(policy, folder, tmp_path):
+    """Text where a question has one, else the picture; nothing where there is nothing to leave out."""
+    run(policy, folder, tmp_path, ["mcr_aqa", "avconfuse_muted"], decoders=("gacl",))
+    rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    by_id = {row["id"]: row["scores"] for row in rows}
+    neutral = by_id["aqa-1-neutral"]
+    assert neutral["evidence"] is None
+    assert by_id["aqa-1-adversarial"]["evidence"] == pytest.approx(neutral["joint"], abs=1e-5)
+    assert by_id["aqa-1-adversarial"]["joint"] != pytest.approx(neutral["joint"], abs=1e-5)
+    muted = [row["scores"] for row in rows if row["set"] == "avconfuse_muted"]
+    assert all(scores["evidence"] != scores["joint"] for scores in muted)
+
+
+def test_free_answers(policy, folder, tmp_path):
+    for mode in ("hypotheses", "tokens"):
+        results = run(policy, folder, tmp_path / mode, decoders=("gacl", "aad"), gacl_mode=mode)
+        assert set(results["decoders"]["gacl"]["benchmarks"]) == set(ALL)
+        rows = [json.loads(line) for line in (tmp_path / mode / "records.jsonl").read_text().splitlines()]
+        assert all("greedy" in row["texts"] for row in rows)
+        if mode == "tokens":
+            assert all(row["texts"].keys() == {"greedy", "gacl", "aad"} for row in rows)
+            neutral = next(row for row in rows if row["id"] == "aqa-1-neutral")["texts"]
+            assert neutral["gacl"] == neutral["greedy"]  # no evidence branch: the joint answer stands
+        else:
+            assert all(len(row["candidates"]) <= 2 for row in rows)
+
+
+def test_step_wise_answers_are_scored_behind_each_branch_s_own_reasoning(
+    policy, folder, tmp_path, monkeypatch
+):
+    said = iter(range(1000))
+    monkeypatch.setattr(
+        conflict,
+        "_greedy",
+        lambda policy, prompts, plan: [
+            f"<a-think> {n} </a-think> <answer> x" if (n := next(said)) % 3 else "nothing" for _ in prompts
+        ],
+    )
+    run(policy, folder, tmp_path, ["mcr_aqa"], decoders=("gacl",), prompt_style="steps")
+    rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    joint = [row["scores"]["joint"] for row in rows]
+    assert any(scores is None for scores in joint)
+    assert any(scores is not None for scores in joint)
+    unread = next(row for row in rows if row["scores"]["joint"] is None)
+    assert unread["decoders"]["greedy"]["class"] is None  # unparsed, never a guess
+
+
+def test_missing_and_unknown_benchmarks_are_named(folder, tmp_path):
+    with pytest.raises(UserError, match="benchmark 'avq' is unknown"):
+        catalog.open_sets(folder, ["avq"])
+    with pytest.raises(UserError, match=r"SER.json.*\n.*VSC.json"):
+        catalog.open_sets(folder, ["mcr"])
+    (tmp_path / "own.yaml").write_text("name: mcr\nfile: x.json\n")
+    with pytest.raises(UserError, match="'mcr' is a benchmark's own name"):
+        catalog.open_sets(folder, [str(tmp_path / "own.yaml")])
+
+
+def test_a_limit_keeps_pairs_and_both_sides_whole(folder):
+    sets = catalog.open_sets(folder, ["mcr_aqa", "avconfuse_muted"], limit=1)
+    assert [sample.meta["condition"] for sample in sets[0].samples] == [
+        "neutral", "faithful", "adversarial", "irrelevant",
+    ]  # fmt: skip
+    assert [sample.meta["benchmark"] for sample in sets[1].samples] == [
+        "avconfuse_muted", "avconfuse_control",
+    ]  # fmt: skip

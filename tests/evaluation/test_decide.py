@@ -1,0 +1,200 @@
+"""Hand-worked: four rows of a conflict benchmark, scores written by hand, every number checked by hand."""
+
+import json
+import math
+
+import pytest
+
+from rlcomm.data.sample import Sample, Turn
+from rlcomm.errors import UserError
+from rlcomm.evaluation import conflict, decide
+from rlcomm.evaluation.benchmarks import common
+from rlcomm.evaluation.catalog import Set
+
+LABELS = ["drum", "harp"]
+# row -> joint scores of drum, harp beside the faithful and the adversarial text, and those of the evidence
+# branch (no text); gold is drum in all of them
+ROWS = {
+    # repairable: the evidence is sure (margin 2) and right, the adversarial text wins under J
+    "a": {"faithful": (-0.1, -3.0), "adversarial": (-2.0, -0.5), "evidence": (-0.2, -2.2)},
+    # repairable, but the evidence is weak (margin 0.2)
+    "b": {"faithful": (-0.1, -3.0), "adversarial": (-2.0, -0.5), "evidence": (-0.6, -0.8)},
+    # missing evidence: the evidence is wrong as well (margin -1), its answer would spoil the faithful item
+    "c": {"faithful": (-0.4, -1.4), "adversarial": (-2.0, -0.5), "evidence": (-1.5, -0.5)},
+    # J withstands the text
+    "d": {"faithful": (-0.1, -3.0), "adversarial": (-0.3, -1.3), "evidence": (-0.2, -2.2)},
+}
+
+
+def world(dev: tuple[str, ...] = ()) -> tuple[Set, list[dict]]:
+    samples, raw = [], []
+    for row, scores in ROWS.items():
+        for condition in ("neutral", "faithful", "adversarial"):
+            name = f"{row}-{condition}"
+            meta = {
+                "video_id": row,
+                "pair": row,
+                "condition": condition,
+                "candidates": LABELS,
+                "text_answer": "harp" if condition == "adversarial" else None,
+            }
+            samples.append(Sample(name, (Turn("Which one plays?", "drum"),), audio="x.wav", meta=meta))
+            evidence = list(scores["evidence"])
+            joint = evidence if condition == "neutral" else list(scores[condition])
+            branches = {"joint": joint, "evidence": None if condition == "neutral" else evidence}
+            raw.append(
+                {"benchmark": "toy", "set": "toy", "id": name, "candidates": LABELS, "scores": branches,
+                 "texts": {}}
+            )  # fmt: skip
+    one = Set("toy", samples, common.score, lambda rows: common.accuracies(common.of(rows, "toy")))
+    return one, raw
+
+
+def values(found: dict) -> dict:
+    return {name: metric["value"] for name, metric in found.items()}
+
+
+def count(plan: conflict.Plan) -> tuple[dict, list[dict]]:
+    one, raw = world()
+    return decide.count(raw, [one], plan, "model")
+
+
+def test_gacl_under_its_defaults_by_hand():
+    results, records = count(conflict.Plan(decoders=("gacl",)))
+    greedy = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
+    gacl = values(results["decoders"]["gacl"]["benchmarks"]["toy"])
+    # J follows the text in a, b and c; right in d
+    assert greedy["conflict_acc"] == 0.25
+    assert greedy["aligned_acc"] == 1.0
+    assert greedy["acc_neutral"] == 0.75  # c's evidence is wrong
+    # lambda 0.5, tau 0.5. Log-softmax shifts both labels alike, so differences decide:
+    # a: R = min(2/0.5, 1) = 1, alpha 0.5: J differs by 1.5 for harp, A by 2 for drum: 0.5*1.5 < 0.5*2: drum
+    # b: R = 0.2/0.5 = 0.4, alpha 0.2: harp leads by 0.8*1.5 - 0.2*0.2 > 0: harp stays
+    # c: adversarial: y_A = harp = y_J, no gate; faithful: R = 1, alpha 0.5: 0.5*1.0 against 0.5*1.0: a tie
+    by_id = {record["id"]: record["decoders"]["gacl"] for record in records}
+    assert by_id["a-adversarial"]["answer"] == "drum"
+    assert by_id["a-adversarial"]["alpha"] == 0.5
+    assert by_id["b-adversarial"]["answer"] == "harp"
+    assert by_id["b-adversarial"]["alpha"] == pytest.approx(0.2)
+    assert by_id["c-adversarial"]["gate"] is False
+    assert by_id["c-faithful"]["answer"] == "drum"  # the first of equals
+    assert by_id["a-neutral"]["applies"] is False  # nothing to leave out
+    assert gacl["conflict_acc"] == 0.5
+    assert gacl["conflict_gain"] == 0.25
+    assert gacl["faithful_drop"] == 0.0
+    # M_J < 0 < M_A in a and b of four
+    assert greedy["sign_flip_rate"] == 0.5
+    assert greedy["evidence_conflict_acc"] == 0.75
+
+
+def test_influence_of_the_text_by_hand():
+    results, _ = count(conflict.Plan())
+    found = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
+    # neutral right: a, b, d. Adversarial text turns a and b: 2 of 4 rows, 2 of 3 right ones
+    assert found["tir_all_adversarial"] == 0.5
+    assert found["tir_given_correct_adversarial"] == pytest.approx(2 / 3)
+    # faithful text turns c from wrong to right
+    assert found["tir_all_faithful"] == 0.25
+    assert found["tir_given_wrong_faithful"] == 1.0
+    assert found["norm_acc_adversarial"] == pytest.approx(0.25 / 0.75)
+    assert "mrs" not in found  # no irrelevant text was asked
+
+
+def test_confidence_is_the_softmax_of_the_scores_an_answer_was_chosen_by():
+    _, records = count(conflict.Plan())
+    record = next(r for r in records if r["id"] == "a-adversarial")
+    assert record["decoders"]["greedy"]["confidence"] == pytest.approx(1 / (1 + math.exp(-1.5)))
+    assert record["margins"] == {"joint": -1.5, "evidence": 2.0}
+
+
+def test_a_grid_is_measured_setting_by_setting():
+    results, _ = count(conflict.Plan(decoders=("gacl",)))
+    entry = results["decoders"]["gacl"]
+    assert entry["settings"]["settings_tried"] == 12
+    assert len(entry["grid"]["toy"]) == 12
+    by_point = {(p["settings"]["lam"], p["settings"]["tau"]): p for p in entry["grid"]["toy"]}
+    # lambda 2, tau 0.5: alpha = 0.8 in b: 0.2*1.5 - 0.8*0.2 > 0, harp stays; c-faithful: alpha 1: lost
+    assert by_point[2.0, 0.5]["conflict_gain"] == 0.25
+    assert by_point[2.0, 0.5]["faithful_drop"] == 0.25
+    # every setting that repairs a without c costs nothing, so the area is a's quarter over the whole budget
+    assert values(entry["benchmarks"]["toy"])["nauc_5"] == pytest.approx(0.25)
+
+
+def in_dev_rows(share: float) -> set[str]:
+    return {row for row in ROWS if decide.in_dev(row, share)}
+
+
+def test_settings_are_chosen_on_dev_and_reported_on_test():
+    share = next(s / 100 for s in range(1, 100) if len(in_dev_rows(s / 100)) == 2)
+    dev = in_dev_rows(share)
+    results, records = count(conflict.Plan(decoders=("gacl",), dev_share=share))
+    chosen = results["decoders"]["gacl"]["chosen"]["toy"]
+    assert chosen["tried"] == 12
+    assert chosen["n_dev"] == 4
+    assert {r["video_id"] for r in records if r["split"] == "dev"} == dev
+    assert results["decoders"]["gacl"]["benchmarks"]["toy"]["acc"]["n"] == 6  # two rows of three conditions
+    assert {key: chosen["settings"][key] for key in ("lam", "tau")} in [
+        {k: p["settings"][k] for k in ("lam", "tau")} for p in results["decoders"]["gacl"]["grid"]["toy"]
+    ]
+
+
+def test_a_decoder_without_a_feasible_setting_is_shown_as_such():
+    one, raw = world()
+    share = next(s / 100 for s in range(1, 100) if len(in_dev_rows(s / 100)) == 2)
+    for record in raw:  # without its audio every faithful item is turned round, whatever the strength
+        record["scores"]["no_audio"] = [50.0, -50.0]
+    results, records = decide.count(raw, [one], conflict.Plan(decoders=("aad",), dev_share=share), "m")
+    entry = results["decoders"]["aad"]
+    assert entry["chosen"]["toy"] == {"settings": None, "feasible": 0, "tried": 7, "n_dev": 4}
+    assert set(entry["benchmarks"]["toy"]) == {"nauc_5", "nauc_10"}
+    assert all("aad" not in record["decoders"] for record in records)
+
+
+def test_the_same_scores_give_the_same_bytes():
+    plan = conflict.Plan(decoders=("gacl", "cad"), dev_share=0.5)
+    assert json.dumps(count(plan)) == json.dumps(count(plan))
+
+
+def test_written_answers_are_read_and_an_empty_one_is_unparsed():
+    one, raw = world()
+    for record in raw:
+        record["candidates"], record["scores"] = [], {"joint": None}
+        record["texts"] = {"greedy": "drum" if record["id"].startswith("a") else " "}
+    results, records = decide.count(raw, [one], conflict.Plan(gacl_mode="tokens"), "m")
+    found = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
+    assert found["acc"] == 0.25
+    assert found["unparsed"] == 0.75
+    assert records[0]["decoders"]["greedy"]["confidence"] is None
+    assert "ece" not in found
+
+
+def test_statistics_of_the_dev_split_for_zscore():
+    plan = conflict.Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5)
+    results, _ = count(plan)
+    grid = results["decoders"]["gacl"]["grid"]["toy"]
+    assert {point["settings"]["score_norm"] for point in grid} == {"zscore"}
+    # the joint branch's scores are spread wider than the evidence's, so its lead counts for less than in nats
+    assert max(point["conflict_gain"] for point in grid) > 0
+
+
+def test_a_dev_split_without_conflict_tunes_nothing():
+    results, _ = count(conflict.Plan(decoders=("gacl",), dev_share=1e-9))
+    assert results["decoders"]["gacl"]["chosen"]["toy"]["n_dev"] == 0
+    assert results["decoders"]["gacl"]["benchmarks"]["toy"]["acc"]["n"] == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"decoders": ("beam",)}, "decoder 'beam' is unknown"),
+        ({"prompt_style": "loud"}, "prompt_style is 'loud'"),
+        ({"gacl_mode": "both"}, "gacl_mode is 'both'"),
+        ({"arbitrate": "taste"}, "arbitrate is 'taste'"),
+        ({"dev_share": 1.0}, "dev_share is 1.0"),
+        ({"settings": {"score_norm": "center"}}, "dev_share is 0"),
+        ({"settings": {"alpha_max": 2.0}}, "alpha_max"),
+    ],
+)
+def test_wrong_plans_are_refused(wrong, words):
+    with pytest.raises(UserError, match=words):
+        conflict.Plan(**wrong)
