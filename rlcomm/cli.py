@@ -81,6 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     show = command("show", _show, "the table of a run, or the mean of several (seeds) with its interval")
     show.add_argument("folders", nargs="+", help="run folders")
 
+    costs = commands.add_parser("bench", help="what things cost, side by side in one run").add_subparsers(
+        dest="bench_command", required=True, metavar="COMMAND"
+    )
+    cost = costs.add_parser("gacl", help="GACL in candidate mode against plain joint scoring")
+    cost.add_argument("--model_name_or_path", default="nano_omni")
+    cost.add_argument("--seconds", type=float, default=30.0, help="length of the clips")
+    cost.add_argument("--items", type=int, default=2, help="questions in a batch")
+    cost.add_argument("--rounds", type=int, default=5)
+    cost.add_argument("--json", help="file for the figures")
+    cost.set_defaults(run=_bench_gacl)
+
     data = commands.add_parser("data", help="make, import, confuse and check data").add_subparsers(
         dest="data_command", required=True, metavar="COMMAND"
     )
@@ -263,6 +274,15 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     )
     print(table)
     print(out / "results.json")
+
+
+def _bench_gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm import bench, files
+
+    result = bench.gacl(arguments.model_name_or_path, arguments.seconds, arguments.items, arguments.rounds)
+    if arguments.json:
+        files.write_json(arguments.json, result)
+    print(bench.format_gacl(result))
 
 
 # -- quickstart and show -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Trains the two miniatures that ship with rlcomm on Orchestra: base policy and reference audio model.
 
-sync.jsonl --(stage: base)--> nano_omni      sync.jsonl, sound alone --(stage: audio)--> nano_audio
+base.jsonl --(stage: base)--> nano_omni      sync.jsonl, sound alone --(stage: audio)--> nano_audio
 """
 
 import random
@@ -26,6 +26,7 @@ from rlcomm.stages.run import DONE, MetricsFile, open_run, peak_rss_mb, save_mod
 from rlcomm.trainers.checkpoints import AtomicCheckpoints, last_checkpoint
 
 HEAR = "Open/Hear"
+TOKENIZER_ROWS = 1500
 
 
 def tokenizer_texts(samples: list[Sample]) -> list[str]:
@@ -48,7 +49,9 @@ def train_base(recipe: SFTRecipe) -> None:
     untrained = Path(str(recipe.output_dir)) / "untrained"
     open_run(recipe)
     if not (untrained / "config.json").exists():
-        tokenizer = nano.train_tokenizer(tokenizer_texts(read_jsonl(recipe.dataset)[:1500]))
+        rows = read_jsonl(recipe.dataset)
+        some = random.Random(recipe.seed).sample(rows, min(len(rows), TOKENIZER_ROWS))
+        tokenizer = nano.train_tokenizer(tokenizer_texts(some))
         nano.nano_omni(tokenizer, seed=recipe.seed).save_pretrained(untrained)
         nano.omni_processor(tokenizer).save_pretrained(untrained)
     recipe.model_name_or_path = str(untrained)
@@ -105,7 +108,7 @@ def train_audio(recipe: AudioRecipe) -> None:
         raise UserError(
             f"{recipe.dataset}: no turn of type {HEAR!r} says what is heard; use Orchestra's sync.jsonl."
         )
-    tokenizer = nano.train_tokenizer(tokenizer_texts(samples[:1500]))
+    tokenizer = nano.train_tokenizer(tokenizer_texts(samples[:TOKENIZER_ROWS]))
     model, processor = nano.nano_audio(tokenizer, seed=recipe.seed)
     rng = random.Random(recipe.seed)
     window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size

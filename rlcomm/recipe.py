@@ -187,6 +187,13 @@ class ConflictFields:
     budget_points: float = field(
         default=5.0, metadata={"help": "faithful drop that a tuned decoder may have, in points"}
     )
+    judge_model: str | None = field(
+        default=None,
+        metadata={"help": "scores the modified set; base URL and key from the environment; null: keywords"},
+    )
+    judge_concurrency: int = field(default=8, metadata={"help": "requests to the judge at a time"})
+    judge_timeout: float = field(default=60.0, metadata={"help": "seconds a request may take"})
+    judge_retries: int = field(default=4, metadata={"help": "of a request that failed"})
 
 
 @dataclass

@@ -154,15 +154,19 @@ KINDS: dict[str, Kind] = {
 GROUPS = {"mcr": tuple(mcr.NAMES.values())}
 
 
-def names(wanted: Iterable[str]) -> list[str]:
-    """The benchmarks that are meant, each once: `mcr` stands for its three, a YAML file for itself.
+def names(wanted: Iterable[str], data: str | os.PathLike) -> list[str]:
+    """The benchmarks that are meant, each once: `mcr` stands for its three, a YAML file for itself, and any
+    other name for the set of one's own at <data>/test/<name>/<name>.yaml.
 
     Raises:
         UserError: an unknown name.
     """
     found: dict[str, None] = {}
     for name in wanted:
-        if name not in KINDS and name not in GROUPS and not name.endswith((".yaml", ".yml")):
+        own = Path(data) / "test" / name / f"{name}.yaml"
+        if name not in KINDS and name not in GROUPS and own.is_file():
+            name = str(own)
+        elif name not in KINDS and name not in GROUPS and not name.endswith((".yaml", ".yml")):
             raise UserError(
                 f"benchmark {name!r} is unknown; use some of {', '.join([*KINDS, *GROUPS])}, or the YAML "
                 "file that describes a set of your own."
@@ -191,7 +195,7 @@ def open_sets(
         UserError: an unknown benchmark, a missing file, or the wrong rows of all files, by row and field.
     """
     found, problems = [], []
-    for name in names(wanted):
+    for name in names(wanted, data):
         try:
             found.append(_open(Path(data), name, files or {}, media or {}))
         except UserError as error:

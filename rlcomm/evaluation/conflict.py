@@ -23,9 +23,10 @@ from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl
 from rlcomm.errors import UserError
-from rlcomm.evaluation.benchmarks import Record, common
+from rlcomm.evaluation.benchmarks import Record, avconfuse, common
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.decide import count
+from rlcomm.evaluation.judged import judge_set
 from rlcomm.evaluation.runner import inference
 
 GACL_MODES = ("candidates", "hypotheses", "tokens")
@@ -102,6 +103,7 @@ def evaluate(
     *,
     cache_dir: str | None = None,
     progress: bool = True,
+    judge: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Runs what is not scored yet and writes `records.jsonl` and `results.json` into `out`.
 
@@ -112,6 +114,7 @@ def evaluate(
         out: run folder; the scores of an interrupted evaluation lie in its `scores/`.
         cache_dir: of decoded media.
         progress: show a bar.
+        judge: a judge model for the modified set, as keywords of `judged.judge_set`; None: the keywords.
 
     Returns:
         The results (`decide.count`); None on all processes but the first.
@@ -130,6 +133,11 @@ def evaluate(
     if rank != 0:
         return None
     raw = collect(policy, sets, plan, journal, cache_dir, progress=False)
+    if judge is not None:
+        sets = [
+            judge_set(one, raw, plan.prompt_style, **judge) if one.key == avconfuse.MODIFIED else one
+            for one in sets
+        ]
     results, records = count(raw, sets, plan, str(getattr(policy, "path", "")))
     files.write_jsonl(out / "records.jsonl", records)
     files.write_json(out / "results.json", results)

@@ -105,6 +105,7 @@ def evaluate(
     margins: bool = True,
     limit: int | None = None,
     progress: bool = True,
+    rejudge: Callable[[list[Record]], list[Record]] | None = None,
 ) -> dict[str, Any]:
     """Asks every item once, greedily, and counts: the `results.json` object.
 
@@ -122,6 +123,7 @@ def evaluate(
         margins: also score "yes" and "no" for the margins.
         limit: only the first so many items of each benchmark.
         progress: show a progress bar.
+        rejudge: scores the records of the modified set anew (`judged.judge_records`).
 
     Returns:
         `{"model", "decoders": {"greedy": {"settings", "benchmarks": {key: {metric: {"value", "n",
@@ -141,6 +143,8 @@ def evaluate(
         limit=limit,
         progress=progress,
     )
+    if rejudge is not None:
+        records = rejudge(records)
     if records_path is not None:
         files.write_jsonl(records_path, records)
     settings = {

@@ -21,7 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from rlcomm import files
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
-from rlcomm.evaluation import catalog, conflict, runner
+from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
 from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.recipe import read_yaml, resolved, save_recipe
@@ -236,14 +236,29 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
         device="cuda" if torch.cuda.is_available() else "cpu",
     )  # fmt: skip
     records = run_dir / "records.jsonl"
+    judge = _judge(recipe, run_dir)
     results = runner.evaluate(
         policy, recipe.eval_data, prompt_style=prompt_style or recipe.prompt_style,
         media_settings=recipe.media(), max_new_tokens=recipe.eval_max_new_tokens,
         batch_size=recipe.eval_batch_size, cache_dir=recipe.media_cache_dir, records_path=records,
         limit=recipe.eval_max_rows, progress=not recipe.disable_tqdm,
+        rejudge=(lambda found: judged.judge_records(found, **judge)) if judge else None,
     )  # fmt: skip
     files.write_json(run_dir / "results.json", results)
     return runner.summary(runner.read_records(records))
+
+
+def _judge(recipe: Any, run_dir: Path) -> dict[str, Any] | None:
+    """The judge model of an eval recipe, as keywords of `judged.judge_records`; its endpoint is looked for
+    before anything is generated."""
+    if getattr(recipe, "judge_model", None) is None:
+        return None
+    judge_model.endpoint()
+    return {
+        "model": recipe.judge_model, "cache": run_dir / "judge.jsonl", "timeout": recipe.judge_timeout,
+        "concurrency": recipe.judge_concurrency, "retries": recipe.judge_retries,
+        "progress": not recipe.disable_tqdm,
+    }  # fmt: skip
 
 
 def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
@@ -275,8 +290,9 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
     )
     out = Path(recipe.output_dir)
     results = conflict.evaluate(
-        policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm
-    )
+        policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
+        judge=_judge(recipe, out),
+    )  # fmt: skip
     if results is not None:
         conflict_report.write_report(out / "report.html", results, runner.read_records(out / "records.jsonl"))
     return results

@@ -18,7 +18,10 @@ from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
 
 # Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is
 # left out.
-_ANSWERABLE = {"video": ("Audio/", "Open/Hear"), "audio": ("Visual/", "Open/See")}
+_ANSWERABLE = {
+    "video": ("Audio/", "Open/Hear", "Text/Heard", "Text/Read"),
+    "audio": ("Visual/", "Open/See", "Text/Seen"),
+}
 # What a silent video is also asked where the recipe lets the policy guess sound from sight.
 _GUESSED = ("Audio/Existential",)
 

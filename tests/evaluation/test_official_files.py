@@ -685,6 +685,45 @@ def test_options_and_gold_answers_as_candidates(tmp_path):
     assert say(custom, samples[1], "The tit")["correct"]
 
 
+def test_candidates_of_a_row_are_not_shown(tmp_path):
+    lay(tmp_path, "1.wav")
+    row = {"question": "Owl or wren?", "audio": "1.wav"}
+    rows = [
+        {**row, "answer": "wren", "labels": ["owl", "Wren"]},
+        {**row, "answer": "tit", "labels": '["tit", "robin"]'},
+        {**row, "answer": "tit"},
+    ]
+    text = "name: b\nfile: birds.jsonl\ncandidates: [tit, rook]\nfields: {candidates: labels}\n"
+    samples = custom.read(describe(tmp_path, text, rows))
+    assert [common.candidates(s) for s in samples] == [("owl", "Wren"), ("tit", "robin"), ("tit", "rook")]
+    assert [s.answer for s in samples] == ["Wren", "tit", "tit"]
+    assert all(s.options == () for s in samples)
+    assert say(custom, samples[0], "a wren")["correct"]
+    assert say(custom, samples[0], "Owl.")["class"] == "owl"
+
+
+def test_faults_of_the_candidates_of_a_row(tmp_path):
+    lay(tmp_path, "1.wav")
+    row = {"question": "?", "audio": "1.wav", "answer": "owl"}
+    rows = [
+        {**row, "candidates": ["wren", "tit"]},
+        {**row, "candidates": ["owl", "owl"]},
+        {**row, "candidates": "owl"},
+        {**row, "candidates": ["owl", "tit"], "options": ["owl", "tit"]},
+    ]
+    message = refusal(custom.read, describe(tmp_path, "name: b\nfile: birds.jsonl\n", rows))
+    for part in (
+        "row 1, field 'answer': 'owl' is none of the candidates wren, tit",
+        "row 2, field 'candidates': must be two different labels or more",
+        "row 3, field 'candidates': must be a list",
+        "row 4, field 'candidates': and 'options' are both given",
+    ):
+        assert part in message
+    rows = [{**row, "answer": "yes", "candidates": ["owl", "wren"]}]
+    text = "name: b\nfile: birds.jsonl\nmetric: yes_no\n"
+    assert "must be yes and no" in refusal(custom.read, describe(tmp_path, text, rows))
+
+
 def test_faults_of_the_description(tmp_path):
     text = "name: My Birds\nfiles: birds.jsonl\nmetric: bleu\nfields: {sound: wav}\ncandidates: [robin]\n"
     message = refusal(custom.read, describe(tmp_path, text, []))

@@ -1,25 +1,28 @@
-"""Builds Orchestra on disk: clips, Sample files, and the official formats of MUSIC-AVQA and AV-ConfuseBench.
+"""Builds Orchestra on disk: clips, Sample files, and every benchmark's file in its official format.
 
 Every scene has a random source of its own, made from the seed, its split and its number: the result does not
 depend on the number of workers, and a longer build begins with the scenes of a shorter one.
 """
 
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from rlcomm import files, steps
-from rlcomm.data.orchestra import questions, render
-from rlcomm.data.orchestra.instruments import INSTRUMENTS
+from rlcomm.data.media import MediaSettings, decode_frames
+from rlcomm.data.orchestra import evidence, official, questions, render
+from rlcomm.data.orchestra.instruments import BY_NAME, INSTRUMENTS
 from rlcomm.data.orchestra.questions import EXISTENCE, Question
 from rlcomm.data.orchestra.scenes import Scene, draw
 from rlcomm.data.orchestra.sounds import SOUNDS
@@ -35,11 +38,16 @@ SYNC_AMBIENT = 0.03
 # captions of web video name what is seen. This is where the trust in the picture comes from. Their types
 # begin with "Captioned/".
 CAPTIONED = 0.06
+# Beside the base's conversations: so many more with a text in the question that is right or beside the point.
+# This is where the trust in text comes from.
+READING = 0.3
+_READING_KINDS = {"Read": 0.4, "Heard": 0.4, "Seen": 0.2}  # the text alone, with the sound, with the picture
 _EXISTENCE_SHARE = 0.6  # of the training questions
 _OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
 _WARMUP_EXISTENCE_SHARE = 0.5
 _WARMUP_OPEN_SHARE = 0.1
 _MODIFIED_PER_SOUND = 20  # as in AV-ConfuseBench
+_CAPTIONS = "test/captions/captions.yaml"
 
 
 def _source(seed: int, split: str, index: int) -> np.random.Generator:
@@ -121,10 +129,18 @@ class _Builder:
         self.scenes: list[Scene] = []
 
     def scene(
-        self, split: str, index: int, kind: str, test: bool = False, ambient: str | None = None
+        self,
+        split: str,
+        index: int,
+        kind: str,
+        test: bool = False,
+        ambient: str | None = None,
+        fits: Callable[[Scene], bool] = lambda scene: True,
     ) -> tuple[Scene, np.random.Generator]:
         rng = _source(self.seed, split, index)
         scene = draw(f"{split}-{index:05d}", rng, test=test, kind=kind, ambient=ambient)
+        while not fits(scene):
+            scene = draw(scene.id, rng, test=test, kind=kind, ambient=ambient)
         self.scenes.append(scene)
         return scene, rng
 
@@ -137,7 +153,7 @@ class _Builder:
 
     def imported(self, name: str, split: str) -> list[Sample]:
         """The rows of a MUSIC-AVQA file as users get them, through the importer, and what is true of them."""
-        samples, problems = read_music_avqa(self.out / f"{name}.json", self.out / "clips")
+        samples, problems = read_music_avqa(self.out / name, self.out / "clips")
         assert not problems, problems
         scenes = {scene.id: scene for scene in self.scenes}
         return [
@@ -167,6 +183,24 @@ def _captioned(b: _Builder, rows: int) -> list[Sample]:
     return samples
 
 
+def _reading(b: _Builder, rows: int) -> list[Sample]:
+    """Conversations with texts about the first `rows` scenes of the base, the sound or the picture beside
+    them, or neither."""
+    samples = []
+    for index, scene in enumerate(b.scenes[:rows]):
+        rng = _source(b.seed, "reading", index)
+        kind = str(rng.choice(list(_READING_KINDS), p=list(_READING_KINDS.values())))
+        turns = evidence.conversation(scene, kind, rng)
+        if not turns:
+            continue
+        sample = b.sample(scene, "reading", turns, f"reading-{index:05d}")
+        lost = {"Read": ("audio", "video"), "Heard": ("video",), "Seen": ("audio",)}[kind]
+        for sense in lost:
+            sample = sample.without(sense)
+        samples.append(sample)
+    return samples
+
+
 def _only_heard(sample: Sample) -> Sample:
     """The same conversation without the picture: the questions about the sound alone, for the audio model."""
     turns = tuple(turn for turn in sample.turns if turn.type.startswith("Audio/") or turn.type == "Open/Hear")
@@ -188,17 +222,17 @@ def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
 
 
 def _train(b: _Builder, rows: int, asymmetric: float) -> list[dict]:
-    official = []
+    out: list[dict] = []
     for index in range(rows):
         scene, rng = b.scene("train", index, "muted" if _chosen(index, asymmetric) else "symmetric")
         question = _mixed(rng, scene, _EXISTENCE_SHARE, _OPEN_SHARE)
-        official.append(question.music_avqa(scene.id, index))
-    return official
+        out.append(question.music_avqa(scene.id, index))
+    return out
 
 
 def _sync_test(b: _Builder, rows: int) -> list[dict]:
     """Equal numbers of every type, as far as the scenes allow; existence half yes, half no."""
-    official, asked = [], Counter({type: 0 for type in questions.TYPES})
+    out, asked = [], Counter({type: 0 for type in questions.TYPES})
     for index in range(rows):
         scene, rng = b.scene("test", index, "symmetric", test=True)
         ask = questions.all_questions(scene)
@@ -206,8 +240,8 @@ def _sync_test(b: _Builder, rows: int) -> list[dict]:
         type = min((type for type in questions.TYPES if type in possible), key=asked.__getitem__)
         asked[type] += 1
         question = _of_type(rng, ask, type)
-        official.append(question.music_avqa(scene.id, index))
-    return official
+        out.append(question.music_avqa(scene.id, index))
+    return out
 
 
 def _confuse(b: _Builder, rows: int) -> dict[str, tuple[list[Sample], list[dict]]]:
@@ -247,6 +281,54 @@ def _confuse(b: _Builder, rows: int) -> dict[str, tuple[list[Sample], list[dict]
     return out
 
 
+def _fits(scene: Scene, mood: str | None = None, family: str | None = None) -> bool:
+    """Whether the music of a scene feels so, and is made in this way alone."""
+    families = {BY_NAME[name].family for name in scene.audible}
+    return (mood is None or evidence.mood(scene) == mood) and (family is None or families == {family})
+
+
+def _mcr(b: _Builder, rows: int) -> dict[str, list[dict]]:
+    """MCR-BENCH, as many rows a task, over scenes of its own; moods and families equally often.
+
+    Row i of AQA and of SER ask scene i. So does that of VSC where the sound of scene i is made in the wanted
+    way alone, as it is drawn to be in every other eight scenes; else VSC has a scene more.
+    """
+    out: dict[str, list[dict]] = {f"test/mcr/{task}.json": [] for task in evidence.TASKS}
+    for index in range(rows):
+        family = evidence.FAMILIES[index % 4]
+        mood = evidence.MOODS[(index + index // 4) % 2]
+        alone = family if index // 8 % 2 == 0 else None
+        fits = functools.partial(_fits, mood=mood, family=alone)
+        scene, rng = b.scene("text", index, "symmetric", test=True, fits=fits)
+        for task in evidence.TASKS:
+            if task == "VSC" and not _fits(scene, family=family):
+                fits = functools.partial(_fits, family=family)
+                scene, rng = b.scene("vsc", index, "symmetric", test=True, fits=fits)
+            row = official.mcr(scene, task, rng)
+            assert row
+            out[f"test/mcr/{task}.json"].append(row)
+    return out
+
+
+def _benchmarks(b: _Builder, rows: int) -> dict[str, list[dict]]:
+    """The rows of every file of `rlcomm.data.orchestra.official`; only MCR-BENCH has clips of its own."""
+    scenes, most = [scene for scene in b.scenes if scene.test], min(rows, official.MOST)
+    over_all_clips = {
+        "alme/stimuli.jsonl": official.alme,
+        "captions/captions.jsonl": official.captions,
+        "avqa/val_qa.json": official.avqa,
+        "avhbench/QA.json": official.avhbench,
+        "cmm/all_data_final_reorg.json": official.cmm,
+        "mmau/mmau.json": official.mmau,
+        "mmar/MMAR-meta.jsonl": official.mmar,
+        "omnibench/omnibench.jsonl": official.omnibench,
+    }
+    out = _mcr(b, rows)
+    for name, rows_of in over_all_clips.items():
+        out[f"test/{name}"] = rows_of(scenes, most, _source(b.seed, name, 0))
+    return out
+
+
 def _render(job: tuple[Scene, Path]) -> None:
     render.render(*job)
 
@@ -264,6 +346,14 @@ def _render_all(b: _Builder, workers: int, progress: bool) -> None:
             pass
 
 
+def _pictures(b: _Builder, rows: list[dict]) -> None:
+    """The pictures of OmniBench's rows: the first frame of each clip."""
+    for name in sorted({row["image_path"] for row in rows}):
+        shown, _ = decode_frames(b.out / "clips" / Path(name).with_suffix(".mp4"), MediaSettings())
+        with files.replacing(b.out / "test/omnibench/mm_data/image" / name) as temporary:
+            Image.fromarray(shown[0]).save(temporary)
+
+
 def build(
     out: str | Path,
     *,
@@ -273,6 +363,7 @@ def build(
     train: int = 0,
     test: int = 300,
     asymmetric: float = 0.5,
+    benchmarks: bool = True,
     workers: int = 2,
     progress: bool = True,
 ) -> None:
@@ -280,16 +371,32 @@ def build(
 
     Files: `clips/<id>.mp4`, `truth.json` (what is seen and heard in every clip), and
 
-    - `sync.jsonl`: conversations for the base (dense supervision: every instrument is asked about in every
-      scene), visible = audible but for 0.5 % with one instrument muted and 3 % in which
-      an ambient sound replaces everything; `audio.jsonl`: their questions about the sound, without the
-      picture; `settle.jsonl`: the same rows and 6 % more in which an instrument is silent and the words name
-      it all the same, as captions do ("Captioned/" types).
+    - `sync.jsonl`: conversations (dense supervision: every instrument is asked about in every scene),
+      visible = audible but for 0.5 % with one instrument muted and 3 % in which an ambient sound replaces
+      everything; `audio.jsonl`: their questions about the sound, without the picture; `base.jsonl`: the same
+      rows and 30 % more with texts in the questions, which are right or beside the point ("Text/" types), for
+      the base; `settle.jsonl`: these and 6 % more in which an instrument is silent and the words name it all
+      the same, as captions do ("Captioned/" types).
     - `warmup.jsonl`: single questions whose target has all three segments.
     - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
       `train.jsonl`: the same rows through the importer.
     - `test/avconfuse/{muted,control,modified}.json`, `test/music_avqa/test.json` in the official formats, and
       the same rows as `test/{muted,control,modified,sync}.jsonl`.
+    - below `test/`, every other benchmark in its official format, at most 200 rows each over the test clips
+      above; media paths start at `clips`:
+
+          captions/captions.jsonl          captions that contradict the picture, four rows a clip; the
+                                           captions.yaml beside it describes it, media folder included
+          alme/stimuli.jsonl               transcripts that contradict the sound
+          avhbench/QA.json                 yes or no, like the next one
+          cmm/all_data_final_reorg.json
+          avqa/val_qa.json                 multiple choice, like the next three
+          mmau/mmau.json
+          mmar/MMAR-meta.jsonl
+          omnibench/omnibench.jsonl        media paths start at `test/omnibench/mm_data`: pictures in its
+                                           folder image, sounds from the clips
+          mcr/{AQA,SER,VSC}.json           descriptions that contradict the sound: `test` rows each over clips
+                                           of their own (`text-*`, `vsc-*`: about three for two rows)
 
     The same arguments give the same bytes (the clips: on the same machine), whatever the number of workers.
 
@@ -301,6 +408,7 @@ def build(
         train: rows of the reinforcement learning.
         test: muted clips, and rows of the sync test; the modified split has a fifth per sound, at most 20.
         asymmetric: share in [0, 1] of warm-up and training scenes with one instrument muted.
+        benchmarks: write the other benchmarks too.
         workers: processes that render.
         progress: show a bar.
 
@@ -316,15 +424,17 @@ def build(
         raise UserError(f"orchestra workers={workers}: at least one process must render; give 1 or more.")
     b = _Builder(Path(out), seed)
     annotations: dict[str, list[Sample]] = {}
-    official: dict[str, list[dict]] = {}
+    tables: dict[str, list[dict]] = {}  # file -> rows, in the official formats
     annotations["sync"] = _sync(b, sync)
-    annotations["settle"] = annotations["sync"] + _captioned(b, round(CAPTIONED * sync))
+    annotations["base"] = annotations["sync"] + _reading(b, round(READING * sync))
+    annotations["settle"] = annotations["base"] + _captioned(b, round(CAPTIONED * sync))
     annotations["audio"] = [_only_heard(sample) for sample in annotations["sync"]]
     annotations["warmup"] = _warmup(b, warmup, asymmetric)
-    official["music_avqa/train"] = _train(b, train, asymmetric)
-    official["test/music_avqa/test"] = _sync_test(b, test)
+    tables["music_avqa/train.json"] = _train(b, train, asymmetric)
+    tables["test/music_avqa/test.json"] = _sync_test(b, test)
     for split, (samples, rows) in _confuse(b, test).items():
-        annotations[f"test/{split}"], official[f"test/avconfuse/{split}"] = samples, rows
+        annotations[f"test/{split}"], tables[f"test/avconfuse/{split}.json"] = samples, rows
+    tables |= _benchmarks(b, test if benchmarks else 0)
     try:
         (b.out / "clips").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -332,15 +442,18 @@ def build(
             f"{b.out}: cannot be a folder for Orchestra ({error.strerror}); give another one."
         ) from error
     # Annotations of an earlier build go first, the new ones come last: where they stand, all clips are there.
-    written = [f"{name}.json" for name in official] + [f"{name}.jsonl" for name in annotations]
-    for name in (*written, "train.jsonl", "test/sync.jsonl", "truth.json"):
+    written = [*tables, *(f"{name}.jsonl" for name in annotations)]
+    for name in (*written, _CAPTIONS, "train.jsonl", "test/sync.jsonl", "truth.json"):
         (b.out / name).unlink(missing_ok=True)
     _render_all(b, workers, progress)
-    for name, rows in official.items():
+    _pictures(b, tables["test/omnibench/omnibench.jsonl"])
+    for name, rows in tables.items():
         if rows:
-            files.write_json(b.out / f"{name}.json", rows)
-    for name, source in (("train", "music_avqa/train"), ("test/sync", "test/music_avqa/test")):
-        annotations[name] = b.imported(source, name.split("/")[0]) if official[source] else []
+            (files.write_jsonl if name.endswith("l") else files.write_json)(b.out / name, rows)
+    if tables["test/captions/captions.jsonl"]:
+        files.write_text(b.out / _CAPTIONS, official.CAPTIONS)
+    for name, source in (("train", "music_avqa/train.json"), ("test/sync", "test/music_avqa/test.json")):
+        annotations[name] = b.imported(source, name.split("/")[0]) if tables[source] else []
     for name, samples in annotations.items():
         if samples:
             write_jsonl(b.out / f"{name}.jsonl", samples)

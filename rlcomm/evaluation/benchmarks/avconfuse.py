@@ -158,15 +158,22 @@ def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
 
 
 def modified_metrics(records: Sequence[Record]) -> dict[str, Metric]:
-    """Metrics of `avconfuse_modified`: `a_acc` and `v_acc`, 0-5, and the share without an answer."""
+    """Metrics of `avconfuse_modified`: `a_acc` and `v_acc`, 0-5, and the share without an answer.
+
+    Where a judge model judged, `malformed` is the share of its judgements that could not be read; they are in
+    neither score.
+    """
     part = of(records, MODIFIED, "joint")
     if not part:
         return {}
-    return {
+    found = {
         "a_acc": metrics.mean([r["a_acc"] for r in part], clips(part)),
         "v_acc": metrics.mean([r["v_acc"] for r in part], clips(part)),
         "unparsed": metrics.unparsed_rate([r["parsed"] for r in part], clips(part)),
     }
+    if any(r["a_acc"] is None for r in part):
+        found["malformed"] = metrics.mean([r["a_acc"] is None for r in part], clips(part))
+    return found
 
 
 def _sign(record: Record) -> float | None:

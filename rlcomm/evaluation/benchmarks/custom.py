@@ -11,7 +11,8 @@
     metric: accuracy             # or `yes_no`: also the yes-rate, and the accuracy on gold yes and gold no
 
 Fields of a row: `question`, `answer` and at least one of `video` and `audio`; where it has them also `id`,
-`options` (multiple choice), `type` (accuracy per type), and for text that contradicts the sound `condition`
+`options` (multiple choice, shown to the model), `candidates` (the labels of this row, not shown; they come
+before those of the file), `type` (accuracy per type), and for text that contradicts the sound `condition`
 (neutral, faithful, adversarial, irrelevant), `pair`, `text_answer` and `without_text`
 (rlcomm.evaluation.benchmarks.common).
 """
@@ -34,7 +35,8 @@ from rlcomm.evaluation.metrics import Metric
 METRICS = ("accuracy", "yes_no")
 _KEYS = ("name", "file", "media_dir", "fields", "candidates", "metric")
 _LINKS = ("pair", "text_answer", "without_text")
-_FIELDS = ("id", "question", "answer", "video", "audio", "options", "type", "condition", *_LINKS)
+_MEDIA = ("video", "audio")
+_FIELDS = ("id", "question", "answer", *_MEDIA, "options", "candidates", "type", "condition", *_LINKS)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Description:
         file: the rows.
         media_dir: folder that their media paths start at.
         fields: our field -> theirs, all of them.
-        candidates: labels of every item, or "answers"; empty: none but an item's options.
+        candidates: labels of every item, or "answers"; empty: none but an item's own.
         metric: one of `METRICS`.
     """
 
@@ -127,6 +129,7 @@ def read(path: str | os.PathLike) -> list[Sample]:
 
     def read_row(row: dict, wrong: Wrong) -> Sample:
         question = wrong.text(row, names["question"])
+        own = _own_candidates(row, description, wrong)
         options: tuple[str, ...] = ()
         if row.get(names["options"]):
             answer, options = common.choices(row, names["options"], names["answer"], wrong)
@@ -134,11 +137,12 @@ def read(path: str | os.PathLike) -> list[Sample]:
             answer = common.gold_yes_no(row, names["answer"], wrong)
         else:
             answer = wrong.text(row, names["answer"])
-            if answer and fixed and not common.named(answer, fixed):
-                wrong(names["answer"], f"{answer!r} is none of the candidates {', '.join(fixed)}")
+            allowed = own or fixed
+            if answer and allowed and not common.named(answer, allowed):
+                wrong(names["answer"], f"{answer!r} is none of the candidates {', '.join(allowed)}")
         media = {
             sense: find(wrong.text(row, names[sense]), names[sense], wrong)
-            for sense in ("video", "audio")
+            for sense in _MEDIA
             if row.get(names[sense])
         }
         if not media:
@@ -152,6 +156,7 @@ def read(path: str | os.PathLike) -> list[Sample]:
             "metric": description.metric,
             "condition": condition,
             "groups": {"type": kind},
+            **({"candidates": own} if own else {}),
             **{key: str(row[names[key]]) for key in _LINKS if row.get(names[key]) is not None},
         }
         identity = row.get(names["id"])
@@ -167,7 +172,28 @@ def read(path: str | os.PathLike) -> list[Sample]:
     labels = fixed or (
         common.label_set(sample.answer for sample in samples) if description.candidates == "answers" else ()
     )
-    return [common.with_candidates(s, labels) if labels and not s.options else s for s in samples]
+    found = []
+    for sample in samples:
+        given = sample.meta.get("candidates") or labels
+        found.append(common.with_candidates(sample, given) if given and not sample.options else sample)
+    return found
+
+
+def _own_candidates(row: dict, description: Description, wrong: Wrong) -> tuple[str, ...]:
+    """The row's own labels; () where it has none."""
+    field, options = description.fields["candidates"], description.fields["options"]
+    if not row.get(field):
+        return ()
+    labels = tuple(str(label) for label in wrong.listed(row, field))
+    if labels and len(set(labels)) < max(2, len(labels)):
+        wrong(field, f"must be two different labels or more, these are {labels}")
+    elif labels and description.metric == "yes_no" and set(labels) != set(common.YES_NO):
+        wrong(field, "must be yes and no for the metric yes_no")
+    if row.get(options):
+        wrong(
+            field, f"and '{options}' are both given; an item has labels that are shown or labels that are not"
+        )
+    return labels
 
 
 def score(sample: Sample, reading: Reading) -> dict[str, Any]:
