@@ -23,10 +23,10 @@ from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl
 from rlcomm.errors import UserError
+from rlcomm.evaluation import judged
 from rlcomm.evaluation.benchmarks import Record, avconfuse, common
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.decide import count
-from rlcomm.evaluation.judged import judge_set
 from rlcomm.evaluation.runner import inference
 
 GACL_MODES = ("candidates", "hypotheses", "tokens")
@@ -135,10 +135,11 @@ def evaluate(
     raw = collect(policy, sets, plan, journal, cache_dir, progress=False)
     if judge is not None:
         sets = [
-            judge_set(one, raw, plan.prompt_style, **judge) if one.key == avconfuse.MODIFIED else one
+            judged.judge_set(one, raw, plan.prompt_style, **judge) if one.key == avconfuse.MODIFIED else one
             for one in sets
         ]
     results, records = count(raw, sets, plan, str(getattr(policy, "path", "")))
+    results["judge"] = judged.name(judge)
     files.write_jsonl(out / "records.jsonl", records)
     files.write_json(out / "results.json", results)
     shutil.rmtree(journal)

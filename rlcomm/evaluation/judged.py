@@ -13,6 +13,11 @@ from rlcomm.evaluation.judge import Judgement, halves
 from rlcomm.evaluation.runner import read
 
 
+def name(judge: dict[str, Any] | None) -> str:
+    """Who scores the modified set, for the results: the keyword judge, or a model and the prompt it gets."""
+    return f"{judge['model']}, prompt {judge_model.PROMPT_VERSION}" if judge else "keywords"
+
+
 def judge_records(
     records: Sequence[Record], model: str, cache: str | os.PathLike, **options: Any
 ) -> list[Record]:

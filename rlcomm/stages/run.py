@@ -244,6 +244,7 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
         limit=recipe.eval_max_rows, progress=not recipe.disable_tqdm,
         rejudge=(lambda found: judged.judge_records(found, **judge)) if judge else None,
     )  # fmt: skip
+    results["decoders"]["greedy"]["settings"]["judge"] = judged.name(judge)
     files.write_json(run_dir / "results.json", results)
     return runner.summary(runner.read_records(records))
 
