@@ -14,7 +14,7 @@ from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
 from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import Reading, Record, common
-from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
+from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, GROUPS, Set
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.runner import read
 
@@ -95,7 +95,9 @@ def count(
             "ci95"}}}, "chosen": {key: {"settings", "feasible", "tried", "n_dev"}}, "grid": {key:
             [{"settings", "conflict_gain", "faithful_drop"}]}}}}`. Where settings were tuned, metrics are of
             the test items alone; a decoder without a feasible setting has no answers there, only its nAUC,
-            and its `chosen` settings are null. `grid` is measured on the test items.
+            and its `chosen` settings are null. `grid` is measured on the test items. Where several
+            benchmarks have conflict and aligned items, `macro` beside `benchmarks` holds the means of their
+            metrics, each of equal weight: `{"mcr": {metric: ...}, "all": {metric: ...}}`.
         records: one an item, with every decoder's answer under its chosen settings.
     """
     by_id = {(record["set"], record["id"]): record for record in raw}
@@ -104,13 +106,23 @@ def count(
         for name in plan.decoders
     }
     records = []
+    sides: dict[str, dict[str, _Sides]] = {name: {} for name in plan.decoders}
     for one in sets:
         items = [_item(sample, by_id[one.key, sample.id], plan.dev_share) for sample in one.samples]
         counted, rows = _count_set(one, items, plan)
         for name, parts in counted.items():
+            if (both := parts.pop("sides")) is not None:
+                sides[name][one.key] = both
             for part, value in parts.items():
                 found[name][part][one.key] = value
         records += rows
+    for name, several in sides.items():
+        groups = {**GROUPS, "all": tuple(several)}
+        found[name]["macro"] = {
+            group: _macro([several[key] for key in keys])
+            for group, keys in groups.items()
+            if len(keys) > 1 and set(keys) <= set(several)
+        }
     return {"model": model, "decoders": found}, records
 
 
@@ -184,20 +196,49 @@ def _count_set(
             found.update(_confidence(scorer, name, picked or {}, test))
             found.update(_influence(rows))
         entry: list[dict[str, Any]] = []
+        both = None
         if {CONFLICT, ALIGNED} <= {item.condition for item in test}:
             runs = _runs(scorer, name, test, grid if plan.gacl_mode != "tokens" else [picked or {}])
             for budget in BUDGETS:
                 found[f"nauc_{budget}"] = repair.nauc(runs, budget)
-            if picked is not None:
-                found.update(_repair(scorer, name, picked, test))
+            both = _Sides(runs, _parts(scorer, name, picked, test) if picked is not None else None)
+            if both.parts is not None:
+                found.update(
+                    {key: metrics.mean(values, clips) for key, (values, clips) in both.parts.items()}
+                )
             entry = [
                 {"settings": point, "conflict_gain": gain, "faithful_drop": drop}
                 for point, gain, drop in zip(grid, runs.gains(), runs.drops(), strict=False)
             ]
-        if name == "greedy":
-            found.update(_diagnosis(scorer, test))
-        counted[name] = {"benchmarks": found, "chosen": about, "grid": entry}
+        counted[name] = {"benchmarks": found, "chosen": about, "grid": entry, "sides": both}
     return counted, [_record(item, scorer, chosen, tuned) for item in items]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sides:
+    """One decoder on the conflict and aligned test items of one benchmark.
+
+    Attributes:
+        runs: under each of its settings.
+        parts: under the chosen one: metric -> (value of each item, its clip); None: infeasible.
+    """
+
+    runs: repair.Runs
+    parts: dict[str, tuple[list[float], list[str]]] | None
+
+
+def _macro(several: Sequence[_Sides]) -> dict[str, Metric]:
+    """The means over benchmarks; without a feasible setting in each of them nAUC alone."""
+    found = {
+        f"nauc_{budget}": repair.macro_nauc([both.runs for both in several], budget) for budget in BUDGETS
+    }
+    parts = [both.parts for both in several if both.parts is not None]
+    if len(parts) == len(several):
+        for key in parts[0]:
+            if all(key in part for part in parts):
+                pairs = [part[key] for part in parts]
+                found[key] = metrics.macro_mean([v for v, _ in pairs], [clips for _, clips in pairs])
+    return found
 
 
 class _Scorer:
@@ -268,21 +309,42 @@ def _runs(
     )
 
 
-def _repair(
+def _parts(
     scorer: _Scorer, decoder: str, settings: Mapping[str, Any], items: Sequence[Item]
-) -> dict[str, Metric]:
-    """Accuracy on conflict and aligned items, and what the decoder wins and loses against joint decoding."""
-    found = {}
-    for name, condition in (("conflict", CONFLICT), ("aligned", ALIGNED)):
+) -> dict[str, tuple[list[float], list[str]]]:
+    """What a decoder is worth on conflict and aligned items, item by item, with their clips.
+
+    conflict_acc, aligned_acc       accuracy
+    conflict_gain, faithful_drop    won and lost against joint decoding (`repair`)
+    sign_flip_rate                  share of conflict items with M_A > 0 and M_J < 0, M_b = s_b(y_audio) -
+                                    s_b(y_text) (the text's answer where the file names it, else the best
+                                    other candidate); of greedy decoding alone: it is the branches', not the
+                                    decoder's
+    evidence_conflict_acc           accuracy of the evidence branch alone on them, likewise
+    """
+    found: dict[str, tuple[list[float], list[str]]] = {}
+    for name, change, condition, sign in (
+        ("conflict_acc", "conflict_gain", CONFLICT, 1.0),
+        ("aligned_acc", "faithful_drop", ALIGNED, -1.0),
+    ):
         part = _side(items, condition)
-        mine = [scorer(item, decoder, settings).correct for item in part]
-        joint = [scorer(item, "greedy", {}).correct for item in part]
         clips = [item.clip for item in part]
-        found[f"{name}_acc"] = metrics.accuracy(mine, clips)
-        if name == "conflict":
-            found["conflict_gain"] = repair.conflict_gain(mine, joint, clips)
-        else:
-            found["faithful_drop"] = repair.faithful_drop(mine, joint, clips)
+        mine = [float(scorer(item, decoder, settings).correct) for item in part]
+        joint = [float(scorer(item, "greedy", {}).correct) for item in part]
+        found[name] = mine, clips
+        found[change] = [sign * (m - j) for m, j in zip(mine, joint, strict=True)], clips
+    scored = [item for item in _side(items, CONFLICT) if item.raw["scores"].get(EVIDENCE)]
+    flips = [(item, margin(item, "joint"), margin(item, EVIDENCE)) for item in scored]
+    if decoder == "greedy" and scored:
+        known = [(item, j, a) for item, j, a in flips if j is not None and a is not None]
+        found["sign_flip_rate"] = (
+            [float(a > 0 > j) for _, j, a in known],
+            [item.clip for item, _, _ in known],
+        )
+        found["evidence_conflict_acc"] = (
+            [float(scorer.branch(item, EVIDENCE).correct) for item in scored],
+            [item.clip for item in scored],
+        )
     return found
 
 
@@ -337,26 +399,6 @@ def _influence(rows: Sequence[Record]) -> dict[str, Metric]:
             [pair["neutral"]["video_id"] for pair in pairs],
         )
     return found
-
-
-def _diagnosis(scorer: _Scorer, items: Sequence[Item]) -> dict[str, Metric]:
-    """What is there to repair: sign flips, and how right the evidence branch is on the conflict items.
-
-    sign_flip_rate          share of conflict items with M_A > 0 and M_J < 0, M_b = s_b(y_audio) - s_b(y_text)
-                            (the text's answer where the file names it, else the best other candidate)
-    evidence_conflict_acc   accuracy of the evidence branch alone on them
-    """
-    part = [item for item in _side(items, CONFLICT) if item.raw["scores"].get(EVIDENCE)]
-    if not part:
-        return {}
-    clips = [item.clip for item in part]
-    pairs = [(margin(item, "joint"), margin(item, EVIDENCE)) for item in part]
-    return {
-        "sign_flip_rate": metrics.sign_flip_rate([j for j, _ in pairs], [a for _, a in pairs], clips),
-        "evidence_conflict_acc": metrics.accuracy(
-            [scorer.branch(item, EVIDENCE).correct for item in part], clips
-        ),
-    }
 
 
 def margin(item: Item, branch: str) -> float | None:

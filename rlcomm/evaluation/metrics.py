@@ -158,6 +158,31 @@ def mean(values: Sequence[float | bool | None], clusters: Sequence[Hashable] | N
     }
 
 
+def macro_mean(several: Sequence[Sequence[float | bool]], clusters: Sequence[Sequence[Hashable]]) -> Metric:
+    """The mean of several sets' means, each of equal weight.
+
+    Args:
+        several: values of the items of each set.
+        clusters: the clip of each item of each set; one that stands in several sets is drawn with all its
+            items.
+
+    Returns:
+        `{"value", "n", "ci95"}`, n the items of all sets; no value if a set has no item.
+    """
+    sizes = [len(values) for values in several]
+    features = np.zeros((sum(sizes), 2 * len(several)))
+    row = 0
+    for number, values in enumerate(several):
+        features[row : row + len(values), 2 * number] = np.asarray(values, float)
+        features[row : row + len(values), 2 * number + 1] = 1.0
+        row += len(values)
+
+    def of(sums: np.ndarray) -> np.ndarray:
+        return divide(sums[:, 0::2], sums[:, 1::2]).mean(axis=1)
+
+    return of_sums(features, of, len(features), [clip for some in clusters for clip in some])
+
+
 def accuracy(correct: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Metric:
     """Share of correct items; an unparsed answer is an incorrect one. Range [0, 1]."""
     return mean([bool(c) for c in correct], clusters)

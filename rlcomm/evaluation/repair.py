@@ -5,6 +5,7 @@ Accuracies, gains and drops are shares in [-1, 1]; a budget is in percentage poi
 (`metrics.bootstrap_sums`).
 """
 
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -283,6 +284,19 @@ def nauc(runs: Runs, budget_points: float) -> Metric:
     return _over_runs(runs, lambda gains, drops: _area(gains, drops, budget_points))
 
 
+def macro_nauc(several: Sequence[Runs], budget_points: float) -> Metric:
+    """The mean of `nauc` over benchmarks, each of equal weight, with its interval.
+
+    Clips are drawn over all benchmarks at once, so one that several of them ask about counts as one.
+
+    Raises:
+        ValueError: B <= 0.
+
+    Source: GACL (arXiv 2606.05161), which reports macro averages.
+    """
+    return _over_all(several, lambda gains, drops: _area(gains, drops, budget_points))
+
+
 @dataclass(frozen=True)
 class Selection:
     """The setting chosen on dev.
@@ -339,9 +353,40 @@ def _area(gains: np.ndarray, drops: np.ndarray, budget_points: float) -> np.ndar
 
 def _over_runs(runs: Runs, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:
     """A statistic of gains and drops (R, S) over resampled items; undefined where one set has no item."""
+    return _over_all([runs], statistic)
+
+
+def _over_all(several: Sequence[Runs], statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:
+    """The mean over benchmarks of a statistic of gains and drops; a clip that stands in several is drawn with
+    all its items. Undefined where one of them lacks conflict or aligned items."""
+    blocks: list[np.ndarray] = []
+    clips: list[Hashable] = []
+    count = 0
+    for number, runs in enumerate(several):
+        block, own = _features(runs)
+        blocks.append(block)
+        clips += own if own is not None else [f"{number}/{i}" for i in range(len(block))]
+        count += len(block)
+    widths = [block.shape[1] for block in blocks]
+    features = np.zeros((count, sum(widths)))
+    row = column = 0
+    for block in blocks:
+        features[row : row + len(block), column : column + block.shape[1]] = block
+        row, column = row + len(block), column + block.shape[1]
+    edges = np.cumsum([0, *widths])
+
+    def of(sums: np.ndarray) -> np.ndarray:
+        parts = [_of_block(sums[:, a:b], statistic) for a, b in itertools.pairwise(edges)]
+        return np.mean(parts, axis=0)
+
+    return of_sums(features, of, count, clips)
+
+
+def _features(runs: Runs) -> tuple[np.ndarray, list | None]:
+    """Counts and differences to joint decoding, first of conflict, then of aligned items; and their clips."""
     settings = len(runs.conflict)
     conflict, aligned = len(runs.joint_conflict), len(runs.joint_aligned)
-    features = np.zeros((conflict + aligned, 2 * (1 + settings)))  # counts and differences to joint, twice
+    features = np.zeros((conflict + aligned, 2 * (1 + settings)))
     features[:conflict, 0] = 1.0
     features[conflict:, 1 + settings] = 1.0
     for s in range(settings):
@@ -354,17 +399,19 @@ def _over_runs(runs: Runs, statistic: Callable[[np.ndarray, np.ndarray], np.ndar
     clips = None
     if runs.conflict_clips is not None and runs.aligned_clips is not None:
         clips = [*runs.conflict_clips, *runs.aligned_clips]
+    return features, clips
 
-    def of(sums: np.ndarray) -> np.ndarray:
-        result = np.full(len(sums), np.nan)
-        whole = (sums[:, 0] > 0) & (sums[:, 1 + settings] > 0)
-        kept = sums[whole]
-        gains = kept[:, 1 : 1 + settings] / kept[:, :1]
-        drops = kept[:, 2 + settings :] / kept[:, 1 + settings : 2 + settings]
-        result[whole] = statistic(gains, drops)
-        return result
 
-    return of_sums(features, of, conflict + aligned, clips)
+def _of_block(sums: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """The statistic of one benchmark's sums (R, 2 (1 + S)); NaN where a draw has no item of one side."""
+    settings = sums.shape[1] // 2 - 1
+    result = np.full(len(sums), np.nan)
+    whole = (sums[:, 0] > 0) & (sums[:, 1 + settings] > 0)
+    kept = sums[whole]
+    gains = kept[:, 1 : 1 + settings] / kept[:, :1]
+    drops = kept[:, 2 + settings :] / kept[:, 1 + settings : 2 + settings]
+    result[whole] = statistic(gains, drops)
+    return result
 
 
 def _asked(correct: Sequence[bool | None]) -> int:

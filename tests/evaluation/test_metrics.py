@@ -66,3 +66,18 @@ def test_questions_about_one_clip_are_not_independent():
 
 def test_constant_values_have_no_width():
     assert metrics.bootstrap_ci95([1.0, 1.0, 1.0]) == [1.0, 1.0]
+
+
+def test_the_macro_mean_weighs_sets_equally_and_draws_shared_clips_together():
+    # means 1/4 and 1: the macro mean is 5/8, whatever the sizes
+    found = metrics.macro_mean([[1, 0, 0, 0], [1]], [list("abcd"), ["e"]])
+    assert found["value"] == 0.625
+    assert found["n"] == 5
+    assert metrics.macro_mean([[1], []], [["a"], []])["value"] is None
+    # one clip decides both sets: the interval of the mean is that of either, not narrower
+    values, clips = [1, 0] * 10, [str(i) for i in range(20)]
+    alone = metrics.mean(values, clips)
+    shared = metrics.macro_mean([values, values], [clips, clips])
+    apart = metrics.macro_mean([values, values], [clips, [f"{clip}'" for clip in clips]])
+    assert shared["ci95"] == pytest.approx(alone["ci95"], abs=1e-12)
+    assert apart["ci95"][1] - apart["ci95"][0] < 0.85 * (shared["ci95"][1] - shared["ci95"][0])

@@ -276,3 +276,20 @@ def test_selection_ties_go_to_the_smaller_drop_then_to_the_first():
 def test_no_feasible_setting_is_said():
     assert repair.select([0.9, 0.8], [0.2, 0.06]) == Selection(index=None, feasible=0, tried=2)
     assert repair.select([], []) == Selection(index=None, feasible=0, tried=0)
+
+
+def test_the_macro_area_is_the_mean_of_the_benchmarks_areas():
+    one = repair.Runs([False, False], [True, True], [[True, False]], [[True, True]], ["a", "b"], ["a", "b"])
+    other = repair.Runs([False] * 4, [True], [[True] * 4], [[True]], list("abcd"), ["a"])
+    assert repair.nauc(one, 5)["value"] == 0.5
+    assert repair.nauc(other, 5)["value"] == 1.0
+    found = repair.macro_nauc([one, other], 5)
+    assert found["value"] == 0.75
+    assert found["n"] == 9
+    assert repair.macro_nauc([one], 5) == repair.nauc(one, 5)
+
+
+def test_the_macro_of_a_benchmark_without_conflict_items_is_undefined():
+    one = repair.Runs([False], [True], [[True]], [[True]])
+    empty = repair.Runs([], [True], [[]], [[True]])
+    assert repair.macro_nauc([one, empty], 5) == {"value": None, "n": 3, "ci95": None}
