@@ -388,6 +388,11 @@ class EvalRecipe(ConflictFields, MediaFields):
         _check_choice(self, "candidate_score", ("mean", "sum"))
         self.media()
         self.benchmarks, self.decoders = _commas(self.benchmarks), _commas(self.decoders)
+        if not self.benchmarks and self.decoders != ["greedy"]:
+            raise UserError(
+                f"decoders is {', '.join(self.decoders)}, but no benchmarks are named to compare them on; set "
+                "benchmarks, e.g. mcr,avconfuse_muted."
+            )
         for name in ("benchmark_files", "benchmark_media"):
             for item in getattr(self, name):
                 if "=" not in item:

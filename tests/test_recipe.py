@@ -290,3 +290,17 @@ def test_a_saved_recipe_is_the_same_recipe(tmp_path, stage):
 def test_a_pipelines_override_names_stage_and_key(tmp_path):
     assert "is not stage.key=value" in refused(tmp_path, "pipeline", overrides=["max_steps=1"])
     assert "stages is empty" in refused(tmp_path, "pipeline", stages=[])
+
+
+def test_lists_of_benchmarks_and_decoders_may_be_given_with_commas(tmp_path):
+    given = ["--benchmarks", "mcr,avconfuse_muted", "alme", "--decoders", "greedy,gacl"]
+    recipe = load_recipe(written(tmp_path, "eval"), given)
+    assert recipe.benchmarks == ["mcr", "avconfuse_muted", "alme"]
+    assert recipe.decoders == ["greedy", "gacl"]
+
+
+def test_decoders_need_benchmarks_and_places_need_names(tmp_path):
+    assert "no benchmarks are named" in refused(tmp_path, "eval", decoders=["gacl"])
+    assert "not name=path" in refused(tmp_path, "eval", benchmark_files=["/data/mmau.json"])
+    assert "candidate_score is 'max'" in refused(tmp_path, "eval", candidate_score="max")
+    assert "budget_points" in refused(tmp_path, "eval", budget_points=-1)

@@ -34,7 +34,8 @@ DONE = "stage.json"
 _FREE = {
     "resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
     "disable_tqdm", "dataloader_num_workers", "run_name", "media_cache_dir", "prompt_memory_mb",
-    "eval_batch_size",
+    "eval_batch_size", "eval_every", "eval_benchmarks", "eval_decoders", "eval_subset", "eval_metric",
+    "eval_budget",
 }  # fmt: skip
 
 
