@@ -176,8 +176,10 @@ def _count_set(
     counted: dict[str, dict[str, Any]] = {}
     chosen: dict[str, dict[str, Any] | None] = {}
     for name in plan.decoders:
-        grid = [{**_fixed(name, plan), **point} for point in grids.GRIDS[name]]
         picked: dict[str, Any] | None = _default(name, plan)
+        grid = [{**_fixed(name, plan), **point} for point in grids.GRIDS[name]]
+        if plan.gacl_mode == "tokens":  # written under one setting
+            grid = [_default(name, plan)]
         about = {"settings": picked, "feasible": None, "tried": 1, "n_dev": 0}
         if tuned and plan.gacl_mode != "tokens":
             runs = _runs(scorer, name, dev, grid)
@@ -198,7 +200,7 @@ def _count_set(
         entry: list[dict[str, Any]] = []
         both = None
         if {CONFLICT, ALIGNED} <= {item.condition for item in test}:
-            runs = _runs(scorer, name, test, grid if plan.gacl_mode != "tokens" else [picked or {}])
+            runs = _runs(scorer, name, test, grid)
             for budget in BUDGETS:
                 found[f"nauc_{budget}"] = repair.nauc(runs, budget)
             both = _Sides(runs, _parts(scorer, name, picked, test) if picked is not None else None)
@@ -208,7 +210,7 @@ def _count_set(
                 )
             entry = [
                 {"settings": point, "conflict_gain": gain, "faithful_drop": drop}
-                for point, gain, drop in zip(grid, runs.gains(), runs.drops(), strict=False)
+                for point, gain, drop in zip(grid, runs.gains(), runs.drops(), strict=True)
             ]
         counted[name] = {"benchmarks": found, "chosen": about, "grid": entry, "sides": both}
     return counted, [_record(item, scorer, chosen, tuned) for item in items]

@@ -5,12 +5,10 @@
 """
 
 import base64
-import html
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,10 @@ from rlcomm import files
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import read_text
 from rlcomm.errors import UserError
+from rlcomm.evaluation import page
 from rlcomm.evaluation.benchmarks import Record
+from rlcomm.evaluation.page import DASH, DOT, ELLIPSIS, Column, Plane, esc, signed
 
-DASH, DOT, ELLIPSIS = "\N{EN DASH}", " \N{MIDDLE DOT} ", "\N{HORIZONTAL ELLIPSIS}"
 STAGES = {
     "base": "Base (direct)",
     "base_steps": "Base (steps)",
@@ -31,25 +30,6 @@ STAGES = {
     "step_rr": "Step-RR",
     "ans_co": "Ans-CO",
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """One metric of the before/after table.
-
-    Attributes:
-        name: key of a summary row.
-        head: two short words, for the text table.
-        title: for the page.
-        better: "high", "low", or "" where neither is.
-        scale: 100 for rates, 1 for the 0-5 scores.
-    """
-
-    name: str
-    head: tuple[str, str]
-    title: str
-    better: str = "high"
-    scale: int = 100
 
 
 COLUMNS = (
@@ -127,7 +107,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
     for stage, row in _ordered(summary["stages"]):
         interval = (row.get("ci95") or {}).get("muted_acc")
         shown = f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}" if interval else "-"
-        cells = "".join((_number(row.get(c.name), c) or "-").rjust(width) for c in COLUMNS)
+        cells = "".join((page.number(row.get(c.name), c) or "-").rjust(width) for c in COLUMNS)
         lines.append(_label(stage).ljust(first) + shown.rjust(13) + cells)
     return "\n".join(lines)
 
@@ -322,7 +302,7 @@ def write_report(
     drawn = [(stage, svg) for stage, rows in (curves or {}).items() if (svg := _chart(rows))]
     sections = [
         _header(title, summary),
-        _section(
+        page.section(
             "Before and after",
             _table(summary),
             "One row a stage, the same test items in each. Rates in percent "
@@ -330,11 +310,9 @@ def write_report(
         ),
     ]
     if drawn:
-        figures = "".join(
-            f"<figure><figcaption>{_esc(_label(stage))}</figcaption>{svg}</figure>" for stage, svg in drawn
-        )
+        figures = "".join(page.figure(_label(stage), chart) for stage, chart in drawn)
         sections.append(
-            _section(
+            page.section(
                 "While training",
                 f'<div class="charts">{figures}</div>',
                 "Rewards and, in Ans-CO, the entropy of the answer in nats: the faint line as "
@@ -344,7 +322,7 @@ def write_report(
     if clips:
         cards = "".join(_card(number, clip) for number, clip in enumerate(clips, start=1))
         sections.append(
-            _section(
+            page.section(
                 "Watch and listen",
                 f'<div class="cards">{cards}</div>',
                 "Clips of the test set, playable here, and what every stage said about them.",
@@ -352,7 +330,7 @@ def write_report(
         )
     if types := _types(results or {}):
         sections.append(
-            _section(
+            page.section(
                 "Sync accuracy by question type",
                 types,
                 "MUSIC-AVQA questions about clips whose picture and sound agree, in percent.",
@@ -360,13 +338,7 @@ def write_report(
         )
     sections.append(_NOTES)
     sections.append(_footer(summary))
-    page = (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="color-scheme" content="light dark">\n<title>{_esc(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
-    )
-    files.write_text(path, page)
+    files.write_text(path, page.document(title, "".join(sections), _STYLE))
 
 
 def _header(title: str, summary: Mapping[str, Any]) -> str:
@@ -384,50 +356,28 @@ def _header(title: str, summary: Mapping[str, Any]) -> str:
             stage, before = known[0]
             change = 100 * (after - before)
             good = "up" if change > 0.05 else "down" if change < -0.05 else "same"
-            tiles += (
-                f'<div class="tile"><span class="name">{_esc(column.title)}</span>'
-                f'<span class="big">{100 * after:.1f}<small>%</small></span>'
-                f'<span class="change {good}">{_signed(change)} points</span>'
-                f'<span class="from">from {100 * before:.1f} %, {_esc(_label(stage))}</span></div>'
-            )
-        span = _esc(f"{_label(start[0])} to {_label(end[0])}")
+            tiles += page.tile(
+                column.title, f"{100 * after:.1f}", "%", f"{signed(change)} points", good,
+                f"from {100 * before:.1f} %, {_label(stage)}",
+            )  # fmt: skip
+        span = esc(f"{_label(start[0])} to {_label(end[0])}")
         tiles = f'<div class="tiles" aria-label="{span}">{tiles}</div>'
     return (
-        f'<header><p class="kicker">Modality conflict report</p><h1>{_esc(title)}</h1>'
+        f'<header><p class="kicker">Modality conflict report</p><h1>{esc(title)}</h1>'
         f'<p class="lead">{_LEAD}</p>{tiles}</header>\n'
     )
-
-
-def _section(title: str, body: str, lead: str) -> str:
-    return f"<section><h2>{_esc(title)}</h2><p>{_esc(lead)}</p>{body}</section>\n"
 
 
 def _table(summary: Mapping[str, Any]) -> str:
     rows = _ordered(summary["stages"])
     columns = [c for c in COLUMNS if any(row.get(c.name) is not None for _, row in rows)]
-    best = {c.name: _best([row.get(c.name) for _, row in rows], c) for c in columns}
-    arrows = {"high": "\N{UPWARDS ARROW}", "low": "\N{DOWNWARDS ARROW}", "": ""}
-    head = "".join(
-        f'<th scope="col">{_esc(c.title)} <span class="arrow">{arrows[c.better]}</span></th>' for c in columns
-    )
+    top = {c.name: page.best([row.get(c.name) for _, row in rows], c) for c in columns}
     body = ""
     for stage, row in rows:
-        cells = ""
-        for c in columns:
-            value, text = row.get(c.name), _number(row.get(c.name), c)
-            interval = (row.get("ci95") or {}).get(c.name)
-            detail = (
-                f'<span class="ci">{_number(interval[0], c)}{DASH}{_number(interval[1], c)}</span>'
-                if interval and value is not None
-                else ""
-            )
-            mark = ' class="best"' if value is not None and value == best[c.name] else ""
-            cells += f"<td{mark}>{text or DASH}{detail}</td>"
-        body += f'<tr><th scope="row">{_esc(_label(stage))}</th>{cells}</tr>'
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">Stage</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+        intervals = row.get("ci95") or {}
+        cells = "".join(page.cell(row.get(c.name), intervals.get(c.name), c, top[c.name]) for c in columns)
+        body += f'<tr><th scope="row">{esc(_label(stage))}</th>{cells}</tr>'
+    return page.table('<th scope="col">Stage</th>' + "".join(map(page.head, columns)), body)
 
 
 def _types(results: Mapping[str, Any]) -> str:
@@ -442,7 +392,7 @@ def _types(results: Mapping[str, Any]) -> str:
     names = [n for n in names if n.removeprefix("acc_").startswith(("audio_", "visual_"))] or names
     if not names:
         return ""
-    head = "".join(f'<th scope="col">{_esc(_label(stage))}</th>' for stage in stages)
+    head = "".join(f'<th scope="col">{esc(_label(stage))}</th>' for stage in stages)
     body = ""
     for name in ["acc", *names]:
         values = [rows[stage].get(name, {}).get("value") for stage in stages]
@@ -453,13 +403,9 @@ def _types(results: Mapping[str, Any]) -> str:
             for v, mark in zip(values, marks, strict=True)
         )
         size = rows[stages[0]][name]["n"]
-        title = f'{_esc(_type_title(name))} <span class="n">n = {size}</span>'
+        title = f'{esc(_type_title(name))} <span class="n">n = {size}</span>'
         body += f'<tr><th scope="row">{title}</th>{cells}</tr>'
-    return (
-        '<div class="scroll" tabindex="0"><table class="types"><thead><tr>'
-        f'<th scope="col">Question type</th>{head}'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return page.table(f'<th scope="col">Question type</th>{head}', body, "types")
 
 
 _KIND_TITLES = {
@@ -497,7 +443,7 @@ def _card(number: int, clip: Mapping[str, Any]) -> str:
     for name, words in (("Seen", clip.get("visible")), ("Sounding", clip.get("sounding"))):
         if words is not None:
             chips = (
-                "".join(f'<span class="chip">{_esc(w)}</span>' for w in words)
+                "".join(f'<span class="chip">{esc(w)}</span>' for w in words)
                 or '<span class="chip">nothing</span>'
             )
             facts += f"<dt>{name}</dt><dd>{chips}</dd>"
@@ -506,9 +452,9 @@ def _card(number: int, clip: Mapping[str, Any]) -> str:
         f'<article class="card"><div class="clip"><video controls loop playsinline preload="metadata" '
         f'style="aspect-ratio:{width}/{height}" poster="data:image/png;base64,{poster}" '
         f'src="data:video/mp4;base64,{data}" aria-label="Clip {number}"></video>'
-        f'<span class="kind">{_esc(kinds.get(str(clip.get("kind")), str(clip.get("kind", "clip"))))}</span>'
-        f'<p class="question">{_esc(str(clip["question"]))}</p><dl>{facts}'
-        f'<dt>Right answer</dt><dd class="gold">{_esc(str(clip["gold"]))}</dd></dl></div>'
+        f'<span class="kind">{esc(kinds.get(str(clip.get("kind")), str(clip.get("kind", "clip"))))}</span>'
+        f'<p class="question">{esc(str(clip["question"]))}</p><dl>{facts}'
+        f'<dt>Right answer</dt><dd class="gold">{esc(str(clip["gold"]))}</dd></dl></div>'
         f'<ol class="said">{said}</ol></article>'
     )
 
@@ -537,7 +483,7 @@ def _said(stage: str, words: Mapping[str, Any]) -> str:
             for name, key in (("A", "a_acc"), ("V", "v_acc"))
             if words.get(key) is not None
         ]
-        mark = f'<span class="mark neutral">{_esc(DOT.join(scores))}</span>' if scores else ""
+        mark = f'<span class="mark neutral">{esc(DOT.join(scores))}</span>' if scores else ""
     else:
         mark = (
             '<span class="mark right">\N{CHECK MARK} right</span>'
@@ -548,16 +494,16 @@ def _said(stage: str, words: Mapping[str, Any]) -> str:
     if words.get("prompt_style") != "direct":
         for name, key in (("hears", "hearing"), ("sees", "seeing")):
             if words.get(key):
-                lines += f'<p><span class="tag">{name}</span>{_esc(str(words[key]))}</p>'
+                lines += f'<p><span class="tag">{name}</span>{esc(str(words[key]))}</p>'
     answer = words.get("answer")
     if answer is None:
         raw = str(words.get("completion") or "")
         raw = raw if len(raw) <= 160 else raw[:160] + ELLIPSIS
-        shown = f'<span><em>unparsed</em> <span class="quoted">{_esc(raw)}</span></span>'
+        shown = f'<span><em>unparsed</em> <span class="quoted">{esc(raw)}</span></span>'
     else:
-        shown = f"<strong>{_esc(str(answer))}</strong>"
+        shown = f"<strong>{esc(str(answer))}</strong>"
     return (
-        f'<li><div class="who"><span>{_esc(_label(stage))}</span>{mark}</div>{lines}'
+        f'<li><div class="who"><span>{esc(_label(stage))}</span>{mark}</div>{lines}'
         f'<p><span class="tag">answers</span>{shown}</p></li>'
     )
 
@@ -571,12 +517,10 @@ def _footer(summary: Mapping[str, Any]) -> str:
     if (memory := summary.get("peak_rss_mb")) is not None:
         facts.append(f"at most {memory / 1024:.1f} GB of memory")
     facts += [f"{name} {version}" for name, version in (summary.get("versions") or {}).items()]
-    return f"<footer>{_esc(DOT.join(facts))}</footer>\n" if facts else ""
+    return f"<footer>{esc(DOT.join(facts))}</footer>\n" if facts else ""
 
 
 # ---------------------------------------------------------------- charts
-
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 560, 260, 38, 12, 14, 30
 
 
 def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -597,55 +541,22 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
     steps = [x for _, _, points in series for x, _ in points]
     values = [y for _, _, points in series for _, y in points]
     low, high = min(0.0, *values), max(1.0, *values)
-    ticks = _ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    ticks = page.ticks(low, high)
     first, last = min(steps), max(steps)
-
-    def at(x: float, y: float) -> str:
-        across = (x - first) / (last - first or 1)
-        up = (y - low) / (high - low)
-        return (
-            f"{_LEFT + across * (_WIDTH - _LEFT - _RIGHT):.1f},"
-            f"{_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM):.1f}"
-        )
-
-    grid = ""
-    for tick in ticks:
-        y = at(first, tick).split(",")[1]
-        grid += (
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-            f'<text x="{_LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        )
-    for tick in [t for t in _ticks(first, last, 6) if first <= t <= last]:
-        x = at(tick, low).split(",")[0]
-        grid += f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>'
-    lines = ""
+    plane = Plane((first, last), (min(low, ticks[0]), max(high, ticks[-1])))
+    lines = plane.grid([t for t in page.ticks(first, last, 6) if first <= t <= last], ticks)
     for index, _, points in series:
         smooth = _smoothed([y for _, y in points])
-        raw = " ".join(at(x, y) for x, y in points)
-        strong = " ".join(at(x, y) for (x, _), y in zip(points, smooth, strict=True))
-        lines += f'<polyline class="raw c{index}" points="{raw}"/>'
-        lines += f'<polyline class="line c{index}" points="{strong}"/>'
+        strong = [(x, y) for (x, _), y in zip(points, smooth, strict=True)]
+        lines += f'<polyline class="raw c{index}" points="{plane.line(points)}"/>'
+        lines += f'<polyline class="line c{index}" points="{plane.line(strong)}"/>'
     legend = "".join(
-        f'<span><i class="c{index}"></i>{_esc(name)} <b>{_smoothed([y for _, y in points])[-1]:.2f}</b>'
-        f"</span>"
+        f'<span><i class="c{index}"></i>{esc(name)} <b>{_smoothed([y for _, y in points])[-1]:.2f}</b></span>'
         for index, name, points in series
     )
     names = ", ".join(name for _, name, _ in series)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{_esc(names)} over optimiser steps">{grid}'
-        f'{lines}</svg><div class="legend">{legend}<span class="axis">x: optimiser step</span></div>'
-    )
-
-
-def _ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that cover [low, high]."""
-    span = (high - low) or 1.0
-    unit = 10 ** math.floor(math.log10(span / count))
-    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if span / (unit * m) <= count)
-    start = math.floor(low / step + 1e-9)
-    return [round(step * (start + i), 10) for i in range(math.ceil((high - 1e-9) / step) - start + 1)]
+    shown = plane.svg(f"{names} over optimiser steps", lines)
+    return f'{shown}<div class="legend">{legend}<span class="axis">x: optimiser step</span></div>'
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
@@ -671,26 +582,6 @@ def _label(stage: str) -> str:
     return STAGES.get(stage, stage)
 
 
-def _digits(column: Column) -> int:
-    return 1 if column.scale == 100 else 2
-
-
-def _number(value: float | None, column: Column) -> str:
-    return "" if value is None else f"{value * column.scale:.{_digits(column)}f}"
-
-
-def _best(values: Sequence[float | None], column: Column) -> float | None:
-    """The best value of a column; None where all are alike or there is no better."""
-    known = [v for v in values if v is not None]
-    if len(set(known)) < 2 or not column.better:
-        return None
-    return max(known) if column.better == "high" else min(known)
-
-
-def _signed(value: float) -> str:
-    return f"+{value:.1f}" if value > 0 else f"\N{MINUS SIGN}{abs(value):.1f}" if value < 0 else "0.0"
-
-
 def _duration(seconds: float) -> str:
     return f"{int(seconds // 60)} min {int(seconds % 60)} s" if seconds >= 60 else f"{seconds:.0f} s"
 
@@ -699,65 +590,7 @@ def _listed(value: Any) -> list[str]:
     return [] if value is None else [value] if isinstance(value, str) else [str(v) for v in value]
 
 
-def _esc(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
 _STYLE = """
-:root{--bg:#f7f7f5;--card:#fff;--ink:#1b1d22;--soft:#5d636f;--line:#e2e3e6;--accent:#2f5fd0;--best:#e7eefc;
---right:#17804a;--wrong:#c0392b;--c0:#8a8f99;--c1:#2f5fd0;--c2:#d9822b;--c3:#7a52c7;--c4:#17804a;--c5:#c0392b;--c6:#1f8a9e;--c7:#a8841c;
---shadow:0 1px 2px rgba(20,22,30,.06),0 4px 16px rgba(20,22,30,.05)}
-@media (prefers-color-scheme:dark){:root{--bg:#14161a;--card:#1d2026;--ink:#e9eaee;--soft:#a0a6b3;
---line:#31353e;
---accent:#86a8ff;--best:#26355c;--right:#52c98a;--wrong:#ff8478;--c0:#9aa1ad;--c1:#86a8ff;--c2:#f0a75c;
---c3:#b79aff;
---c4:#52c98a;--c5:#ff8478;--c6:#5fc7d8;--c7:#d8b94e;--shadow:none}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
-"Noto Sans",
-"Helvetica Neue",Arial,sans-serif;-webkit-text-size-adjust:100%}
-main{max-width:1240px;margin:0 auto;padding:clamp(20px,4vw,52px) clamp(14px,3vw,32px)}
-h1{font-size:clamp(1.7rem,4vw,2.5rem);line-height:1.15;margin:.1em 0 .4em;letter-spacing:-.02em;
-text-wrap:balance}
-h2{font-size:1.3rem;margin:0 0 .2em;letter-spacing:-.01em}
-section{margin-top:52px}section>p{color:var(--soft);margin:0 0 16px;max-width:78ch}
-.kicker{margin:0;color:var(--accent);font-weight:600;font-size:.82rem;letter-spacing:.08em;
-text-transform:uppercase}
-.lead{max-width:82ch;color:var(--soft);margin:0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:14px;margin-top:26px}
-.tile,.card,figure,.scroll{background:var(--card);border:1px solid var(--line);border-radius:12px;
-box-shadow:var(--shadow)}
-.tile{padding:16px 18px;display:flex;flex-direction:column}
-.tile .name{color:var(--soft);font-size:.88rem}.tile .big{font-size:2.1rem;font-weight:650;line-height:1.25;
-letter-spacing:-.02em;font-variant-numeric:tabular-nums}.tile small{font-size:1.05rem;font-weight:500;
-margin-left:2px;
-color:var(--soft)}
-.change{font-size:.86rem;color:var(--soft)}.change.up{color:var(--right)}.change.down{color:var(--wrong)}
-.from{font-size:.8rem;color:var(--soft)}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
-th,td{padding:10px 8px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top}
-tbody tr:last-child>*{border-bottom:0}
-thead th{color:var(--soft);font-weight:550;font-size:.8rem;line-height:1.3;vertical-align:bottom;
-min-width:0}
-th:first-child{text-align:left;padding-left:14px;white-space:nowrap;position:sticky;left:0;background:var(--card)}
-tbody th{font-weight:600}.n{color:var(--soft);font-weight:400;font-size:.8rem;margin-left:6px}
-.arrow{color:var(--soft);opacity:.75}
-.ci{display:block;color:var(--soft);font-size:.7rem;white-space:nowrap}
-td.best{background:var(--best);font-weight:700}td.best .ci{font-weight:400}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:16px}
-figure{margin:0;padding:16px 16px 12px}figcaption{font-weight:600;margin-bottom:6px}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:12px;font-family:inherit}
-.grid{stroke:var(--line);stroke-width:1}
-polyline{fill:none;stroke-linejoin:round;stroke-linecap:round}.line{stroke-width:2.4}.raw{stroke-width:1;
-opacity:.28}
-.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}
-.c5{stroke:var(--c5)}.c6{stroke:var(--c6)}.c7{stroke:var(--c7)}i.c0{background:var(--c0)}i.c1{background:var(--c1)}i.c2{background:var(--c2)}
-i.c3{background:var(--c3)}i.c4{background:var(--c4)}i.c5{background:var(--c5)}i.c6{background:var(--c6)}i.c7{background:var(--c7)}
-.legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:.84rem;color:var(--soft);padding:6px 0 0 4px}
-.legend b{color:var(--ink);font-variant-numeric:tabular-nums}.legend i{display:inline-block;width:12px;
-height:3px;
-border-radius:2px;vertical-align:middle;margin-right:6px}.axis{margin-left:auto}
 .cards{display:grid;gap:18px}
 .card{display:grid;grid-template-columns:minmax(240px,320px) 1fr;overflow:hidden}
 .clip{padding:18px;border-right:1px solid var(--line)}
@@ -780,10 +613,6 @@ font-size:.84rem}
 .tag{color:var(--soft);font-size:.84rem}.quoted{color:var(--soft);font-size:.86rem}
 .mark{font-size:.84rem;white-space:nowrap}.mark.right{color:var(--right)}.mark.wrong{color:var(--wrong)}
 .mark.neutral{color:var(--soft)}
-.notes ul{margin:10px 0 0;padding-left:20px;max-width:92ch;color:var(--soft)}.notes li{margin:5px 0}
-.notes b{color:var(--ink)}
-footer{margin-top:44px;padding-top:16px;border-top:1px solid var(--line);color:var(--soft);font-size:.84rem}
 @media (max-width:720px){.card{grid-template-columns:1fr}.clip{border-right:0;
 border-bottom:1px solid var(--line)}}
-@media print{.card,figure{break-inside:avoid}}
 """
