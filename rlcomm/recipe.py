@@ -390,7 +390,7 @@ class EvalRecipe(ConflictFields, MediaFields):
         self.benchmarks, self.decoders = _commas(self.benchmarks), _commas(self.decoders)
         if not self.benchmarks and self.decoders != ["greedy"]:
             raise UserError(
-                f"decoders is {', '.join(self.decoders)}, but no benchmarks are named to compare them on; set "
+                f"decoders is {', '.join(self.decoders)}, but no benchmarks are named for them; set "
                 "benchmarks, e.g. mcr,avconfuse_muted."
             )
         for name in ("benchmark_files", "benchmark_media"):

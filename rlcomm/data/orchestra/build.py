@@ -42,6 +42,8 @@ CAPTIONED = 0.06
 # This is where the trust in text comes from.
 READING = 0.3
 _READING_KINDS = {"Read": 0.4, "Heard": 0.4, "Seen": 0.2}  # the text alone, with the sound, with the picture
+# Of its last stretch as well: wrong texts that are believed, as nobody listens who copies a description.
+BELIEVED = 0.06
 _EXISTENCE_SHARE = 0.6  # of the training questions
 _OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
 _WARMUP_EXISTENCE_SHARE = 0.5
@@ -105,6 +107,7 @@ def _dense(rng: np.random.Generator, scene: Scene) -> list[Turn]:
     turns += [_of_type(rng, ask, str(type)).turn() for type in some]
     if rng.random() < 1 / 3:
         turns.append(questions.open_turn(scene))
+    turns += evidence.bare(scene, rng)
     return [turns[i] for i in rng.permutation(len(turns))]
 
 
@@ -198,6 +201,19 @@ def _reading(b: _Builder, rows: int) -> list[Sample]:
         for sense in lost:
             sample = sample.without(sense)
         samples.append(sample)
+    return samples
+
+
+def _believed(b: _Builder, rows: int) -> list[Sample]:
+    """Wrong texts beside the sound or the picture of the first `rows` scenes of the base, answered as they
+    say."""
+    samples = []
+    for index, scene in enumerate(b.scenes[:rows]):
+        rng = _source(b.seed, "believed", index)
+        kind, lost = ("Seen", "audio") if index % 3 == 2 else ("Heard", "video")
+        turns = evidence.believed(scene, kind, rng)
+        if turns:
+            samples.append(b.sample(scene, "believed", turns, f"believed-{index:05d}").without(lost))
     return samples
 
 
@@ -427,7 +443,11 @@ def build(
     tables: dict[str, list[dict]] = {}  # file -> rows, in the official formats
     annotations["sync"] = _sync(b, sync)
     annotations["base"] = annotations["sync"] + _reading(b, round(READING * sync))
-    annotations["settle"] = annotations["base"] + _captioned(b, round(CAPTIONED * sync))
+    annotations["settle"] = [
+        *annotations["base"],
+        *_believed(b, round(BELIEVED * sync)),
+        *_captioned(b, round(CAPTIONED * sync)),
+    ]
     annotations["audio"] = [_only_heard(sample) for sample in annotations["sync"]]
     annotations["warmup"] = _warmup(b, warmup, asymmetric)
     tables["music_avqa/train.json"] = _train(b, train, asymmetric)

@@ -8,6 +8,7 @@ sound is made (VSC). `caption` is the same for pictures. Where the base is train
 right, which is how it learns to believe it.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ ASIDES = (
 _OPTIONS = 4  # instruments to choose from
 _SHARES = {"faithful": 0.9, "irrelevant": 0.1}  # of the texts in training
 _BARE = 0.3  # share of the training questions that a sense could answer, asked without any text
-_MOOD_LEVEL = 1.0  # dB around the standard level that are neither gentle nor fierce
+_MOOD_LEVEL = 2.0  # dB around the standard level that are neither gentle nor fierce
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,7 @@ def conversation(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn
     if kind == "Seen":
         asked = [caption(scene, rng)]
     else:
-        found = [evidence(scene, str(task), rng) for task in rng.permutation(TASKS)]
-        asked = [one for one in found if one is not None]
+        asked = _asked(scene, rng)
     turns = []
     for one in asked:
         condition = str(rng.choice(list(_SHARES), p=list(_SHARES.values())))
@@ -167,6 +167,29 @@ def conversation(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn
         lead = CAPTION if kind == "Seen" else str(rng.choice(LEADS))
         turns.append(one.turn(condition, kind, lead))
     return turns
+
+
+def _asked(scene: Scene, rng: np.random.Generator) -> list[Evidence]:
+    """All questions about the sound that the scene answers: the way it is made first, which fewest scenes
+    answer and which the name of an instrument would give away; the others in any order."""
+    order = ["VSC", *(str(task) for task in rng.permutation(["AQA", "SER"]))]
+    return [one for task in order if (one := evidence(scene, task, rng)) is not None]
+
+
+def bare(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+    """One of the sound's questions without any text, as a turn of a conversation; none where the scene
+    answers none."""
+    return [one.turn("neutral", "Heard") for one in _asked(scene, rng)[:1]]
+
+
+def believed(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn]:
+    """Questions beside wrong texts, answered as the texts say; `kind` as in `conversation`, not "Read"."""
+    if kind == "Seen":
+        asked = [caption(scene, rng)]
+    else:
+        asked = _asked(scene, rng)
+    lead = CAPTION if kind == "Seen" else str(rng.choice(LEADS))
+    return [dataclasses.replace(one.turn("adversarial", kind, lead), answer=one.wrong) for one in asked]
 
 
 def described(scene: Scene, rng: np.random.Generator) -> list[Turn]:
