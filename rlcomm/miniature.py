@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import Trainer, set_seed
 
@@ -22,7 +23,7 @@ from rlcomm.recipe import AudioRecipe, SFTRecipe
 from rlcomm.reference import encode as encode_audio
 from rlcomm.reference import reference_prompt
 from rlcomm.stages import sft
-from rlcomm.stages.run import DONE, MetricsFile, open_run, peak_rss_mb, save_model
+from rlcomm.stages.run import DONE, MetricsFile, is_main, open_run, peak_rss_mb, save_model
 from rlcomm.trainers.checkpoints import AtomicCheckpoints, last_checkpoint
 
 HEAR = "Open/Hear"
@@ -48,12 +49,13 @@ def train_base(recipe: SFTRecipe) -> None:
     """
     untrained = Path(str(recipe.output_dir)) / "untrained"
     open_run(recipe)
-    if not (untrained / "config.json").exists():
+    if is_main() and not (untrained / "config.json").exists():
         rows = read_jsonl(recipe.dataset)
         some = random.Random(recipe.seed).sample(rows, min(len(rows), TOKENIZER_ROWS))
         tokenizer = nano.train_tokenizer(tokenizer_texts(some))
         nano.nano_omni(tokenizer, seed=recipe.seed).save_pretrained(untrained)
         nano.omni_processor(tokenizer).save_pretrained(untrained)
+    PartialState().wait_for_everyone()
     recipe.model_name_or_path = str(untrained)
     sft.train(recipe)
 
@@ -125,7 +127,8 @@ def train_audio(recipe: AudioRecipe) -> None:
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
     save_model(trainer, processor, run_dir / "model")
-    files.write_json(run_dir / DONE, {
-        "stage": recipe.stage, "steps": trainer.state.global_step, "seconds": round(time.time() - started, 1),
-        "peak_rss_mb": peak_rss_mb(),
-    })  # fmt: skip
+    if is_main():
+        files.write_json(run_dir / DONE, {
+            "stage": recipe.stage, "steps": trainer.state.global_step,
+            "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
+        })  # fmt: skip

@@ -3,11 +3,14 @@
 render -> [base, audio from scratch] -> pipeline (warm-up -> reference -> Step-RR -> Ans-CO -> report)
 """
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from rlcomm.data import orchestra
 from rlcomm.errors import UserError
@@ -54,18 +57,11 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
             started = time.time()
             folder = out / f"scratch_{stage}"
             if not finished(folder):
-                command = [sys.executable, "-m", "rlcomm", "train", str(recipes / f"{stage}.yaml")]
-                command += [
-                    "--output_dir",
-                    str(folder),
-                    "--dataset",
-                    str(data / f"{rows}.jsonl"),
-                    "--seed",
-                    str(seed),
-                ]
+                command = [str(recipes / f"{stage}.yaml"), "--output_dir", str(folder)]
+                command += ["--dataset", str(data / f"{rows}.jsonl"), "--seed", str(seed)]
                 command += ["--model_name_or_path", models["base"]] if stage == "settle" else []
                 command += ["--max_steps", "2"] if tiny else []
-                if subprocess.run(command, check=False).returncode != 0:
+                if _train(command).returncode != 0:
                     raise UserError(
                         f"{stage} could not be trained (its message stands above); mend that and run again."
                     )
@@ -81,3 +77,17 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
         recipe.overrides = [*recipe.overrides, *TINY, f"ans_co.dataset={data / 'warmup.jsonl'}"]
     recipe.given["overrides"] = recipe.overrides
     return run_pipeline(recipe, recipes, seconds)
+
+
+def _train(command: list[str]) -> subprocess.CompletedProcess:
+    """`rlcomm train`; on CPU as two processes that share every batch: the miniatures' matrices are too small
+    for threads."""
+    root = Path(__file__).resolve().parents[2]
+    words, environment = [sys.executable, "-m", "rlcomm", "train", *command], dict(os.environ)
+    if not torch.cuda.is_available() and (os.cpu_count() or 1) > 1:
+        size = int(load_recipe(command[0]).per_device_train_batch_size)
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(root / "launch" / "cpu_2.yaml")]
+        words[1:2] = [*launcher, "-m"]
+        words += ["--per_device_train_batch_size", str(size // 2), "--ddp_find_unused_parameters", "true"]
+        environment["OMP_NUM_THREADS"] = "1"
+    return subprocess.run(words, env=environment, check=False)

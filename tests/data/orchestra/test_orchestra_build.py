@@ -115,7 +115,9 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
             assert asked[f"Is there a {name} sound?"] == ("yes" if name in sample.meta["audible"] else "no")
         types = Counter(turn.type for turn in sample.turns)
         assert types["Open/Hear"] == types["Open/See"] == 1
-        others = set(types) - {"Audio/Existential", "Open/Hear", "Open/See", "Open/Both"}
+        assert sum(type.startswith("Text/Heard/") for type in types) == bool(sample.meta["audible"])
+        others = {type for type in types if not type.startswith("Text/")}
+        others -= {"Audio/Existential", "Open/Hear", "Open/See", "Open/Both"}
         assert 3 <= len(others) <= 4
         orders.add(sample.turns[0].question)
     assert len(orders) > 5, "the order varies"
@@ -134,7 +136,8 @@ def test_the_last_stretch_adds_clips_whose_words_name_what_is_silent(world: Path
     base = read_jsonl(world / "base.jsonl")
     assert base[:30] == read_jsonl(world / "sync.jsonl")
     assert samples[: len(base)] == base
-    captioned, _ = samples[len(base) :]  # 6 % of 30
+    captioned = samples[-1]
+    assert [s.meta["split"] for s in samples[len(base) :]] == [*["believed"] * 2, *["captioned"] * 2]  # 6 %
     answers = {turn.question: turn.answer for turn in captioned.turns}
     assert len(answers) == 10
     assert captioned.meta["muted"] not in captioned.meta["audible"]
