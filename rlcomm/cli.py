@@ -307,6 +307,9 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
 def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.evaluation.report import format_seeds
 
+    if all(_is_conflict(folder) for folder in arguments.folders):
+        _show_conflict(arguments.folders)
+        return
     runs = {}
     for folder in map(Path, arguments.folders):
         if not (folder / "summary.json").exists():
@@ -319,6 +322,25 @@ def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
         _print_summary(next(iter(runs.values())), Path(arguments.folders[0]))
     else:
         print(format_seeds(runs))
+
+
+def _is_conflict(folder: str) -> bool:
+    """Whether a folder holds an evaluation of `rlcomm eval --benchmarks`, and no pipeline."""
+    path = Path(folder) / "results.json"
+    if not path.exists() or (Path(folder) / "summary.json").exists():
+        return False
+    return all(
+        "chosen" in entry for entry in json.loads(path.read_text(encoding="utf-8"))["decoders"].values()
+    )
+
+
+def _show_conflict(folders: list[str]) -> None:
+    from rlcomm.evaluation.conflict_report import format_runs, format_table
+
+    runs = {
+        folder: json.loads((Path(folder) / "results.json").read_text(encoding="utf-8")) for folder in folders
+    }
+    print(format_runs(runs) if len(runs) > 1 else format_table(runs[folders[0]]))
 
 
 # -- data ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import GROUPS
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.page import DASH, DOT, Column, esc, signed
+from rlcomm.evaluation.report import mean_interval
 
 COLUMNS = (
     Column("conflict_acc", ("confl.", "acc"), "Conflict accuracy"),
@@ -79,6 +80,44 @@ def format_table(results: Mapping[str, Any]) -> str:
     """
     tables = [_text_block(block) for block in _blocks(results)]
     return "\n\n".join(tables + _text_others(results))
+
+
+def format_runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Several evaluations (seeds) with the same benchmarks and decoders as Markdown: their mean, decoder by
+    decoder, with its 95 % interval over the runs (Student's t).
+
+    Args:
+        runs: name -> results of `decide.count`.
+
+    Returns:
+        A table for each conflict benchmark and macro mean of the first run. A decoder that is infeasible in
+        some run has its nAUC alone, and how often it was.
+    """
+    blocks = {name: {block.title: block for block in _blocks(results)} for name, results in runs.items()}
+    columns = [column for column in COLUMNS if column.name != "ece"]
+    tables = []
+    for title, first in next(iter(blocks.values())).items():
+        heads = ["decoder", "settings tried", *(column.title for column in columns), "infeasible"]
+        rows = [f"**{title}**, mean of {', '.join(runs)}", "", _markdown(heads), "|---" * len(heads) + "|"]
+        for number, line in enumerate(first.lines):
+            several = [found[title].lines[number] for found in blocks.values() if title in found]
+            cells = [charts.title(line.decoder), str(line.tried) if line.tried is not None else DASH]
+            for column in columns:
+                values = [value for one in several if (value := one.value(column.name)) is not None]
+                cells.append(_mean(values) if len(values) == len(runs) else DASH)
+            never = sum(one.value("conflict_acc") is None for one in several)
+            rows.append(_markdown([*cells, f"{never} of {len(several)}" if never else ""]))
+        tables.append("\n".join(rows))
+    return "\n\n".join(tables)
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _mean(rates: Sequence[float]) -> str:
+    mean, (low, high) = mean_interval([100 * rate for rate in rates])
+    return f"{mean:.1f}" if len(rates) < 2 or low == high else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def write_report(

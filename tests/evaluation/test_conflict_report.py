@@ -1,14 +1,18 @@
 """The page and the text table of decoders under conflict."""
 
+import copy
+import json
 import re
 from itertools import pairwise
 
 import pytest
 from test_report import Page
 
+from rlcomm.cli import main
 from rlcomm.decoding.decoders import READS
 from rlcomm.evaluation import conflict_charts as charts
 from rlcomm.evaluation import conflict_report as report
+from rlcomm.evaluation import page
 from rlcomm.evaluation.repair import frontier_area
 
 
@@ -324,3 +328,37 @@ def test_a_large_set_stays_small(tmp_path, results):
     assert len(text) < 300_000
     assert charts.thinned(range(10), 5) == [0, 2, 4, 6, 8]
     assert charts.thinned(range(3), 5) == range(3)
+
+
+def test_several_runs_are_shown_by_their_means(results):
+    other = copy.deepcopy(results)
+    for name, value in (("greedy", 0.3), ("gacl", 0.8)):
+        other["decoders"][name]["benchmarks"]["avconfuse_muted"]["conflict_acc"] = metric(value)
+    text = report.format_runs({"a": results, "b": other})
+    table = text.split("\n\n**")[0].splitlines()
+    assert table[0] == "**avconfuse_muted**, mean of a, b"
+    rows = {
+        cells[0]: cells for cells in ([c.strip() for c in row.strip("|").split("|")] for row in table[2:])
+    }
+    heads = rows["decoder"]
+    # 10 and 30: mean 20, s = 14.142, t = 12.706: half width 12.706 * 14.142 / sqrt(2) = 127.1
+    greedy = rows[charts.title("greedy")]
+    assert greedy[heads.index("Conflict accuracy")] == "20.0 [-107.1, 147.1]"
+    assert greedy[heads.index("Aligned accuracy")] == "90.0"
+    assert rows[charts.title("gacl")][heads.index("settings tried")] == "3"
+    aad = rows[charts.title("aad")]
+    assert aad[heads.index("infeasible")] == "2 of 2"
+    assert aad[heads.index(charts.NAUC_5)] == "5.0"
+    assert aad[heads.index("Conflict accuracy")] == page.DASH
+
+
+def test_show_tells_conflict_evaluations_from_pipelines(results, tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+    assert main(["show", str(tmp_path / "a")]) == 0
+    assert capsys.readouterr().out.strip() == report.format_table(results).strip()
+    assert main(["show", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "mean of" in capsys.readouterr().out
+    (tmp_path / "c").mkdir()
+    assert main(["show", str(tmp_path / "c")]) == 2
