@@ -89,5 +89,5 @@ def _train(command: list[str]) -> subprocess.CompletedProcess:
         launcher = ["-m", "accelerate.commands.launch", "--config_file", str(root / "launch" / "cpu_2.yaml")]
         words[1:2] = [*launcher, "-m"]
         words += ["--per_device_train_batch_size", str(size // 2), "--ddp_find_unused_parameters", "true"]
-        environment["OMP_NUM_THREADS"] = "1"
+        environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(words, env=environment, check=False)

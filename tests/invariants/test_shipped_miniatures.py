@@ -9,7 +9,7 @@ import rlcomm
 from rlcomm import reference
 from rlcomm.data import orchestra
 from rlcomm.data.sample import read_jsonl
-from rlcomm.evaluation import runner
+from rlcomm.evaluation import catalog, conflict, runner
 from rlcomm.omni.policy import load_policy
 
 ASSETS = Path(rlcomm.__file__).parent / "assets"
@@ -56,6 +56,21 @@ def test_the_base_hears_and_yet_trusts_the_picture(world):
     ):
         assert row[key] >= recorded[key] - slack(recorded[key], 100), key
     assert abs(row["muted_yes_rate"] - recorded["muted_yes_rate"]) <= slack(recorded["muted_yes_rate"], 100)
+
+
+def test_the_base_hears_and_yet_believes_the_text(world, tmp_path):
+    """The conflict that GACL repairs: wrong texts are followed, the same sound (or picture) alone is right."""
+    recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni_conflict"]
+    plan = conflict.Plan(decoders=("gacl",), batch_size=32)
+    sets = catalog.open_sets(world, list(recorded), limit=100)
+    results = conflict.evaluate(load_policy("nano_omni"), sets, plan, tmp_path, progress=False)
+    assert results is not None
+    for key, rates in recorded.items():
+        found = results["decoders"]["greedy"]["benchmarks"][key]
+        for name in ("aligned_acc", "evidence_conflict_acc"):
+            assert found[name]["value"] >= rates[name] - slack(rates[name], found[name]["n"]), (key, name)
+        followed = found["conflict_acc"]
+        assert followed["value"] <= rates["conflict_acc"] + slack(rates["conflict_acc"], followed["n"]), key
 
 
 def test_the_reference_names_what_sounds(world, tmp_path):
