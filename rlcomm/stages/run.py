@@ -286,7 +286,7 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
     )  # fmt: skip
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        device = PartialState().device
+        device = PartialState(cpu=not torch.cuda.is_available()).device
     policy = load_policy(
         recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation, device
     )

@@ -12,24 +12,41 @@ OPTIONS = [
     "recipes/orchestra/conflict.yaml", "--benchmarks", "mcr_aqa,avconfuse_muted", "--decoders", "gacl,aad",
     "--eval_max_rows", "4", "--eval_batch_size", "4", "--disable_tqdm", "true",
 ]  # fmt: skip
+# rlcomm with a note of which process scored how many batches
+NOTED = """
+import os, sys
+from rlcomm.cli import main
+from rlcomm.evaluation import conflict
+score = conflict._score_batch
+def noted(*args):
+    with open(os.environ["NOTES"] + os.environ.get("RANK", "0"), "a") as file:
+        file.write("batch\\n")
+    return score(*args)
+conflict._score_batch = noted
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.distributed
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     orchestra.build(tmp_path / "world", seed=8, test=6, progress=False)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes"]
-    for name, start in (
-        ("one", [sys.executable, "-m", "rlcomm"]),
-        ("two", [*launcher, "2", "-m", "rlcomm"]),
-    ):
+    (tmp_path / "noted.py").write_text(NOTED)
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", "launch/cpu_2.yaml"]
+    for name, start in (("one", []), ("two", launcher)):
+        environment = {
+            **os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "NOTES": str(tmp_path / name),
+        }  # fmt: skip
         done = subprocess.run(
-            [*start, "eval", *OPTIONS, "--eval_data", str(tmp_path / "world"), "--output_dir",
-             str(tmp_path / name)],
+            [sys.executable, *start, str(tmp_path / "noted.py"), "eval", *OPTIONS, "--eval_data",
+             str(tmp_path / "world"), "--output_dir", str(tmp_path / "out" / name)],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.count("results.json") == 1  # the first process alone speaks
+    batches = {p.name: p.read_text().count("batch\n") for p in tmp_path.iterdir() if p.is_file()}
+    assert batches["one0"] == batches["two0"] + batches["two1"]
+    assert abs(batches["two0"] - batches["two1"]) <= 1
     for name in ("results.json", "records.jsonl"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "out" / "one" / name).read_bytes() == (
+            tmp_path / "out" / "two" / name
+        ).read_bytes()

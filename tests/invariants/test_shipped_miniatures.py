@@ -59,7 +59,7 @@ def test_the_base_hears_and_yet_trusts_the_picture(world):
 
 
 def test_the_base_hears_and_yet_believes_the_text(world, tmp_path):
-    """The conflict that GACL repairs: wrong texts are followed, the same sound (or picture) alone is right."""
+    """The conflict that GACL repairs: wrong texts are followed, the sound (or picture) alone is right."""
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni_conflict"]
     plan = conflict.Plan(decoders=("gacl",), batch_size=32)
     sets = catalog.open_sets(world, list(recorded), limit=100)
