@@ -391,8 +391,8 @@ def build(
       visible = audible but for 0.5 % with one instrument muted and 3 % in which an ambient sound replaces
       everything; `audio.jsonl`: their questions about the sound, without the picture; `base.jsonl`: the same
       rows and 30 % more with texts in the questions, which are right or beside the point ("Text/" types), for
-      the base; `settle.jsonl`: these and 6 % more in which an instrument is silent and the words name it all
-      the same, as captions do ("Captioned/" types).
+      the base; `settle.jsonl`: these, 15 % more whose texts are wrong and believed, and 6 % more in which an
+      instrument is silent and the words name it all the same, as captions do ("Captioned/" types).
     - `warmup.jsonl`: single questions whose target has all three segments.
     - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
       `train.jsonl`: the same rows through the importer.

@@ -9,7 +9,7 @@ import pytest
 
 from rlcomm import steps
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
-from rlcomm.data.orchestra.build import SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _train
+from rlcomm.data.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _train
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 
@@ -137,7 +137,9 @@ def test_the_last_stretch_adds_clips_whose_words_name_what_is_silent(world: Path
     assert base[:30] == read_jsonl(world / "sync.jsonl")
     assert samples[: len(base)] == base
     captioned = samples[-1]
-    assert [s.meta["split"] for s in samples[len(base) :]] == [*["believed"] * 2, *["captioned"] * 2]  # 6 %
+    added = Counter(s.meta["split"] for s in samples[len(base) :])
+    assert added["captioned"] == 2  # 6 % of 30
+    assert 3 <= added["believed"] <= round(BELIEVED * 30)  # some scenes answer none of the questions
     answers = {turn.question: turn.answer for turn in captioned.turns}
     assert len(answers) == 10
     assert captioned.meta["muted"] not in captioned.meta["audible"]
