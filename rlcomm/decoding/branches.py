@@ -7,8 +7,8 @@
     disturbed                           a disturbed instruction (ICD)
     audio_priority  ignore_text  bias_awareness  chain_of_thought     prompt interventions
 
-The clip is processed once; branches that differ in words alone share its tensors (`encode.reword`), so that
-`tree.branch_scores` reads the media once for all of them.
+The clip is processed once for each set of senses; branches that differ in words alone share its tensors
+(`encode.reword`), so that `tree.branch_scores` reads the media once for all of them.
 """
 
 import dataclasses
@@ -34,9 +34,15 @@ WORDS = {
     "audio_priority": "Where the text and the audio disagree, trust the audio.",
     "ignore_text": "Ignore any description in the text. Answer from the audio alone.",
     "bias_awareness": "The text may be wrong or misleading. Check it against the audio before you answer.",
-    "chain_of_thought": "First think step by step about what you hear, then answer.",
 }
-NAMES = ("joint", "evidence", *_LEFT_OUT, "noisy_audio", "noisy_video", *WORDS)
+# What the question is followed by where the answer comes after reasoning.
+REASONED = {
+    "chain_of_thought": (
+        "First think step by step about what you hear and what you see, then write the final answer in "
+        "<answer> </answer>."
+    )
+}
+NAMES = ("joint", "evidence", *_LEFT_OUT, "noisy_audio", "noisy_video", *WORDS, *REASONED)
 VCD_STEP = 500  # of 1000 diffusion steps, as in VCD's code
 AUDIO_NOISE = 1.0  # RMS of the white noise against that of the sound: 0 dB
 
@@ -73,11 +79,21 @@ def branch_prompts(
     words = user_text(sample.turns[0], prompt_style)
     joint = encode(policy, sample, clip, prompt_style, text=words)
     made: dict[str, EncodedPrompt | None] = {}
+    fewer: dict[tuple[str, ...], EncodedPrompt | None] = {}  # by what is left out: no_video may be evidence
+
+    def without(*lost: str) -> EncodedPrompt | None:
+        if lost not in fewer:
+            fewer[lost] = _without(policy, sample, clip, lost, words)
+        return fewer[lost]
+
     for name in names:
         if name == "joint":
             made[name] = joint
         elif name in WORDS:
             made[name] = reword(policy, joint, f"{WORDS[name]}\n{words}")
+        elif name in REASONED:
+            asked = user_text(sample.turns[0], prompt_style, instruct=False)
+            made[name] = reword(policy, joint, f"{asked}\n{REASONED[name]}")
         elif name == "evidence" and arbitrate == "text":
             question = sample.meta.get("without_text")
             made[name] = None
@@ -85,9 +101,9 @@ def branch_prompts(
                 turn = dataclasses.replace(sample.turns[0], question=question)
                 made[name] = reword(policy, joint, user_text(turn, prompt_style))
         elif name == "evidence":
-            made[name] = _without(policy, sample, clip, (arbitrate,), words)
+            made[name] = without(arbitrate)
         elif name in _LEFT_OUT:
-            made[name] = _without(policy, sample, clip, _LEFT_OUT[name], words)
+            made[name] = without(*_LEFT_OUT[name])
         elif name == "noisy_audio":
             made[name] = _noisy_audio(policy, sample, clip, words)
         elif name == "noisy_video":

@@ -82,11 +82,12 @@ def choose(
     settings = dict(settings or {})
     joint = tuple(scores.get("joint") or ())
     given = [scores.get(name) for name in wanted]
+    if decoder == "gacl" and scores.get("evidence") is None:
+        return Choice(_best(joint), joint, applies=False, gate=False, reliability=0.0, alpha=0.0)
     if decoder == "gacl":
         found = gacl.arbitrate(joint, list(scores.get("evidence") or ()), gacl.Settings(**settings), stats)
-        applies = scores.get("evidence") is not None
         return Choice(
-            found.prediction, found.scores or joint, applies, found.gate, found.reliability, found.alpha
+            found.prediction, found.scores or joint, True, found.gate, found.reliability, found.alpha
         )
     if any(one is None for one in given):
         return Choice(_best(joint), joint, applies=False)

@@ -31,6 +31,7 @@ from rlcomm.evaluation.benchmarks import (
     omnibench,
 )
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.runner import control_of
 
 CONFLICT, ALIGNED = "adversarial", "faithful"
 """The conditions whose items are in conflict, and those whose senses (or texts) agree."""
@@ -67,16 +68,10 @@ class Set:
 
 def _read_muted(path: Path, media: Path) -> list[Sample]:
     """The muted items (in conflict) and the positive control beside them (aligned), over the same clips."""
-    control = path.with_name("control.json")
-    if not control.is_file():
-        raise UserError(
-            f'{path}: has no positive control beside it, so always answering "no" would score 100 %; write '
-            f"{control.name} in the same format about instruments that do sound."
-        )
     found = []
     for name, condition, file in (
         (avconfuse.MUTED, CONFLICT, path),
-        (avconfuse.CONTROL, ALIGNED, control),
+        (avconfuse.CONTROL, ALIGNED, control_of(path)),
     ):
         for sample in avconfuse.read_muted(file, media):
             meta = {
@@ -97,7 +92,8 @@ def _score_modified(sample: Sample, reading: Reading) -> dict[str, Any]:
     from rlcomm.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.of(sample.meta["visible"])
-    fields = avconfuse.score_modified(sample, reading, "direct", vocabulary)
+    style = "direct" if reading.hearing == reading.text else "steps"  # its own segments, where it has them
+    fields = avconfuse.score_modified(sample, reading, style, vocabulary)
     return {**common.score(sample, reading), **fields}
 
 
@@ -195,7 +191,14 @@ def open_sets(
         UserError: an unknown benchmark, a missing file, or the wrong rows of all files, by row and field.
     """
     found, problems = [], []
-    for name in names(wanted, data):
+    opened = names(wanted, data)
+    for field, places in (("benchmark_files", files), ("benchmark_media", media)):
+        if unknown := sorted(set(places or {}) - set(opened)):
+            raise UserError(
+                f"{field} names {unknown[0]!r}, which is not among the benchmarks ({', '.join(opened)}); "
+                "correct the name, or leave it out."
+            )
+    for name in opened:
         try:
             found.append(_open(Path(data), name, files or {}, media or {}))
         except UserError as error:

@@ -3,9 +3,9 @@
     sets -> batches -> clip -> prompts of all branches -> scores of all candidates      (collect: the model)
     scores -> decoders under all their settings -> the one chosen on dev -> metrics     (decide: pure)
 
-A clip is decoded and encoded once, whatever the decoders. What a batch scored is kept in a journal, a file
-each, so an interrupted evaluation goes on where it stood, and several processes share the batches; the
-partition is fixed, hence the numbers do not depend on either.
+A clip is decoded once, and encoded once for each set of senses that a branch is given. What a batch scored
+is kept in a journal, a file each, so an interrupted evaluation goes on where it stood, and several processes
+share the batches; the partition is fixed, hence the numbers do not depend on either.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from typing import Any
 from rlcomm import files
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample
-from rlcomm.decoding import decoders, gacl
+from rlcomm.decoding import decoders, gacl, grids
 from rlcomm.errors import UserError
 from rlcomm.evaluation import judged
 from rlcomm.evaluation.benchmarks import Record, avconfuse, common
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.decide import count
+from rlcomm.evaluation.runner import batches as batched
 from rlcomm.evaluation.runner import inference
 
 GACL_MODES = ("candidates", "hypotheses", "tokens")
@@ -124,12 +125,12 @@ def evaluate(
     """
     out = Path(out)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    journal = _open_journal(out, policy, sets, plan, first=rank == 0)
+    if rank == 0:
+        _open_journal(out, policy, sets, plan, first=True)
+    _wait(world)  # for the plan, so that no process scores under another one
+    journal = _open_journal(out, policy, sets, plan, first=False)
     collect(policy, sets, plan, journal, cache_dir, progress and rank == 0, rank, world)
-    if world > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
+    _wait(world)
     if rank != 0:
         return None
     raw = collect(policy, sets, plan, journal, cache_dir, progress=False)
@@ -142,8 +143,19 @@ def evaluate(
     results["judge"] = judged.name(judge)
     files.write_jsonl(out / "records.jsonl", records)
     files.write_json(out / "results.json", results)
-    shutil.rmtree(journal)
+    retired = journal.with_name(".scores.done")  # renamed first: a folder of scores is whole or not there
+    shutil.rmtree(retired, ignore_errors=True)
+    journal.rename(retired)
+    shutil.rmtree(retired)
     return results
+
+
+def _wait(world: int) -> None:
+    """Until all processes are here."""
+    if world > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
 
 
 def collect(
@@ -158,11 +170,13 @@ def collect(
 ) -> list[Record]:
     """The raw records of this process's batches, in order: what the journal holds, and the rest scored now.
 
-    A raw record: `benchmark, set, id, candidates, scores {branch: [nats] or null}, texts {decoder: words}`.
+    A raw record: `benchmark, set, id, candidates, scores {branch: [nats] or null}`, `completions` (the words
+    each candidate stood in, where a branch wrote it), `reasoning` {branch: words before its answer} and
+    `texts` {decoder: words it wrote itself}.
     """
     from tqdm.auto import tqdm
 
-    batches = [(one, batch) for one in sets for batch in _batches(one.samples, plan.batch_size)]
+    batches = [(one, batch) for one in sets for batch in batched(one.samples, plan.batch_size)]
     mine = range(rank, len(batches), world)
     records: list[Record] = []
     with (
@@ -198,8 +212,10 @@ def _open_journal(out: Path, policy: Any, sets: Sequence[Set], plan: Plan, first
         "benchmarks": {one.key: zlib.crc32(repr(one.samples).encode()) for one in sets},
         **json.loads(json.dumps(dataclasses.asdict(plan))),
     }
-    for name in ("dev_share", "budget_points", "settings"):
-        made.pop(name)  # what is counted, not what is scored
+    counted = ["dev_share", "budget_points"]  # what is counted, not what is scored
+    counted += ["settings"] if plan.gacl_mode != "tokens" else []
+    for name in counted:
+        made.pop(name)
     place = journal / "plan.json"
     if place.exists():
         before = json.loads(place.read_text(encoding="utf-8"))
@@ -208,6 +224,11 @@ def _open_journal(out: Path, policy: Any, sets: Sequence[Set], plan: Plan, first
                 f"{journal}: holds the scores of another evaluation that was cut off ({', '.join(changed)} "
                 "differ), which this one would mix with; choose another --output_dir or remove the folder."
             )
+    elif journal.exists() and any(journal.iterdir()):
+        raise UserError(
+            f"{journal}: holds scores, but not the plan that says of what; choose another --output_dir or "
+            "remove the folder."
+        )
     elif first:
         files.write_json(place, made)
     return journal
@@ -220,18 +241,17 @@ def _weights(path: str) -> list:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]
 
 
-def _batches(items: Sequence[Sample], size: int) -> Iterable[Sequence[Sample]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
 def _score_batch(
     policy: Any, one: Set, samples: Sequence[Sample], plan: Plan, cache_dir: str | None
 ) -> list[Record]:
     """Raw records of one batch; everything that needs the model happens below here."""
     from rlcomm.decoding.branches import branch_prompts
 
+    labels = [list(common.candidates(sample)) for sample in samples]
+    asked = [i for i, own in enumerate(labels) if plan.gacl_mode == "hypotheses" or not own]
     wanted = decoders.branches(plan.decoders)
+    if asked and "evidence" not in wanted:
+        wanted = (*wanted, "evidence")  # its answer is a hypothesis, whoever decides between them
     items = []
     for sample in samples:
         clip = load_clip(sample.video, sample.audio, plan.media, cache_dir)
@@ -239,72 +259,92 @@ def _score_batch(
         if arbitrate == "auto":
             arbitrate = "text" if sample.meta.get("without_text") is not None else "video"
         items.append(branch_prompts(policy, sample, clip, wanted, plan.prompt_style, arbitrate))
-    labels = [list(common.candidates(sample)) for sample in samples]
-    texts: list[dict[str, str]] = [{} for _ in samples]
-    if plan.gacl_mode == "tokens":
-        texts = _generate_tokens(policy, items, plan)
-        labels = [[] for _ in samples]
-    else:
-        asked = [i for i, own in enumerate(labels) if plan.gacl_mode == "hypotheses" or not own]
-        for i, (written, answers) in zip(asked, _hypotheses(policy, items, asked, plan), strict=True):
-            texts[i], labels[i] = {"greedy": written}, answers
-    scores = _scores(policy, items, labels, plan)
-    return [
+    records: list[Record] = [
         {
             "benchmark": sample.meta.get("benchmark", one.key),
             "set": one.key,
             "id": sample.id,
             "candidates": own,
-            "scores": found,
-            "texts": written,
+            "completions": [],
+            "scores": dict.fromkeys(item),
+            "reasoning": {},
+            "texts": {},
         }
-        for sample, own, found, written in zip(samples, labels, scores, texts, strict=True)
+        for sample, own, item in zip(samples, labels, items, strict=True)
     ]
+    if plan.gacl_mode == "tokens":
+        for record, texts in zip(records, _generate_tokens(policy, items, plan), strict=True):
+            record["texts"], record["candidates"] = texts, []
+        return records
+    _add_hypotheses(policy, [records[i] for i in asked], [items[i] for i in asked], plan)
+    _add_scores(policy, items, records, plan)
+    return records
 
 
 Prompts = dict[str, Any]  # branch -> EncodedPrompt, or None where the item has no such branch
 
 
-def _scores(
-    policy: Any, items: Sequence[Prompts], labels: Sequence[Sequence[str]], plan: Plan
-) -> list[dict[str, list[float] | None]]:
-    """Per item, branch -> scores of its candidates in nats; None for a branch that is not there (or, under
-    the step prompt, that never came to an answer)."""
+def _add_scores(policy: Any, items: Sequence[Prompts], records: Sequence[Record], plan: Plan) -> None:
+    """Fills `scores`: branch -> scores of the candidates in nats; None for a branch that is not there (or,
+    under the step prompt, never came to an answer). And `reasoning`, where a branch writes some first."""
+    from rlcomm.decoding.branches import REASONED
     from rlcomm.omni.tree import branch_scores
 
-    found: list[dict[str, list[float] | None]] = [dict.fromkeys(item) for item in items]
-    places = [(i, name) for i, item in enumerate(items) if labels[i] for name in item if item[name]]
-    if plan.prompt_style == "direct":
-        rows = [i for i in range(len(items)) if labels[i]]
-        names = [[name for name in items[i] if items[i][name] is not None] for i in rows]
-        if rows:
-            values = branch_scores(
-                policy.model,
-                policy.processor,
-                [[items[i][name] for name in some] for i, some in zip(rows, names, strict=True)],
-                [labels[i] for i in rows],
-                plan.normalise,
-            )
-            for i, some, row in zip(rows, names, values, strict=True):
-                found[i].update({name: _rounded(part) for name, part in zip(some, row, strict=True)})
-    else:
-        prompts, asked = [items[i][name] for i, name in places], [labels[i] for i, _ in places]
-        for (i, name), scored in zip(places, _after_reasoning(policy, prompts, asked, plan), strict=True):
-            found[i][name] = scored
-    return found
+    rows = [i for i, record in enumerate(records) if record["candidates"]]
+    reasons = plan.prompt_style == "steps"
+    plain = [
+        [n for n in items[i] if items[i][n] is not None and not reasons and n not in REASONED] for i in rows
+    ]
+    if any(plain):
+        some = [i for i, names in zip(rows, plain, strict=True) if names]
+        values = branch_scores(
+            policy.model,
+            policy.processor,
+            [[items[i][name] for name in names] for i, names in zip(rows, plain, strict=True) if names],
+            [records[i]["candidates"] for i in some],
+            plan.normalise,
+        )
+        for i, names, scored in zip(some, [names for names in plain if names], values, strict=True):
+            records[i]["scores"].update({n: _rounded(part) for n, part in zip(names, scored, strict=True)})
+    places = [
+        (i, name) for i in rows for name in items[i]
+        if items[i][name] is not None and (reasons or name in REASONED)
+    ]  # fmt: skip
+    if places:
+        found = _after_reasoning(
+            policy,
+            [items[i][name] for i, name in places],
+            [records[i]["candidates"] for i, _ in places],
+            [name in REASONED for _, name in places],
+            plan,
+        )
+        for (i, name), (text, own) in zip(places, found, strict=True):
+            records[i]["reasoning"][name], records[i]["scores"][name] = text, own
 
 
 def _after_reasoning(
-    policy: Any, prompts: Sequence[Any], labels: Sequence[Sequence[str]], plan: Plan
-) -> list[list[float] | None]:
-    """Scores of labels inside the <answer> of each prompt's own greedy completion; None without an opening
-    tag."""
+    policy: Any,
+    prompts: Sequence[Any],
+    labels: Sequence[Sequence[str]],
+    always: Sequence[bool],
+    plan: Plan,
+) -> list[tuple[str, list[float] | None]]:
+    """Each prompt's own greedy completion up to its answer, and the scores of the labels there.
+
+    Without an opening tag there is no answer (None), unless the labels are scored `always`: then behind
+    everything it wrote.
+    """
     from rlcomm.omni.score import candidate_scores
 
     opening = "<answer>"
-    texts = _greedy(policy, prompts, plan)
-    rows = [i for i, text in enumerate(texts) if opening in text]
-    found: list[list[float] | None] = [None] * len(texts)
+    before = []
+    for text, anyhow in zip(_greedy(policy, prompts, plan), always, strict=True):
+        if opening in text:
+            before.append(text[: text.index(opening) + len(opening)])
+        else:
+            before.append(f"{text} {opening}" if anyhow else text)
+    rows = [i for i, text in enumerate(before) if text.endswith(opening)]
+    scores: list[list[float] | None] = [None] * len(before)
     if rows:
         values = candidate_scores(
             policy.model,
@@ -312,30 +352,45 @@ def _after_reasoning(
             [prompts[i] for i in rows],
             [[f" {label} </answer>" for label in labels[i]] for i in rows],
             plan.normalise,
-            prefixes=[texts[i][: texts[i].index(opening) + len(opening)] for i in rows],
+            prefixes=[before[i] for i in rows],
         )
-        for i, scored in zip(rows, values, strict=True):
-            found[i] = _rounded(scored)
-    return found
+        for i, row in zip(rows, values, strict=True):
+            scores[i] = _rounded(row)
+    return list(zip(before, scores, strict=True))
 
 
-def _hypotheses(
-    policy: Any, items: Sequence[Prompts], asked: Sequence[int], plan: Plan
-) -> list[tuple[str, list[str]]]:
-    """What the joint branch writes, and the different answers of joint and evidence branch, per item."""
+def _add_hypotheses(policy: Any, records: Sequence[Record], items: Sequence[Prompts], plan: Plan) -> None:
+    """Fills `candidates` with the different answers of joint and evidence branch, `completions` with the
+    words they stood in, and `texts` with what greedy decoding and the prompt interventions write."""
     from rlcomm import steps
     from rlcomm.decoding.hypotheses import hypothesis_set
 
-    places = [(i, name) for i in asked for name in ("joint", "evidence") if items[i].get(name) is not None]
+    own = [name for name in plan.decoders if name in grids.PROMPTS]
+    places = [
+        (i, name)
+        for i, item in enumerate(items)
+        for name in ("joint", "evidence", *own)
+        if item.get(name) is not None
+    ]
     texts = dict(zip(places, _greedy(policy, [items[i][name] for i, name in places], plan), strict=True))
-    found = []
-    for i in asked:
-        answers = [
-            steps.answer_of(texts[i, name], plan.prompt_style) if (i, name) in texts else None
-            for name in ("joint", "evidence")
+    for i, record in enumerate(records):
+        written = {name: texts[i, name] for name in ("joint", "evidence") if (i, name) in texts}
+        answers = {name: steps.answer_of(text, plan.prompt_style) for name, text in written.items()}
+        record["candidates"] = list(hypothesis_set(answers.get("joint"), answers.get("evidence")))
+        record["completions"] = [
+            next(text for name, text in written.items() if answers[name] == candidate)
+            for candidate in record["candidates"]
         ]
-        found.append((texts[i, "joint"], list(hypothesis_set(*answers))))
-    return found
+        record["texts"] = {"greedy": written["joint"]} | {n: _final(n, texts[i, n]) for n in own}
+
+
+def _final(decoder: str, text: str) -> str:
+    """What a decoder's completion answers: behind its reasoning, where it was asked for some."""
+    from rlcomm import steps
+    from rlcomm.decoding.branches import REASONED
+
+    answer = steps.parse(text).answer
+    return answer.text if decoder in REASONED and answer.found else text
 
 
 def _generate_tokens(policy: Any, items: Sequence[Prompts], plan: Plan) -> list[dict[str, str]]:
@@ -358,7 +413,7 @@ def _generate_tokens(policy: Any, items: Sequence[Prompts], plan: Plan) -> list[
             )
         written = dict(zip(rows, texts, strict=False))
         for i in range(len(items)):
-            found[i][decoder] = written.get(i, joint[i])
+            found[i][decoder] = _final(decoder, written.get(i, joint[i]))
     return found
 
 

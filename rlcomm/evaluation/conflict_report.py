@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcomm import files
+from rlcomm.errors import UserError
 from rlcomm.evaluation import conflict_charts as charts
 from rlcomm.evaluation import page
 from rlcomm.evaluation.benchmarks import Record
@@ -30,6 +31,7 @@ COLUMNS = (
     ),  # of the model: with the joint answer alone
     Column("ece", ("", "ECE"), "ECE", "low"),
 )
+NOT_APPLIED = "does not apply"  # no item has the branches that the decoder reads
 HEADLINES = ("acc", "a_acc", "v_acc")  # of a benchmark without conflict
 WIDTH = 110  # of the text table
 
@@ -94,19 +96,29 @@ def format_runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
         some run has its nAUC alone, and how often it was.
     """
     blocks = {name: {block.title: block for block in _blocks(results)} for name, results in runs.items()}
+    asked = {name: (list(found), sorted(results["decoders"])) for (name, found), results in
+             zip(blocks.items(), runs.values(), strict=True)}  # fmt: skip
+    if odd := [name for name in asked if asked[name] != asked[next(iter(asked))]]:
+        raise UserError(
+            f"{odd[0]}: has other benchmarks or decoders than {next(iter(asked))}, so their mean means "
+            "nothing; show evaluations of one recipe together."
+        )
     columns = [column for column in COLUMNS if column.name != "ece"]
     tables = []
     for title, first in next(iter(blocks.values())).items():
         heads = ["decoder", "settings tried", *(column.title for column in columns), "infeasible"]
         rows = [f"**{title}**, mean of {', '.join(runs)}", "", _markdown(heads), "|---" * len(heads) + "|"]
-        for number, line in enumerate(first.lines):
-            several = [found[title].lines[number] for found in blocks.values() if title in found]
+        for line in first.lines:
+            several = [
+                one for found in blocks.values() for one in found[title].lines if one.decoder == line.decoder
+            ]
             cells = [charts.title(line.decoder), str(line.tried) if line.tried is not None else DASH]
             for column in columns:
                 values = [value for one in several if (value := one.value(column.name)) is not None]
                 cells.append(_mean(values) if len(values) == len(runs) else DASH)
             never = sum(one.value("conflict_acc") is None for one in several)
-            rows.append(_markdown([*cells, f"{never} of {len(several)}" if never else ""]))
+            how = f"{never} of {len(several)}" if never else ""
+            rows.append(_markdown([*cells, NOT_APPLIED if line.settings == NOT_APPLIED else how]))
         tables.append("\n".join(rows))
     return "\n\n".join(tables)
 
@@ -225,7 +237,8 @@ def _line(results: Mapping[str, Any], decoder: str, key: str) -> Line:
     found = results["decoders"][decoder]
     chosen = found["chosen"].get(key) or {"settings": {}, "tried": 1}
     tried = max(len(found["grid"].get(key) or ()), chosen["tried"])
-    return Line(decoder, found["benchmarks"].get(key) or {}, charts.settings_words(chosen["settings"]), tried)
+    words = charts.settings_words(chosen["settings"]) if chosen.get("applies", True) else NOT_APPLIED
+    return Line(decoder, found["benchmarks"].get(key) or {}, words, tried)
 
 
 def _macro(results: Mapping[str, Any], decoder: str, group: str, keys: Sequence[str]) -> Line:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
-from rlcomm.evaluation import metrics, repair
+from rlcomm.evaluation import metrics, reliance, repair
 from rlcomm.evaluation.benchmarks import Reading, Record, common
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, GROUPS, Set
 from rlcomm.evaluation.metrics import Metric
@@ -41,7 +41,8 @@ class Item:
 
     @property
     def clip(self) -> str:
-        return str(self.sample.meta.get("video_id") or self.sample.id)
+        """What it is drawn with in intervals, and told dev from test by."""
+        return clip_of(self.sample)
 
     @property
     def condition(self) -> str | None:
@@ -65,6 +66,11 @@ class Answer:
     @property
     def correct(self) -> bool:
         return bool(self.fields["correct"])
+
+    @property
+    def applies(self) -> bool:
+        """Whether the decoder did anything, or lacked a branch and left the joint answer as it was."""
+        return self.choice is None or self.choice.applies
 
     @property
     def confidence(self) -> float | None:
@@ -132,8 +138,12 @@ def in_dev(clip: str, share: float) -> bool:
 
 
 def _item(sample: Sample, raw: Record, share: float) -> Item:
-    clip = str(sample.meta.get("video_id") or sample.meta.get("pair") or sample.id)
-    return Item(sample, raw, in_dev(clip, share))
+    return Item(sample, raw, in_dev(clip_of(sample), share))
+
+
+def clip_of(sample: Sample) -> str:
+    """The clip of an item, else its pair, else the item itself."""
+    return str(sample.meta.get("video_id") or sample.meta.get("pair") or sample.id)
 
 
 def _settings(decoder: str, plan: "Plan") -> dict[str, Any]:
@@ -146,10 +156,17 @@ def _settings(decoder: str, plan: "Plan") -> dict[str, Any]:
         "arbitrate": plan.arbitrate,
         "dev_share": plan.dev_share,
         "budget_points": plan.budget_points,
-        "settings_tried": grids.settings_tried(decoder),
+        "settings_tried": len(_grid(decoder, plan)),
         "default": _default(decoder, plan),
         "media": dataclasses.asdict(plan.media),
     }
+
+
+def _grid(decoder: str, plan: "Plan") -> list[dict[str, Any]]:
+    """The settings a decoder is tuned over; the one it writes under where answers are written."""
+    if plan.gacl_mode == "tokens":
+        return [_default(decoder, plan)]
+    return [{**_fixed(decoder, plan), **point} for point in grids.GRIDS[decoder]]
 
 
 def _default(decoder: str, plan: "Plan") -> dict[str, Any]:
@@ -172,15 +189,21 @@ def _count_set(
     scorer = _Scorer(one, plan, _stats(items, plan))
     dev = [item for item in items if item.dev]
     tuned = plan.dev_share > 0 and {CONFLICT, ALIGNED} <= {item.condition for item in dev}
-    test = [item for item in items if not item.dev] if tuned else list(items)
+    apart = tuned or scorer.stats is not None  # dev items have had their say
+    test = [item for item in items if not item.dev] if apart else list(items)
     counted: dict[str, dict[str, Any]] = {}
     chosen: dict[str, dict[str, Any] | None] = {}
     for name in plan.decoders:
         picked: dict[str, Any] | None = _default(name, plan)
-        grid = [{**_fixed(name, plan), **point} for point in grids.GRIDS[name]]
-        if plan.gacl_mode == "tokens":  # written under one setting
-            grid = [_default(name, plan)]
+        grid = _grid(name, plan)
         about = {"settings": picked, "feasible": None, "tried": 1, "n_dev": 0}
+        applies = [scorer(item, name, picked or {}).applies for item in test]
+        if not any(applies) and test:
+            about = {**about, "settings": None, "applies": False}
+            never = {"applies": metrics.mean(applies, [item.clip for item in test])}
+            chosen[name] = None
+            counted[name] = {"benchmarks": never, "chosen": about, "grid": [], "sides": None}
+            continue
         if tuned and plan.gacl_mode != "tokens":
             runs = _runs(scorer, name, dev, grid)
             best = repair.select(runs.gains(), runs.drops(), plan.budget_points)
@@ -194,6 +217,8 @@ def _count_set(
         chosen[name] = picked
         rows = [] if picked is None else [_row(item, scorer(item, name, picked)) for item in test]
         found: dict[str, Metric] = {**one.count(rows)} if rows else {}
+        if not all(applies):
+            found["applies"] = metrics.mean(applies, [item.clip for item in test])
         if rows:
             found.update(_confidence(scorer, name, picked or {}, test))
             found.update(_influence(rows))
@@ -212,6 +237,8 @@ def _count_set(
                 {"settings": point, "conflict_gain": gain, "faithful_drop": drop}
                 for point, gain, drop in zip(grid, runs.gains(), runs.drops(), strict=True)
             ]
+        if name == "greedy":
+            found.update(_reliance(scorer, test))
         counted[name] = {"benchmarks": found, "chosen": about, "grid": entry, "sides": both}
     return counted, [_record(item, scorer, chosen, tuned) for item in items]
 
@@ -258,7 +285,16 @@ class _Scorer:
             return Answer(None, reading.answer, self._fields(item, reading))
         choice = decoders.choose(decoder, raw["scores"], settings, self.stats if decoder == "gacl" else None)
         text = raw["candidates"][choice.prediction] if choice.prediction is not None else None
-        return Answer(choice, text, self._fields(item, Reading(text or "", text, text or "", text or "")))
+        return Answer(choice, text, self._fields(item, self._reading(item, choice.prediction)))
+
+    def _reading(self, item: Item, prediction: int | None) -> Reading:
+        """A candidate as something to be scored: by itself, or in the words in which a branch gave it."""
+        if prediction is None:
+            return Reading("", None, "", "")
+        if item.raw["completions"]:
+            return read(item.raw["completions"][prediction], self.plan.prompt_style)
+        text = item.raw["candidates"][prediction]
+        return Reading(text, text, text, text)
 
     def _fields(self, item: Item, reading: Reading) -> dict[str, Any]:
         key = item.sample.id, reading.text if reading.answer is not None else None
@@ -271,9 +307,8 @@ class _Scorer:
         scores = item.raw["scores"].get(branch)
         prediction = max(range(len(scores)), key=scores.__getitem__) if scores else None
         text = item.raw["candidates"][prediction] if prediction is not None else None
-        reading = Reading(text or "", text, text or "", text or "")
         choice = decoders.Choice(prediction, tuple(scores or ()))
-        return Answer(choice, text, self._fields(item, reading))
+        return Answer(choice, text, self._fields(item, self._reading(item, prediction)))
 
 
 def _fixed(decoder: str, plan: "Plan") -> dict[str, Any]:
@@ -285,9 +320,12 @@ def _fixed(decoder: str, plan: "Plan") -> dict[str, Any]:
 
 def _stats(items: Sequence[Item], plan: "Plan") -> gacl.Stats | None:
     """GACL's dev statistics of both branches, where its `score_norm` needs them."""
-    if plan.settings.get("score_norm") not in ("center", "zscore"):
+    if plan.settings.get("score_norm") not in ("center", "zscore") or "gacl" not in plan.decoders:
         return None
-    rows = [item.raw["scores"] for item in items if item.dev and item.raw["scores"].get(EVIDENCE)]
+    rows = [item.raw["scores"] for item in items if item.dev]
+    rows = [row for row in rows if row.get("joint") and row.get(EVIDENCE)]
+    if not rows:
+        return None
     return gacl.Stats(
         gacl.fit_stats([row["joint"] for row in rows]), gacl.fit_stats([row[EVIDENCE] for row in rows])
     )
@@ -320,8 +358,8 @@ def _parts(
     conflict_gain, faithful_drop    won and lost against joint decoding (`repair`)
     sign_flip_rate                  share of conflict items with M_A > 0 and M_J < 0, M_b = s_b(y_audio) -
                                     s_b(y_text) (the text's answer where the file names it, else the best
-                                    other candidate); of greedy decoding alone: it is the branches', not the
-                                    decoder's
+                                    other candidate); an item whose right answer was not scored is no flip;
+                                    of greedy decoding alone: it is the branches', not the decoder's
     evidence_conflict_acc           accuracy of the evidence branch alone on them, likewise
     """
     found: dict[str, tuple[list[float], list[str]]] = {}
@@ -336,12 +374,11 @@ def _parts(
         found[name] = mine, clips
         found[change] = [sign * (m - j) for m, j in zip(mine, joint, strict=True)], clips
     scored = [item for item in _side(items, CONFLICT) if item.raw["scores"].get(EVIDENCE)]
-    flips = [(item, margin(item, "joint"), margin(item, EVIDENCE)) for item in scored]
     if decoder == "greedy" and scored:
-        known = [(item, j, a) for item, j, a in flips if j is not None and a is not None]
+        pairs = [(margin(item, "joint"), margin(item, EVIDENCE)) for item in scored]
         found["sign_flip_rate"] = (
-            [float(a > 0 > j) for _, j, a in known],
-            [item.clip for item, _, _ in known],
+            [float(j is not None and a is not None and a > 0 > j) for j, a in pairs],
+            [item.clip for item in scored],
         )
         found["evidence_conflict_acc"] = (
             [float(scorer.branch(item, EVIDENCE).correct) for item in scored],
@@ -353,9 +390,13 @@ def _parts(
 def _confidence(
     scorer: _Scorer, decoder: str, settings: Mapping[str, Any], items: Sequence[Item]
 ) -> dict[str, Metric]:
-    """`mean_confidence` and `ece`, over the items whose answer was chosen by scores."""
+    """`mean_confidence` and `ece`, over the items whose answer was chosen by scores and is right or wrong."""
     answers = [(item, scorer(item, decoder, settings)) for item in items]
-    scored = [(item, answer) for item, answer in answers if answer.confidence is not None]
+    scored = [
+        (item, answer)
+        for item, answer in answers
+        if answer.confidence is not None and answer.fields["correct"] is not None
+    ]
     if not scored:
         return {}
     clips = [item.clip for item, _ in scored]
@@ -366,6 +407,24 @@ def _confidence(
             confidences, [answer.correct for _, answer in scored], clips
         ),
     }
+
+
+def _reliance(scorer: _Scorer, items: Sequence[Item]) -> dict[str, Metric]:
+    """What is right without a sense, where a decoder reads that branch: `r_tp_<sense>` = Acc_none / Acc_full,
+    and the shares `ts_`, `an_`, `ah_`, `un_<sense>` of `reliance.partition`."""
+    found = {}
+    for sense in ("audio", "video"):
+        part = [item for item in items if item.raw["scores"].get(f"no_{sense}")]
+        if not part:
+            continue
+        full = [scorer(item, "greedy", {}).correct for item in part]
+        none = [scorer.branch(item, f"no_{sense}").correct for item in part]
+        clips = [item.clip for item in part]
+        found[f"r_tp_{sense}"] = reliance.text_prior(none, full, clips)
+        kinds = reliance.partition(full, none, [None] * len(part))
+        shares = reliance.shares(kinds, clips)
+        found.update({f"{kind}_{sense}": shares[kind] for kind in ("ts", "an", "ah", "un")})
+    return found
 
 
 def _influence(rows: Sequence[Record]) -> dict[str, Metric]:
@@ -452,12 +511,14 @@ def _record(
         "scores": item.raw["scores"],
         "margins": {name: margin(item, name) for name in ("joint", EVIDENCE)},
         "texts": item.raw["texts"],
+        "reasoning": item.raw["reasoning"],
         "decoders": {
             name: {
                 "answer": answer.text,
                 "class": answer.fields.get("class"),
                 "correct": answer.fields["correct"],
                 "confidence": answer.confidence,
+                **{key: answer.fields[key] for key in ("a_acc", "v_acc", "why") if key in answer.fields},
                 **(
                     {key: getattr(answer.choice, key) for key in ("applies", "gate", "reliability", "alpha")}
                     if answer.choice is not None

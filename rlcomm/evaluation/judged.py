@@ -64,8 +64,8 @@ def judge_set(
     for record in raw:
         if record["set"] != one.key:
             continue
-        written = [read(text, prompt_style) for text in record["texts"].values()]
-        for reading in [*written, *(Reading(text, text, text, text) for text in record["candidates"])]:
+        for text in (*record["texts"].values(), *record["completions"]):
+            reading = read(text, prompt_style)
             asked.setdefault(
                 (record["id"], reading.text), _item(samples[record["id"]], reading, prompt_style)
             )

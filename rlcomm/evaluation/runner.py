@@ -1,4 +1,6 @@
-"""The one evaluator: a policy over benchmark files, one record an item and view, and what they add up to.
+"""What a policy says: benchmark files in its own words, one record an item and view, and what they add up to.
+
+How stages are evaluated when they end. What decoders would choose instead is `rlcomm.evaluation.conflict`.
 
     benchmarks -> clip -> EncodedPrompt per view -> greedy completion + scores -> records -> results, summary
 
@@ -60,18 +62,11 @@ def benchmarks_in(folder: str | os.PathLike, video_dir: str | os.PathLike | None
         UserError: no benchmark file, a muted file without its positive control, or wrong rows.
     """
     test, clips = Path(folder) / "test", Path(video_dir or Path(folder) / "clips")
-    muted, control, modified = (
-        test / "avconfuse" / f"{name}.json" for name in ("muted", "control", "modified")
-    )
+    muted, modified = (test / "avconfuse" / f"{name}.json" for name in ("muted", "modified"))
     avqa = test / "music_avqa" / "test.json"
     found = []
     if muted.is_file():
-        if not control.is_file():
-            raise UserError(
-                f'{muted}: has no positive control beside it, so always answering "no" would score '
-                f"100 %; write {control.name} in the same format about instruments that do sound."
-            )
-        for name, path in ((avconfuse.MUTED, muted), (avconfuse.CONTROL, control)):
+        for name, path in ((avconfuse.MUTED, muted), (avconfuse.CONTROL, control_of(muted))):
             found.append(Benchmark(name, avconfuse.read_muted(path, clips), VIEWS, ("yes", "no")))
     if modified.is_file():
         found.append(Benchmark(avconfuse.MODIFIED, avconfuse.read_modified(modified, clips)))
@@ -83,6 +78,21 @@ def benchmarks_in(folder: str | os.PathLike, video_dir: str | os.PathLike | None
             "test/avconfuse/modified.json or test/music_avqa/test.json."
         )
     return found
+
+
+def control_of(muted: Path) -> Path:
+    """The positive control beside a muted file.
+
+    Raises:
+        UserError: there is none.
+    """
+    control = muted.with_name("control.json")
+    if not control.is_file():
+        raise UserError(
+            f'{muted}: has no positive control beside it, so always answering "no" would score 100 %; write '
+            f"{control.name} in the same format about instruments that do sound."
+        )
+    return control
 
 
 def holds_benchmarks(folder: str | os.PathLike) -> bool:
@@ -197,7 +207,7 @@ def collect(
         ) as bar,
     ):
         for benchmark in benchmarks:
-            for samples in _batches(benchmark.samples, batch_size):
+            for samples in batches(benchmark.samples, batch_size):
                 # decoded once an item, whatever the views
                 clips = [load_clip(s.video, s.audio, media, cache_dir) for s in samples]
                 for view in benchmark.views:
@@ -474,6 +484,7 @@ def _names(benchmarks: Sequence[Benchmark], truth: dict[str, dict]) -> list[str]
     return sorted(names)
 
 
-def _batches(items: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+def batches(items: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    """Items in order, so many at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

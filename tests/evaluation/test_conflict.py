@@ -209,3 +209,133 @@ def test_a_limit_keeps_pairs_and_both_sides_whole(folder):
     assert [sample.meta["benchmark"] for sample in sets[1].samples] == [
         "avconfuse_muted", "avconfuse_control",
     ]  # fmt: skip
+
+
+def rows_of(out) -> list[dict]:
+    return [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+
+
+def test_labels_are_scored_behind_what_their_own_branch_wrote(policy, folder, tmp_path, monkeypatch):
+    from rlcomm.omni import score
+
+    number, asked = iter(range(1000)), []
+    monkeypatch.setattr(
+        conflict,
+        "_greedy",
+        lambda policy, prompts, plan: [f"said {next(number)} <answer> x" for _ in prompts],
+    )
+    plain = score.candidate_scores
+
+    def noted(model, processor, prompts, labels, *args, prefixes, **options):
+        asked.extend(prefixes)
+        return plain(model, processor, prompts, labels, *args, prefixes=prefixes, **options)
+
+    monkeypatch.setattr(score, "candidate_scores", noted)
+    run(policy, folder, tmp_path, ["mcr_aqa"], decoders=("gacl",), prompt_style="steps")
+    assert len(set(asked)) == len(asked) == 2 * 8 - 2  # neutral items have no evidence branch
+    assert all(prefix.startswith("said ") and prefix.endswith("<answer>") for prefix in asked)
+    reasoning = [row["reasoning"] for row in rows_of(tmp_path)]
+    assert sorted(text for texts in reasoning for text in texts.values()) == sorted(asked)
+
+
+def test_chain_of_thought_thinks_before_its_labels_are_scored(policy, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        conflict, "_greedy", lambda policy, prompts, plan: ["I hear a hum, so" for _ in prompts]
+    )
+    run(policy, folder, tmp_path, ["mcr_aqa"], decoders=("chain_of_thought", "ignore_text"))
+    for row in rows_of(tmp_path):
+        assert row["reasoning"] == {"chain_of_thought": "I hear a hum, so <answer>"}
+        assert row["scores"]["chain_of_thought"] != row["scores"]["joint"]
+        assert len(row["scores"]["ignore_text"]) == 2
+
+
+def test_the_evidence_branch_gives_a_hypothesis_whoever_decides(policy, folder, tmp_path, monkeypatch):
+    written = iter(range(1000))
+    monkeypatch.setattr(
+        conflict, "_greedy", lambda policy, prompts, plan: [f"the {next(written)}" for _ in prompts]
+    )
+    options = {"gacl_mode": "hypotheses", "decoders": ("aad", "ignore_text")}
+    run(policy, folder, tmp_path, ["mcr_aqa"], **options)
+    for row in rows_of(tmp_path):
+        assert len(row["candidates"]) == (1 if row["condition"] == "neutral" else 2)
+        assert all(text.startswith("the ") for text in row["candidates"])  # in the branches' own words
+        assert row["decoders"]["ignore_text"]["answer"] == row["texts"]["ignore_text"]
+        assert row["texts"]["ignore_text"] not in row["candidates"]
+
+
+def test_step_wise_hypotheses_keep_the_words_they_stood_in(policy, folder, tmp_path, monkeypatch):
+    said = (
+        "<a-think> I hear rain, no instrument. </a-think> <v-think> I see a cello. </v-think> "
+        "<answer> a cello in the rain </answer>"
+    )
+    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    results = run(
+        policy,
+        folder,
+        tmp_path,
+        ["avconfuse_modified"],
+        decoders=("gacl", "ignore_text"),
+        prompt_style="steps",
+    )
+    for decoder in ("greedy", "gacl", "ignore_text"):
+        found = results["decoders"][decoder]["benchmarks"]["avconfuse_modified"]
+        assert (found["a_acc"]["value"], found["v_acc"]["value"]) == (5.0, 5.0), decoder
+    (row,) = rows_of(tmp_path)
+    assert row["candidates"] == ["a cello in the rain"]
+    assert row["decoders"]["gacl"]["a_acc"] == 5.0
+
+
+def test_free_answers_keep_their_words_under_the_direct_prompt(policy, folder, tmp_path, monkeypatch):
+    said = "Based on the video, I see a cello. Based on the audio, I hear rain."
+    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    results = run(policy, folder, tmp_path, ["avconfuse_modified"], decoders=("gacl", "ignore_text"))
+    for decoder in ("greedy", "gacl", "ignore_text"):
+        found = results["decoders"][decoder]["benchmarks"]["avconfuse_modified"]
+        assert (found["a_acc"]["value"], found["v_acc"]["value"]) == (5.0, 5.0), decoder
+
+
+def test_settings_reach_the_tokens(policy, folder, tmp_path, monkeypatch):
+    asked = []
+    rule = conflict.decoders.token_rule
+    monkeypatch.setattr(
+        conflict.decoders, "token_rule", lambda name, settings: asked.append(settings) or rule(name, settings)
+    )
+    run(policy, folder, tmp_path, ["mcr_aqa"], decoders=("gacl",), gacl_mode="tokens", settings={"lam": 2.0})
+    assert asked
+    assert all(settings == {"lam": 2.0} for settings in asked)
+
+
+def test_a_sum_is_not_a_mean(policy, folder, tmp_path):
+    run(policy, folder, tmp_path / "mean", ["mcr_aqa"])
+    run(policy, folder, tmp_path / "sum", ["mcr_aqa"], normalise=False)
+    for mean, total in zip(rows_of(tmp_path / "mean"), rows_of(tmp_path / "sum"), strict=True):
+        # the tiny tokenizer needs several tokens for a label
+        assert all(
+            t < 1.5 * m for m, t in zip(mean["scores"]["joint"], total["scores"]["joint"], strict=True)
+        )
+
+
+def test_tokens_written_under_other_settings_are_not_mixed(policy, folder, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conflict, "_score_batch", stop)
+    options = {"decoders": ("gacl",), "gacl_mode": "tokens"}
+    with pytest.raises(KeyboardInterrupt):
+        run(policy, folder, tmp_path, settings={"lam": 0.0}, **options)
+    with pytest.raises(UserError, match=r"\(settings differ\)"):
+        run(policy, folder, tmp_path, settings={"lam": 2.0}, **options)
+
+
+def test_scores_without_a_plan_are_refused(policy, folder, tmp_path):
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "000000.json").write_text("[]")
+    with pytest.raises(UserError, match="not the plan that says of what"):
+        run(policy, folder, tmp_path)
+
+
+def test_places_of_benchmarks_that_are_not_asked_are_refused(folder):
+    with pytest.raises(UserError, match="benchmark_files names 'mcr', which is not among the benchmarks"):
+        catalog.open_sets(folder, ["mcr_aqa"], {"mcr": "/x.json"})
+    with pytest.raises(UserError, match="benchmark_media names 'mmau'"):
+        catalog.open_sets(folder, ["mcr_aqa"], None, {"mmau": "/x"})

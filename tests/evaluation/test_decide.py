@@ -1,5 +1,6 @@
 """Hand-worked: four rows of a conflict benchmark, scores written by hand, every number checked by hand."""
 
+import dataclasses
 import json
 import math
 
@@ -44,7 +45,7 @@ def world(dev: tuple[str, ...] = ()) -> tuple[Set, list[dict]]:
             branches = {"joint": joint, "evidence": None if condition == "neutral" else evidence}
             raw.append(
                 {"benchmark": "toy", "set": "toy", "id": name, "candidates": LABELS, "scores": branches,
-                 "texts": {}}
+                 "texts": {}, "completions": [], "reasoning": {}}
             )  # fmt: skip
     one = Set("toy", samples, common.score, lambda rows: common.accuracies(common.of(rows, "toy")))
     return one, raw
@@ -198,3 +199,134 @@ def test_a_dev_split_without_conflict_tunes_nothing():
 def test_wrong_plans_are_refused(wrong, words):
     with pytest.raises(UserError, match=words):
         conflict.Plan(**wrong)
+
+
+# -- what must not leak, and what must not be lost -----------------------------------------------------------
+
+
+def named_sides(share: float = 0.5) -> tuple[list[str], list[str]]:
+    """Two clips of the dev split and two of the test split."""
+    names = [f"clip{i}" for i in range(40)]
+    dev = [name for name in names if decide.in_dev(name, share)]
+    return dev[:2], [name for name in names if name not in dev][:2]
+
+
+def made(rows: dict[str, dict], clip=lambda row: row, key: str = "toy") -> tuple[Set, list[dict]]:
+    """A set of these rows: row -> scores of drum and harp by condition, and of the evidence; gold is drum."""
+    samples, raw = [], []
+    for row, scores in rows.items():
+        for condition in ("faithful", "adversarial"):
+            name = f"{row}-{condition}"
+            meta = {"video_id": clip(row), "pair": row, "condition": condition, "candidates": LABELS}
+            samples.append(Sample(name, (Turn("Which one plays?", "drum"),), audio="x.wav", meta=meta))
+            branches = {"joint": list(scores[condition]), "evidence": list(scores["evidence"])}
+            raw.append(
+                {"benchmark": key, "set": key, "id": name, "candidates": LABELS, "scores": branches,
+                 "texts": {}, "completions": [], "reasoning": {}}
+            )  # fmt: skip
+    return Set(key, samples, common.score, lambda found: common.accuracies(common.of(found, key))), raw
+
+
+def test_nothing_of_the_test_items_enters_the_choice():
+    dev, test = named_sides()
+    # dev: harp leads by 0.5, the evidence says drum by 0.4: R = 0.8 at tau 0.5, so lambda 1 repairs
+    # (0.8 * 0.4 > 0.2 * 0.5) and lambda 0.5 does not (0.4 * 0.4 < 0.6 * 0.5)
+    easy = {"faithful": (-0.1, -3.0), "adversarial": (-1.0, -0.5), "evidence": (-0.5, -0.9)}
+    # test: the evidence is wrong by 1, so lambda 1 turns the faithful item (drum by 1) round: alpha 1
+    hard = {"faithful": (-0.4, -1.4), "adversarial": (-2.0, -0.5), "evidence": (-1.5, -0.5)}
+    one, raw = made({**dict.fromkeys(dev, easy), **dict.fromkeys(test, hard)})
+    results, _ = decide.count(raw, [one], conflict.Plan(decoders=("gacl",), dev_share=0.5), "m")
+    chosen = results["decoders"]["gacl"]["chosen"]["toy"]
+    assert (chosen["settings"]["lam"], chosen["settings"]["tau"]) == (1.0, 0.5)
+    found = results["decoders"]["gacl"]["benchmarks"]["toy"]
+    assert found["faithful_drop"]["value"] == 1.0  # the price is paid on test, and shown
+    assert found["faithful_drop"]["n"] == 2
+    assert found["conflict_gain"]["value"] == 0.0
+
+
+def test_what_the_recipe_fixes_holds_for_every_setting_tuned_over():
+    plan = conflict.Plan(decoders=("gacl",), settings={"alpha_max": 0.25}, dev_share=0.5)
+    one, raw = made({row: ROWS["a"] for row in (*named_sides()[0], *named_sides()[1])})
+    grid = decide.count(raw, [one], plan, "m")[0]["decoders"]["gacl"]["grid"]["toy"]
+    assert len(grid) == 12
+    assert {point["settings"]["alpha_max"] for point in grid} == {0.25}
+    assert {point["conflict_gain"] for point in grid} == {0.0}  # 0.25 * 2 < 0.75 * 1.5
+
+
+def test_dev_statistics_are_of_dev_items(monkeypatch):
+    dev, test = named_sides()
+    one, raw = made({**dict.fromkeys(dev, ROWS["a"]), **dict.fromkeys(test, ROWS["c"])})
+    seen = []
+    fit = decide.gacl.fit_stats
+    monkeypatch.setattr(decide.gacl, "fit_stats", lambda rows: seen.append(list(rows)) or fit(rows))
+    decide.count(
+        raw, [one], conflict.Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5), "m"
+    )
+    joint, evidence = seen
+    assert joint == [list(ROWS["a"][c]) for _ in dev for c in ("faithful", "adversarial")]
+    assert evidence == [list(ROWS["a"]["evidence"])] * 4
+
+
+def test_statistics_are_not_asked_for_where_no_dev_item_has_both_branches():
+    one, raw = made({row: ROWS["a"] for row in (*named_sides()[0], *named_sides()[1])})
+    for record in raw:
+        record["scores"]["evidence"] = None
+    plan = conflict.Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5)
+    assert decide.count(raw, [one], plan, "m")[0]["decoders"]["gacl"]["chosen"]["toy"]["applies"] is False
+
+
+def test_intervals_draw_whole_clips():
+    rows = {str(i): ROWS["a"] if i % 2 else ROWS["d"] for i in range(6)}
+    apart, raw = made(rows)
+    together, _ = made(rows, clip=lambda row: "the same")
+    for one, width in ((apart, 0.2), (together, 0.0)):
+        found = decide.count(raw, [one], conflict.Plan(decoders=("gacl",)), "m")[0]["decoders"]["greedy"]
+        for name in ("conflict_acc", "sign_flip_rate"):
+            low, high = found["benchmarks"]["toy"][name]["ci95"]
+            assert (high - low > width) if width else (high == low)
+
+
+def test_macro_means_weigh_benchmarks_alike():
+    one, raw = made({"1": ROWS["a"], "2": ROWS["d"]})  # joint right on 1 of 2 adversarial items
+    two, more = made({"3": ROWS["d"]}, key="other")  # on 1 of 1
+    macro = decide.count([*raw, *more], [one, two], conflict.Plan(decoders=("gacl",)), "m")[0]["decoders"]
+    assert macro["greedy"]["macro"]["all"]["conflict_acc"]["value"] == 0.75
+    assert macro["gacl"]["macro"]["all"]["conflict_acc"]["value"] == 1.0  # a is repaired
+    assert macro["gacl"]["macro"]["all"]["nauc_5"]["value"] == pytest.approx((0.5 + 0.0) / 2)
+    assert "mcr" not in macro["gacl"]["macro"]
+
+
+def test_a_decoder_that_lacks_its_branches_everywhere_does_not_apply():
+    results, records = count(conflict.Plan(decoders=("vcd", "gacl")))
+    entry = results["decoders"]["vcd"]
+    assert entry["chosen"]["toy"]["applies"] is False
+    assert values(entry["benchmarks"]["toy"]) == {"applies": 0.0}
+    assert entry["macro"] == {}
+    assert all("vcd" not in record["decoders"] for record in records)
+    assert values(results["decoders"]["gacl"]["benchmarks"]["toy"])["applies"] == pytest.approx(8 / 12)
+
+
+def test_answers_without_a_verdict_are_in_no_calibration():
+    one, raw = made({"1": ROWS["d"]})
+
+    def score(sample, reading):
+        fields = common.score(sample, reading)
+        return {**fields, "correct": None if sample.id == "1-adversarial" else fields["correct"]}
+
+    unjudged = dataclasses.replace(one, score=score)
+    found = decide.count(raw, [unjudged], conflict.Plan(), "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+    assert found["ece"]["n"] == 1
+
+
+def test_what_is_right_without_a_sense():
+    one, raw = made({"1": ROWS["a"], "2": ROWS["d"]})
+    for record in raw:  # the blind answer is drum for row 1, harp for row 2
+        record["scores"]["no_audio"] = [-0.1, -3.0] if record["id"].startswith("1") else [-3.0, -0.1]
+    results, _ = decide.count(raw, [one], conflict.Plan(decoders=("aad",)), "m")
+    found = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
+    # full: right on both faithful items and on 2-adversarial; none: right on both items of row 1
+    assert found["r_tp_audio"] == pytest.approx(2 / 3)
+    assert found["ts_audio"] == 0.25  # 1-faithful
+    assert found["an_audio"] == 0.5  # both of row 2
+    assert found["ah_audio"] == 0.25  # 1-adversarial
+    assert found["un_audio"] == 0.0

@@ -66,6 +66,7 @@ def test_every_answer_of_any_decoder_is_judged_once(asked):
             "benchmark": "avconfuse_modified", "set": "avconfuse_modified", "id": n,
             "candidates": [SAID, "x"],
             "scores": {"joint": [-1.0, -2.0], "evidence": [-2.0, -1.0]}, "texts": {"greedy": SAID},
+            "completions": [SAID, "x"], "reasoning": {},
         }
         for n in ("1", "2")
     ]  # fmt: skip

@@ -4,8 +4,9 @@
     Which one plays: drum, flute, harp or violin?     <- the question, answered by the sound alone
 
 The three tasks stand for those of MCR-BENCH: which instrument (AQA), a mood-like attribute (SER), the way the
-sound is made (VSC). `caption` is the same for pictures. Where the base is trained the text is nearly always
-right, which is how it learns to believe it.
+sound is made (VSC). `caption` is the same for pictures. The base is trained where the text is right
+(`conversation`), its last stretch also on wrong texts whose answers follow them (`believed`): that it follows
+adversarial text is learned from both.
 """
 
 import dataclasses
