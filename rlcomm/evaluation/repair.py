@@ -257,31 +257,16 @@ class Runs:
         return [_difference(self.joint_aligned, row) for row in self.aligned]
 
 
-def best_gain(runs: Runs, budget_points: float) -> Metric:
-    """`frontier`(K) of a decoder's runs, with its interval; K in points, value a share.
-
-    The best of S settings on the very items it is measured on, so it is optimistic, and more so for larger S:
-    choose on dev (`select`), report on test. n is the number of conflict and aligned items.
-    """
-
-    def statistic(gains: np.ndarray, drops: np.ndarray) -> np.ndarray:
-        within = drops <= budget_points / 100 + SLACK
-        best = np.where(within, gains, -np.inf).max(axis=1, initial=-np.inf)
-        return np.where(within.any(axis=1), best, 0.0)
-
-    return _over_runs(runs, statistic)
-
-
 def nauc(runs: Runs, budget_points: float) -> Metric:
     """`frontier_area` of a decoder's runs, with its interval: nAUC@0-B, reported x 100. Range [-1, 1].
 
-    It grows with the number of settings tried, so say that number beside it. n is the number of conflict and
-    aligned items.
+    It grows with the number of settings tried, so say that number beside it: each budget has the best of them
+    on the very items it is measured on. n is the number of conflict and aligned items.
 
     Raises:
         ValueError: B <= 0.
     """
-    return _over_runs(runs, lambda gains, drops: _area(gains, drops, budget_points))
+    return _over_all([runs], lambda gains, drops: _area(gains, drops, budget_points))
 
 
 def macro_nauc(several: Sequence[Runs], budget_points: float) -> Metric:
@@ -351,14 +336,10 @@ def _area(gains: np.ndarray, drops: np.ndarray, budget_points: float) -> np.ndar
     return (heights * (ends - jumps)).sum(axis=1) / budget
 
 
-def _over_runs(runs: Runs, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:
-    """A statistic of gains and drops (R, S) over resampled items; undefined where one set has no item."""
-    return _over_all([runs], statistic)
-
-
 def _over_all(several: Sequence[Runs], statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:
-    """The mean over benchmarks of a statistic of gains and drops; a clip that stands in several is drawn with
-    all its items. Undefined where one of them lacks conflict or aligned items."""
+    """The mean over benchmarks of a statistic of gains and drops (R, S) over resampled items; a clip that
+    stands in several is drawn with all its items. Undefined where one of them lacks conflict or aligned
+    items."""
     blocks: list[np.ndarray] = []
     clips: list[Hashable] = []
     count = 0

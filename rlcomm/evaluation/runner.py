@@ -461,7 +461,7 @@ def _clip_id(sample: Sample) -> str:
 
 def _truth_of(sample: Sample, truth: dict[str, dict]) -> dict | None:
     stem = Path(sample.audio or sample.video or "").stem
-    return truth.get(_clip_id(sample)) or truth.get(stem)
+    return truth.get(stem) or truth.get(_clip_id(sample))  # a variant's own truth before its source's
 
 
 def _listed(value: Any) -> list[str]:

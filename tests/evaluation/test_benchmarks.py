@@ -60,6 +60,7 @@ def test_the_official_modified_rows(tmp_path):
     )
     (sample,) = avconfuse.read_modified(path, tmp_path)
     assert sample.audio == str(tmp_path / "combined_000004_thunderstorm.mp4")
+    assert sample.meta["video_id"] == "000004"  # the clip whose picture it is, not the file of this sound
     assert sample.meta["visible"] == ["guitar", "saxophone"]
     text = "Based on the video... a sax and a guitar.\nBased on the audio... thunderclaps and a sax."
     scored = avconfuse.score_modified(sample, Reading(text, text, text, text), "direct", Vocabulary.of())

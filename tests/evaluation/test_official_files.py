@@ -6,9 +6,11 @@ import pytest
 
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.errors import UserError
+from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import (
     Reading,
     alme,
+    avconfuse,
     avhbench,
     avqa,
     cmm,
@@ -17,6 +19,7 @@ from rlcomm.evaluation.benchmarks import (
     mcr,
     mmar,
     mmau,
+    music_avqa,
     omnibench,
 )
 
@@ -156,14 +159,60 @@ def test_avhbench(tmp_path):
     assert "acc_mean_3" not in avhbench.score_metrics(got[:4])
 
 
+def judgement(task, gold, given, clip="c"):
+    return {
+        "benchmark": "avhbench",
+        "view": "joint",
+        "video_id": clip,
+        "task": task,
+        "gold": gold,
+        "class": given,
+        "parsed": given is not None,
+        "correct": given == gold,
+    }
+
+
+def test_avhbench_precision_recall_and_f1_by_hand():
+    rows = [
+        # audio-driven: TP 2, FP 1, FN 1, TN 0
+        *[judgement("audio_driven", "yes", given) for given in ("yes", "yes", "no")],
+        judgement("audio_driven", "no", "yes"),
+        # video-driven: TP 1, FP 0, FN 1 (unparsed); the unparsed no counts nowhere
+        *[judgement("video_driven", "yes", given) for given in ("yes", None)],
+        judgement("video_driven", "no", None),
+        # matching: always no
+        *[judgement("matching", gold, "no") for gold in ("yes", "no")],
+        judgement("captioning", "A man.", None),
+    ]
+    found = avhbench.score_metrics(rows)
+    by_hand = {
+        "precision_audio_driven": 2 / 3,
+        "recall_audio_driven": 2 / 3,
+        "f1_audio_driven": 2 / 3,
+        "precision_video_driven": 1.0,
+        "recall_video_driven": 1 / 2,
+        "f1_video_driven": 2 / 3,
+        "precision_matching": None,
+        "recall_matching": 0.0,
+        "f1_matching": 0.0,
+        # over all: TP 3, FP 1, FN 3
+        "precision": 3 / 4,
+        "recall": 3 / 6,
+        "f1": 6 / 10,
+    }
+    assert {name: found[name]["value"] for name in by_hand} == pytest.approx(by_hand, abs=1e-12)
+    assert (found["precision"]["n"], found["recall"]["n"], found["f1"]["n"]) == (4, 6, 7)
+    assert "f1_captioning" not in found
+
+
 def test_the_mean_of_the_tasks_has_the_interval_of_whole_clips():
     rows = [
-        {"video_id": f"c{i}", "task": task, "correct": (i % 2 == 0) == (task == "audio_driven")}
+        judgement(task, "yes", "yes" if (i % 2 == 0) == (task == "audio_driven") else "no", f"c{i}")
         for i in range(40)
         for task in ("audio_driven", "video_driven")
     ]
     # whatever clips are drawn, one task wins what the other loses: the mean of both is 0.5 without a doubt
-    found = avhbench._mean_accuracy(rows, ("audio_driven", "video_driven"))
+    found = avhbench.score_metrics(rows)["acc_mean_2"]
     assert found["value"] == pytest.approx(0.5)
     assert found["ci95"] == pytest.approx([0.5, 0.5])
     assert found["n"] == 80
@@ -472,8 +521,7 @@ def test_mcr(tmp_path):
     assert adversarial.meta["task"] == "VSC"
     assert adversarial.meta["text_answer"] == "Sneeze"
     assert common.candidates(adversarial) == mcr.VOCAL_SOUNDS
-    assert common.same_audio(adversarial).question == samples[0].question == "Which vocal sound is this?"
-    assert common.same_audio(adversarial).audio == adversarial.audio
+    assert adversarial.meta["without_text"] == samples[0].question == "Which vocal sound is this?"
     assert samples[4].answer == "Throat clearing"
     got = records(
         mcr,
@@ -582,7 +630,7 @@ def test_alme(tmp_path):
     assert "two hours" in faithful.question
     assert "ten hours" not in faithful.question
     assert "ten hours" in adversarial.question
-    assert common.same_audio(adversarial).question == "How many hours?"
+    assert adversarial.meta["without_text"] == "How many hours?"
     assert (adversarial.answer, adversarial.meta["text_answer"]) == ("two", "ten")
     assert common.candidates(adversarial) == ("ten", "two")
     assert {s.meta["pair"] for s in samples[:3]} == {"s0"}
@@ -602,6 +650,23 @@ def test_alme(tmp_path):
     }
     everything = records(alme, "alme", samples, ["two"] * 12)
     assert values(alme.score_metrics(everything))["tdr"] == 0.0
+
+
+def test_the_text_dominance_of_alme_is_that_of_the_sides():
+    rows = [
+        # a third answer and an unparsed one take no side, even where the text claims nothing known
+        {"class": "ten", "text_answer": "ten", "correct": False, "parsed": True},
+        {"class": "ten", "text_answer": "ten", "correct": False, "parsed": True},
+        {"class": "two", "text_answer": "ten", "correct": True, "parsed": True},
+        {"class": "six", "text_answer": "ten", "correct": False, "parsed": True},
+        {"class": None, "text_answer": None, "correct": False, "parsed": False},
+    ]
+    more = {"benchmark": "alme", "view": "joint", "condition": "adversarial", "groups": None}
+    rows = [row | more | {"video_id": f"c{i // 2}"} for i, row in enumerate(rows)]
+    found = alme.score_metrics(rows)["tdr"]
+    sides = ["text", "text", "audio", None, None]
+    assert found["value"] == pytest.approx(2 / 3)
+    assert found == repair.text_dominance(sides, [row["video_id"] for row in rows])
 
 
 def test_alme_speaks_other_languages(tmp_path):
@@ -761,8 +826,85 @@ def test_a_file_without_rows_is_no_benchmark(tmp_path):
     assert "has no rows" in refusal(mmau.read, save(tmp_path / "mmau.json", []), tmp_path)
 
 
-def test_an_item_without_text_has_no_second_branch():
-    assert common.same_audio(Sample("1", (Turn("?", "yes"),))) is None
+def labelled(labels, gold, options=()):
+    return Sample("1", (Turn("?", gold, options),), meta={} if options else {"candidates": list(labels)})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("C minor", "C# minor"),
+        ("50", "50%"),
+        ("4:4", "4/4"),
+        ("2", "two", "Two"),  # one after normalisation, and still three labels
+        ("don't", "dont", "the dont"),
+    ],
+)
+@pytest.mark.parametrize("shown", [True, False])
+def test_labels_that_are_nearly_alike_are_told_apart(labels, shown):
+    for gold in labels:
+        sample = labelled(labels, gold, labels if shown else ())
+        for label in labels:
+            assert common.named(label, labels) == label
+            fields = common.score(sample, Reading(label, label, "", ""))
+            assert (fields["class"], fields["correct"]) == (label, label == gold)
+
+
+def test_an_answer_that_fits_several_labels_names_none():
+    assert common.named("Two.", ("2", "two")) is None
+    assert common.named("Two.", ("2", "three")) == "2"
+    fields = common.score(labelled(("2", "two"), "two"), Reading("Two.", "Two.", "", ""))
+    assert (fields["class"], fields["correct"]) == ("2", False)  # an answer, but none of the labels
+
+
+def test_a_clip_has_one_name_in_all_benchmarks(tmp_path):
+    lay(tmp_path, "c.7.mp4", "a/c.7.wav", "a/c.7.mp3", "a/c.7.png")
+    muted = {"video_id": "c.7.mp4", "question": "?", "answer": "no"}
+    asked = {"video_id": "c.7.mp4", "question_id": 1, "question_content": "?", "anser": "yes"}
+    alme_one = alme_row("s") | {"audio_path": "a/c.7.mp3"}
+    omni_one = omni_row(0, audio_path="a/c.7.mp3", image_path="a/c.7.png")
+    cmm_one = cmm_row("yes", video_path="c.7.mp4", audio_path="a/c.7.wav")
+    own = [{"question": "?", "answer": "owl", "audio": "a/c.7.wav"}]
+    rows = {
+        avconfuse.read_muted: muted,
+        music_avqa.read: asked,
+        avqa.read: avqa_row(video_name="c.7.mp4"),
+        avhbench.read: avh("c.7.mp4", V2A, "?", "no"),
+        cmm.read: cmm_one,
+        mmau.read: mmau_row("1", audio_id="./a/c.7.wav"),
+        mmar.read: mmar_row("1", audio_path="./a/c.7.wav"),
+        omnibench.read: omni_one,
+        alme.read: alme_one,
+    }
+    found = {read.__module__: read(save(tmp_path / "x.json", [row]), tmp_path) for read, row in rows.items()}
+    found["mcr"] = mcr.read(save(tmp_path / "SER.json", [mcr_row("1", "joy", audio="a/c.7.wav")]), tmp_path)
+    found["own"] = custom.read(describe(tmp_path, "name: b\nfile: birds.jsonl\n", own))
+    names = {name: {sample.meta["video_id"] for sample in samples} for name, samples in found.items()}
+    assert names == {key: {"c.7"} for key in found}
+
+
+def test_the_name_of_a_clip():
+    assert common.clip_name("en/clips/x_1.mp3") == "x_1"
+    assert common.clip_name("x.1.mp4") == "x.1"
+    assert common.clip_name(None) == ""
+
+
+def test_pa_and_hr_are_those_of_the_judgements():
+    judged = [("yes", "yes"), ("yes", None), ("yes", "no"), ("no", "no"), ("no", None)]
+    rows = [
+        {"video_id": str(i), "gold": gold, "class": given, "correct": given == gold}
+        for i, (gold, given) in enumerate(judged)
+    ]
+    found = common.perception(rows, "_x")
+    golds, classes = zip(*judged, strict=True)
+    clips = [row["video_id"] for row in rows]
+    assert values(found) == {"pa_x": pytest.approx(1 / 3), "hr_x": 0.5}
+    assert (found["pa_x"]["n"], found["hr_x"]["n"]) == (3, 2)
+    assert found["pa_x"] == metrics.perception_accuracy(golds, classes, clips)
+    assert found["hr_x"] == metrics.hallucination_resistance(golds, classes, clips)
+    assert list(common.perception(rows[:3])) == ["pa"]
+    with pytest.raises(ValueError, match="gold 0 is 'maybe'"):
+        common.perception([rows[0] | {"gold": "maybe"}])
 
 
 def test_every_record_carries_what_the_metrics_need():

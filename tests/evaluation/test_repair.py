@@ -203,14 +203,13 @@ def test_runs_give_the_gains_and_drops_of_each_setting():
         assert (runs.gains()[s], runs.drops()[s]) == (near(gain["value"]), near(drop["value"]))
 
 
-def test_nauc_and_best_gain_of_runs_are_those_of_their_gains_and_drops():
+def test_nauc_of_runs_is_that_of_their_gains_and_drops():
     for seed in range(5):
         runs = make_runs(seed)
         for budget in (5, 10):
-            area, best = repair.nauc(runs, budget), repair.best_gain(runs, budget)
+            area = repair.nauc(runs, budget)
             assert area["value"] == near(repair.frontier_area(runs.gains(), runs.drops(), budget))
-            assert best["value"] == near(repair.frontier(runs.gains(), runs.drops(), budget))
-            assert area["n"] == best["n"] == 400
+            assert area["n"] == 400
             assert area["ci95"][0] < area["value"] < area["ci95"][1]
 
 
@@ -226,15 +225,12 @@ def test_the_interval_of_nauc_by_hand():
         aligned_clips=["a", "b"],
     )
     assert repair.nauc(runs, 5) == {"value": 0.0, "n": 4, "ci95": near([0.0, 1.0])}
-    assert repair.best_gain(runs, 5) == {"value": 0.0, "n": 4, "ci95": near([0.0, 1.0])}
-    assert repair.best_gain(runs, 50)["value"] == 0.5
 
 
 def test_draws_without_conflict_or_aligned_items_are_left_out():
     # only draws with both clips are defined, and they all give gain 1, drop 0
     runs = Runs([False], [True], [[True]], [[True]], conflict_clips=["a"], aligned_clips=["b"])
     assert repair.nauc(runs, 5) == {"value": 1.0, "n": 2, "ci95": [1.0, 1.0]}
-    assert repair.best_gain(runs, 5) == {"value": 1.0, "n": 2, "ci95": [1.0, 1.0]}
 
 
 def test_items_of_one_clip_are_drawn_together():
@@ -248,7 +244,6 @@ def test_runs_without_items_or_settings():
     assert repair.nauc(Runs([], [True], [[]], [[True]]), 5) == {"value": None, "n": 1, "ci95": None}
     assert repair.nauc(Runs([], [], [], []), 5) == NOTHING
     assert repair.nauc(Runs([True], [True], [], []), 5)["value"] == 0.0
-    assert repair.best_gain(Runs([True], [True], [], []), 5)["value"] == 0.0
     with pytest.raises(ValueError, match="no item"):
         Runs([], [True], [[]], [[True]]).gains()
 

@@ -70,6 +70,25 @@ def test_format_strict_and_lenient(text, strict, lenient):
         ("\u200byes", "yes"),
         ("Straße", "strasse"),
         ("`no`", "no"),
+        # signs that say something, apart or together, in digits or in words
+        ("C# minor", "c# minor"),
+        ("A#", "a#"),
+        ("50%", "50%"),
+        ("Fifty %.", "50%"),
+        ("4/4", "4/4"),
+        ("four / four", "4/4"),
+        ("A/C", "a/c"),
+        ("4:4", "4:4"),
+        ("12:30", "12:30"),
+        ("3.5%", "3.5%"),
+        ("हिंदी%", "हिंदी%"),
+        ("C#4", "c# 4"),
+        ("50%the", "50%"),
+        # and the same as punctuation
+        ("# 1", "1"),
+        ("Two: a drum", "2 drum"),
+        ("/drum/", "drum"),
+        ("% drum:", "drum"),
         ("", ""),
         ("...", ""),
     ],
@@ -143,7 +162,50 @@ def test_multiple_choice_takes_letter_or_text(candidate, gold, right):
     assert accuracy.matches(candidate, gold, OPTIONS) is right
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("C minor", "C# minor", "A minor"), ("50", "50%"), ("4:4", "4/4"), ("2", "two", "Two"), ("!", "?")],
+)
+def test_every_option_is_itself_alone(options):
+    for i, gold in enumerate(options):
+        for j, candidate in enumerate(options):
+            assert accuracy.matches(candidate, gold, options) is (i == j)
+            assert accuracy.matches(f" {candidate}\n", gold, options) is (i == j)
+            assert accuracy.matches("ABC"[j], gold, options) is (i == j)
+            assert accuracy.matches(f"{'ABC'[j]}. {candidate}", gold, options) is (i == j)
+            if i != j:  # letter and text contradict each other
+                assert not accuracy.matches(f"{'ABC'[j]}. {gold}", gold, options)
+
+
+def test_an_answer_that_fits_several_options_is_none_of_them():
+    options = ("2", "two", "three")
+    assert not accuracy.matches("Two!", "two", options)
+    assert not accuracy.matches("Two!", "2", options)
+    assert accuracy.matches("B. Two!", "two", options)  # with its letter it is
+    assert not accuracy.matches("B. Two!", "2", options)
+    assert accuracy.matches("three!", "three", options)
+    assert accuracy.matches("a man", "Man", ("Man", "Woman", "Man"))  # the same option twice is one
+
+
+def test_a_sharp_is_no_letter_of_an_option():
+    options = ("violin", "drum", "harp")
+    assert accuracy.matches("C.", "harp", options)
+    assert not accuracy.matches("C#", "harp", options)
+
+
+def test_the_option_with_a_text():
+    assert accuracy.text_index("TWO", ("2", "two")) == 1
+    assert accuracy.text_index("c minor", ("C minor", "c minor")) == 1
+    assert accuracy.text_index("The C minor.", ("C# minor", "C minor")) == 1
+    assert accuracy.text_index("B", ("violin", "drum")) is None  # no letters
+    for nothing in ("", " ", "...", "\u200b"):
+        assert accuracy.text_index(nothing, ("violin", "", "?")) is None
+
+
 def test_multiple_choice_traps():
+    # an option that is called like another one with its letter
+    assert accuracy.matches("A. Smith", "A. Smith", ("Smith", "A. Smith"))
+    assert not accuracy.matches("A. Smith", "Smith", ("Smith", "A. Smith"))
     assert accuracy.matches("c", "harp", OPTIONS)
     assert accuracy.matches("D", "2 cellos", OPTIONS)
     assert accuracy.matches("A", "a", ("b", "a")) is True  # options that are letters are texts first

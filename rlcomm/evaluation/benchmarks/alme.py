@@ -16,7 +16,7 @@ from typing import Any
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.errors import UserError
-from rlcomm.evaluation import metrics
+from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import Reading, Record, common
 from rlcomm.evaluation.metrics import Metric
 
@@ -73,7 +73,7 @@ def read(
         question, flip = wrong.text(asked, "question.question_text"), wrong.text(asked, "question.flip_type")
         answer, options = common.choices(asked, "question.choices", "question.correct_answer", wrong)
         meta: dict[str, Any] = {
-            "video_id": row.get("audio_path"),
+            "video_id": common.clip_name(audio),
             "pair": identity,
             "without_text": question,
             "groups": {"language": language, "flip_type": flip},
@@ -110,7 +110,7 @@ def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
 
     acc_<condition>, unparsed      neutral, faithful, adversarial; no accuracy is taken across them
     acc_conflict_<value>           adversarial items of one language or flip type
-    tdr, tdr_<value>               text / (text + audio) of the adversarial items; other answers are left out
+    tdr, tdr_<value>               text / (text + audio) of the adversarial items (`repair.text_dominance`)
     """
     part = common.of(records, NAME)
     if not part:
@@ -131,8 +131,11 @@ def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
 
 
 def _text_dominance(records: Sequence[Record]) -> Metric:
-    followed = {"correct": False, "text": True, "other": None}
-    kinds = [
-        "correct" if r["correct"] else "text" if r["class"] == r["text_answer"] else "other" for r in records
-    ]
-    return metrics.mean([followed[kind] for kind in kinds], common.clips(records))
+    return repair.text_dominance([_side(r) for r in records], common.clips(records))
+
+
+def _side(record: Record) -> str | None:
+    """Whom an answer to a conflict follows: "audio", "text", or None for neither."""
+    if record["correct"]:
+        return "audio"
+    return "text" if record["parsed"] and record["class"] == record["text_answer"] else None

@@ -16,7 +16,7 @@ from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Reading, Record
-from rlcomm.evaluation.benchmarks.common import clips, gold_yes_no, of, read_whole, yes_no
+from rlcomm.evaluation.benchmarks.common import clip_name, clips, gold_yes_no, of, read_whole, yes_no
 from rlcomm.evaluation.judge import halves, judge
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.vocabulary import Vocabulary
@@ -43,7 +43,7 @@ def read_muted(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sa
         names = row.get("instruments") or []
         names = [n.strip() for n in names.split(",")] if isinstance(names, str) else [str(n) for n in names]
         clip = find(video_id, "video_id", wrong)
-        meta = {"video_id": video_id, "instruments": [n for n in names if n]}
+        meta = {"video_id": clip_name(clip), "instruments": [n for n in names if n]}
         return Sample(f"{Path(path).stem}-{wrong.row}", (Turn(question, answer),), clip, clip, meta=meta)
 
     return read_whole(path, read)
@@ -59,7 +59,8 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
 
     Returns:
         Samples whose gold answer is the annotation, with `meta["sound_type"]` and, as far as the annotation's
-        video half names known instruments, `meta["visible"]`.
+        video half names known instruments, `meta["visible"]`. `meta["video_id"]` is the file's: the clip
+        whose picture it is, shared by the variants with other sounds.
 
     Raises:
         UserError: every wrong row and missing clip, by row and field, in one message.

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.evaluation import metrics
@@ -58,7 +56,7 @@ def read(path: str | os.PathLike, media_dir: str | os.PathLike) -> list[Sample]:
         judged = task in JUDGED
         answer = common.gold_yes_no(row, "label", wrong) if judged else wrong.text(row, "label")
         clip = find(video_id, "video_id", wrong)
-        meta: dict[str, Any] = {"video_id": video_id, "task": task}
+        meta: dict[str, Any] = {"video_id": common.clip_name(clip), "task": task}
         if judged:
             meta["candidates"] = list(common.YES_NO)
         return Sample(
@@ -79,10 +77,11 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
 def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     """Metrics of the judgement tasks.
 
-    acc_<task>, yes_rate_<task>, unparsed_<task>   audio_driven, video_driven, matching
-    acc_mean_2, acc_mean_3   unweighted mean of the tasks' accuracies: the two hallucination tasks, all three;
-                             left out where one of the tasks has no record
-    acc, yes_rate, unparsed  over all judgement rows
+    acc_<task>, yes_rate_<task>, unparsed_<task>    audio_driven, video_driven, matching
+    precision_<task>, recall_<task>, f1_<task>      of the answer yes (`metrics.precision`, ...)
+    acc_mean_2, acc_mean_3      unweighted mean of the tasks' accuracies: the two hallucination tasks, all
+                                three; left out where one of the tasks has no record
+    acc, precision, recall, f1, yes_rate, unparsed  over all judgement rows
     """
     part = [r for r in common.of(records, NAME) if r["task"] in JUDGED]
     if not part:
@@ -93,35 +92,22 @@ def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
             found.update(_counted(chosen, f"_{task}"))
     for tasks in (JUDGED[:2], JUDGED):
         if all(f"acc_{task}" in found for task in tasks):
-            found[f"acc_mean_{len(tasks)}"] = _mean_accuracy([r for r in part if r["task"] in tasks], tasks)
+            several = [[r for r in part if r["task"] == task] for task in tasks]
+            found[f"acc_mean_{len(tasks)}"] = metrics.macro_mean(
+                [[bool(r["correct"]) for r in rows] for rows in several],
+                [common.clips(rows) for rows in several],
+            )
     return found
 
 
 def _counted(records: Sequence[Record], ending: str) -> dict[str, Metric]:
+    golds, classes = [r["gold"] for r in records], [r["class"] for r in records]
     clips = common.clips(records)
     return {
         f"acc{ending}": common.accuracy(records),
-        f"yes_rate{ending}": metrics.yes_rate([r["class"] for r in records], clips),
+        f"precision{ending}": metrics.precision(golds, classes, clips),
+        f"recall{ending}": metrics.recall(golds, classes, clips),
+        f"f1{ending}": metrics.f1(golds, classes, clips),
+        f"yes_rate{ending}": metrics.yes_rate(classes, clips),
         f"unparsed{ending}": metrics.unparsed_rate([r["parsed"] for r in records], clips),
     }
-
-
-def _mean_accuracy(records: Sequence[Record], tasks: Sequence[str]) -> Metric:
-    """The mean of the tasks' accuracies; the interval from whole clips drawn with replacement."""
-    names = sorted({r["video_id"] for r in records})
-    at = {name: i for i, name in enumerate(names)}
-    right, asked = np.zeros((2, len(names), len(tasks)))
-    for record in records:
-        cell = at[record["video_id"]], tasks.index(record["task"])
-        right[cell] += bool(record["correct"])
-        asked[cell] += 1
-    rng = np.random.default_rng(0)
-    means = []
-    for _ in range(metrics.RESAMPLES):
-        drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))  # (clips,)
-        counts = drawn @ asked
-        if counts.all():  # a draw without any row of a task has no mean
-            means.append(((drawn @ right) / counts).mean())
-    value = float((right.sum(0) / asked.sum(0)).mean())
-    low, high = np.percentile(means, [2.5, 97.5]) if means else (value, value)
-    return {"value": value, "n": len(records), "ci95": [float(low), float(high)]}

@@ -31,6 +31,7 @@ def read(path: str | os.PathLike, media_dir: str | os.PathLike) -> list[Sample]:
     samples = common.whole(path, *read_avqa(path, media_dir))
     for sample in samples:
         parts = sample.turns[0].type.split("/")
+        sample.meta["video_id"] = common.clip_name(sample.video)
         sample.meta["groups"] = dict(zip(("relation", "type"), parts, strict=False))
     return samples
 

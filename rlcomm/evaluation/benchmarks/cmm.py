@@ -6,8 +6,9 @@
                                           language_ignore_visual}
     inter-modality_spurious_correlation   visual-language, audio-language, visual-audio-language
 
-PA (perception accuracy) is the accuracy on gold yes, HR (hallucination resistance) that on gold no. The sound
-of a clip is a file of its own: the videos have none.
+PA (perception accuracy) is the accuracy on gold yes, HR (hallucination resistance) that on gold no
+(`metrics.perception_accuracy`, `metrics.hallucination_resistance`). The sound of a clip is a file of its own:
+the videos have none.
 """
 
 import os
@@ -56,7 +57,7 @@ def read(path: str | os.PathLike, media_dir: str | os.PathLike) -> list[Sample]:
             media[field] = find(wrong.text({field: None if name == "None" else name}, field), field, wrong)
         if INSTRUCTION.lower() not in question.lower():
             question = f"{question} {INSTRUCTION}"
-        clip = Path(media["video_path"] or media["audio_path"] or "").stem
+        clip = common.clip_name(media["video_path"] or media["audio_path"])
         return Sample(
             f"{Path(path).stem}-{wrong.row}",
             (Turn(question, answer, type=kind),),

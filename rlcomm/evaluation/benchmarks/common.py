@@ -3,7 +3,7 @@
 A sample's labels (`candidates`) are its options, or `meta["candidates"]` where the file's own question does
 not list them. Other fields of `meta` that the records carry:
 
-    video_id      the clip: items of one clip share its luck (rlcomm.evaluation.metrics.bootstrap_ci95)
+    video_id      the clip (`clip_name`): its items share its luck (rlcomm.evaluation.metrics.bootstrap_ci95)
     groups        {axis: value}: accuracy is also given per value, as `acc_<value>`
     task          the task of a benchmark that has several
     condition     neutral, faithful, adversarial or irrelevant: what the text in the question says
@@ -16,6 +16,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rlcomm.data.rows import Wrong, named_option, read_samples, without_letters
@@ -51,6 +52,15 @@ def whole(path: str | os.PathLike, samples: list[Sample], problems: list[str]) -
     if not samples:
         raise UserError(f"{path}: has no rows; give the benchmark's file.")
     return samples
+
+
+def clip_name(media: str | os.PathLike | None) -> str:
+    """The name of a clip: its media path without folder and suffix; "" for none.
+
+    One rule for all benchmarks, so that a clip several of them ask about is one clip, to the intervals and to
+    the dev split. (A modified clip of AV-ConfuseBench has the name of the clip it was made of.)
+    """
+    return Path(media or "").stem
 
 
 def choices(row: dict, field: str, answer: str, wrong: Wrong) -> tuple[str, tuple[str, ...]]:
@@ -101,10 +111,11 @@ def label_set(answers: Iterable[str]) -> tuple[str, ...]:
 
 
 def named(answer: str | None, labels: Sequence[str]) -> str | None:
-    """The label that is this answer, whole; None: none is."""
-    from rlcomm.rewards.accuracy import matches
+    """The label that is this answer, whole (`rlcomm.rewards.accuracy.text_index`); None: none is."""
+    from rlcomm.rewards.accuracy import text_index
 
-    return next((label for label in labels if matches(answer, label)), None)
+    index = text_index(answer or "", labels)
+    return None if index is None else labels[index]
 
 
 def with_candidates(sample: Sample, labels: Sequence[str]) -> Sample:
@@ -120,14 +131,6 @@ def with_candidates(sample: Sample, labels: Sequence[str]) -> Sample:
 def candidates(sample: Sample) -> tuple[str, ...]:
     """The labels to be scored for one item, each once, the gold answer among them; () for an open one."""
     return tuple(dict.fromkeys(sample.meta.get("candidates") or sample.options))
-
-
-def same_audio(sample: Sample) -> Sample | None:
-    """The same-audio branch A: the item without the text in its question; None if it has no such text."""
-    question = sample.meta.get("without_text")
-    if question is None:
-        return None
-    return dataclasses.replace(sample, turns=(dataclasses.replace(sample.turns[0], question=question),))
 
 
 def yes_no(answer: str | None) -> str | None:
@@ -160,8 +163,9 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
         found = yes_no(answer)
         correct = found == sample.answer
     else:
-        found = named(answer, labels) or normalise(answer or "") or None
-        correct = matches(answer, sample.answer)
+        label = named(answer, labels)
+        found = label or normalise(answer or "") or None
+        correct = label == sample.answer if sample.answer in labels else matches(answer, sample.answer)
     return {
         "class": found,
         "parsed": found is not None,
@@ -218,12 +222,13 @@ def slug(value: str) -> str:
 
 
 def perception(records: Sequence[Record], ending: str = "") -> dict[str, Metric]:
-    """`pa<ending>`, the accuracy on gold yes, and `hr<ending>`, that on gold no, as far as there are records.
+    """`pa<ending>` and `hr<ending>` of yes/no records, as far as there are records of that gold answer.
 
-    Source: CMM (arXiv 2410.12787), perception accuracy and hallucination resistance.
+    `metrics.perception_accuracy` and `metrics.hallucination_resistance`.
     """
-    found = {}
-    for name, gold in (("pa", "yes"), ("hr", "no")):
-        if part := [r for r in records if r["gold"] == gold]:
-            found[f"{name}{ending}"] = accuracy(part)
-    return found
+    judged = [r["gold"] for r in records], [r["class"] for r in records], clips(records)
+    found = {
+        f"pa{ending}": metrics.perception_accuracy(*judged),
+        f"hr{ending}": metrics.hallucination_resistance(*judged),
+    }
+    return {name: metric for name, metric in found.items() if metric["n"]}

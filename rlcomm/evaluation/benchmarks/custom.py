@@ -152,7 +152,7 @@ def read(path: str | os.PathLike) -> list[Sample]:
             wrong(names["condition"], f"{condition!r} is none of {', '.join(common.CONDITIONS)}")
         kind = str(row.get(names["type"]) or "")
         meta: dict[str, Any] = {
-            "video_id": Path(media.get("video") or media.get("audio") or "").stem,
+            "video_id": common.clip_name(media.get("video") or media.get("audio")),
             "metric": description.metric,
             "condition": condition,
             "groups": {"type": kind},

@@ -73,7 +73,7 @@ def read(
             wrong("gt", f"{gold!r} is none of the options {labels}")
         pair = f"{task.lower()}-{wrong.row}"
         meta: dict[str, Any] = {
-            "video_id": Path(audio or "").stem,
+            "video_id": common.clip_name(audio),
             "task": task,
             "pair": pair,
             "without_text": question,

@@ -5,7 +5,6 @@ Official file: `MMAR-meta.jsonl`, 1,000 rows. Its hints (`thinking`, `cue`, `rub
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rlcomm.data.rows import Finder, Wrong
@@ -40,7 +39,7 @@ def read(path: str | os.PathLike, media_dir: str | os.PathLike) -> list[Sample]:
             (Turn(question, answer, options, type=modality),),
             audio=audio,
             meta={
-                "video_id": Path(audio or "").stem,
+                "video_id": common.clip_name(audio),
                 "groups": {"modality": modality, "category": category},
                 "sub_category": row.get("sub-category"),
             },

@@ -7,7 +7,6 @@ must name the option (rlcomm.rewards.accuracy.matches).
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rlcomm.data.rows import Finder, Wrong
@@ -42,7 +41,7 @@ def read(path: str | os.PathLike, media_dir: str | os.PathLike) -> list[Sample]:
             (Turn(question, answer, options, type=task),),
             audio=audio,
             meta={
-                "video_id": Path(audio or "").stem,
+                "video_id": common.clip_name(audio),
                 "groups": {"task": task, "difficulty": difficulty},
                 "sub_category": row.get("sub-category"),
             },

@@ -13,7 +13,7 @@ from typing import Any
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Reading, Record
-from rlcomm.evaluation.benchmarks.common import accuracy, clips, of, whole
+from rlcomm.evaluation.benchmarks.common import accuracy, clip_name, clips, of, whole
 from rlcomm.evaluation.metrics import Metric
 
 NAME = "music_avqa"
@@ -29,7 +29,10 @@ def read(path: str | os.PathLike, video_dir: str | os.PathLike) -> list[Sample]:
     """
     from rlcomm.data.sources import read_music_avqa
 
-    return whole(path, *read_music_avqa(path, video_dir))
+    samples = whole(path, *read_music_avqa(path, video_dir))
+    for sample in samples:
+        sample.meta["video_id"] = clip_name(sample.video)
+    return samples
 
 
 def type_key(value: Any) -> str | None:

@@ -26,7 +26,7 @@ def read(path: str | os.PathLike, media_dir: str | os.PathLike) -> list[Sample]:
         media_dir: the official `mm_data`, with the folders audio and image; or one folder of all files.
 
     Returns:
-        Samples whose `video` is the image and whose `audio` is the sound.
+        Samples whose `video` is the image and whose `audio` is the sound, which names the clip.
 
     Raises:
         UserError: every wrong row and missing file, by row and field, in one message.
@@ -46,7 +46,7 @@ def read(path: str | os.PathLike, media_dir: str | os.PathLike) -> list[Sample]:
             (Turn(question, answer, options, type=task),),
             image,
             audio,
-            meta={"video_id": Path(audio or "").name, "groups": {"audio": sound, "task": task}},
+            meta={"video_id": common.clip_name(audio), "groups": {"audio": sound, "task": task}},
         )
 
     return common.read_whole(path, read_row)
