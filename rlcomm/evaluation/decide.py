@@ -284,6 +284,15 @@ class _Scorer:
             reading = read(text, self.plan.prompt_style)
             return Answer(None, reading.answer, self._fields(item, reading))
         choice = decoders.choose(decoder, raw["scores"], settings, self.stats if decoder == "gacl" else None)
+        there = [
+            b
+            for b in decoders.READS[decoder]
+            if b == "joint" or raw["scores"].get(b) or b in raw["reasoning"]
+        ]
+        if len(there) == len(decoders.READS[decoder]) and not choice.applies:
+            # the branch is there and never came to an answer: its own is unparsed, else the joint one stands
+            own = decoder in grids.PROMPTS
+            choice = decoders.Choice(None, ()) if own else dataclasses.replace(choice, applies=True)
         text = raw["candidates"][choice.prediction] if choice.prediction is not None else None
         return Answer(choice, text, self._fields(item, self._reading(item, choice.prediction)))
 

@@ -306,6 +306,21 @@ def test_a_decoder_that_lacks_its_branches_everywhere_does_not_apply():
     assert values(results["decoders"]["gacl"]["benchmarks"]["toy"])["applies"] == pytest.approx(8 / 12)
 
 
+def test_a_branch_that_never_answers_is_there_all_the_same():
+    """Under the step prompt a branch may write no answer: unparsed, not inapplicable."""
+    one, raw = made({"1": ROWS["a"]})
+    for record in raw:
+        record["scores"] = {"joint": None, "evidence": None, "ignore_text": None}
+        record["reasoning"] = {"joint": "hm", "evidence": "hm", "ignore_text": "hm"}
+    plan = conflict.Plan(decoders=("gacl", "ignore_text"), prompt_style="steps")
+    results, records = decide.count(raw, [one], plan, "m")
+    for name in ("greedy", "gacl", "ignore_text"):
+        found = values(results["decoders"][name]["benchmarks"]["toy"])
+        assert found["unparsed"] == 1.0, name
+        assert "applies" not in found
+    assert all(r["decoders"]["ignore_text"]["answer"] is None for r in records)
+
+
 def test_answers_without_a_verdict_are_in_no_calibration():
     one, raw = made({"1": ROWS["d"]})
 
