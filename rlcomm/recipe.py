@@ -426,7 +426,7 @@ class PipelineRecipe:
     )
     seed: int | None = field(default=None, metadata={"help": "replaces the seed of every stage"})
     launch: str | None = field(
-        default=None, metadata={"help": "accelerate configuration to start each stage with"}
+        default=None, metadata={"help": "accelerate configuration or launch script that starts each stage"}
     )
     overrides: list[str] = field(
         default_factory=list, metadata={"help": "stage.key=value for one stage; also as --stage.key value"}

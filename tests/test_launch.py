@@ -1,5 +1,9 @@
-"""The accelerate configurations: read by accelerate itself, and saying nothing that a recipe says."""
+"""How runs start: accelerate configurations read by accelerate itself, several nodes, a site's own torch."""
 
+import importlib.metadata
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +11,9 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
+
+from rlcomm.errors import UserError
+from rlcomm.stages.pipeline import launcher
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 CONFIGS = sorted(path.name for path in LAUNCH.glob("*.yaml"))
@@ -20,23 +27,88 @@ def test_accelerate_reads_it(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [("multi_gpu.yaml", DistributedType.MULTI_GPU), ("zero2.yaml", DistributedType.DEEPSPEED)],
+    ("name", "kind", "processes"),
+    [
+        ("single_gpu.yaml", DistributedType.NO, 1),
+        ("multi_gpu.yaml", DistributedType.MULTI_GPU, 8),
+        ("zero2.yaml", DistributedType.DEEPSPEED, 8),
+        ("zero3.yaml", DistributedType.DEEPSPEED, 8),
+        ("zero3_offload.yaml", DistributedType.DEEPSPEED, 8),
+        ("cpu_2.yaml", DistributedType.MULTI_GPU, 2),
+    ],
 )
-def test_it_is_what_it_is_called(name, kind):
+def test_it_is_what_it_is_called(name, kind, processes):
     config = load_config_from_file(str(LAUNCH / name))
     assert config.distributed_type == kind
-    assert config.num_processes == 8
+    assert config.num_processes == processes
 
 
-def test_zero2_leaves_to_the_recipe_what_the_recipe_says():
+def test_no_configuration_is_left_out():
+    named = {mark.args[1][i][0] for mark in test_it_is_what_it_is_called.pytestmark for i in range(6)}
+    assert named == set(CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "zero", "offload"),
+    [("zero2.yaml", "2", "none"), ("zero3.yaml", "3", "none"), ("zero3_offload.yaml", "3", "cpu")],
+)
+def test_deepspeed_leaves_to_the_recipe_what_the_recipe_says(name, zero, offload):
     parsed = launch_command_parser().parse_args(
-        ["--config_file", str(LAUNCH / "zero2.yaml"), "-m", "rlcomm", "train", "recipe.yaml"]
+        ["--config_file", str(LAUNCH / name), "-m", "rlcomm", "train", "recipe.yaml"]
     )
     arguments, defaults, _ = _validate_launch_command(parsed)
     arguments.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
     _, environment = prepare_deepspeed_cmd_env(arguments)
-    assert environment["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
+    assert environment["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == zero
+    assert environment["ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE"] == offload
+    assert environment["ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"] == offload
     assert environment["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] == "auto"
     assert environment["ACCELERATE_GRADIENT_CLIPPING"] == "auto"
     assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
+    if zero == "3":
+        assert environment["ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL"] == "true"
+        assert environment["ACCELERATE_DEEPSPEED_ZERO3_INIT"] == "true"
+
+
+def test_a_pipeline_is_launched_by_a_configuration_or_a_script():
+    assert launcher(str(LAUNCH / "zero2.yaml"))[1:4] == [
+        "-m", "accelerate.commands.launch", "--config_file",
+    ]  # fmt: skip
+    script = str(LAUNCH / "srun.sh")
+    assert launcher(script) == ["bash", script, "-m", "rlcomm"]
+
+
+@pytest.mark.parametrize("wrong", ["launch/zero9.yaml", "launch", "launch/train.slurm"])
+def test_another_launch_is_refused(wrong):
+    with pytest.raises(UserError, match="neither an accelerate configuration"):
+        launcher(wrong)
+
+
+# -- a site's own torch --------------------------------------------------------------------------------------
+
+
+def resolve(site: Path, constraints: list[str]) -> subprocess.CompletedProcess:
+    """pip's resolver over our dependencies, nothing installed and nothing fetched; `site` holds the torch."""
+    listed = site / "constraints.txt"
+    listed.write_text("\n".join(constraints))
+    needs = [need for need in importlib.metadata.requires("rlcomm") or [] if "extra ==" not in need]
+    return subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-c", str(listed), *needs],
+        env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_installing_keeps_the_torch_of_the_site(tmp_path):
+    for name, version in (("torch", "2.12.1+cu128"), ("torchvision", "0.27.1+cu128")):
+        info = tmp_path / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "INSTALLER").write_text("pip\n")
+    pinned = (LAUNCH / "constraints.txt").read_text().splitlines()
+    without = [line for line in pinned if not line.startswith("torch")]  # README: grep -v '^torch'
+    kept = resolve(tmp_path, without)
+    assert kept.returncode == 0, kept.stderr[-2000:]
+    assert "Would install" not in kept.stdout
+    assert "2.12.1+cu128" in kept.stdout
+    replaced = resolve(tmp_path, pinned)
+    assert replaced.returncode != 0  # the pin asks for another torch

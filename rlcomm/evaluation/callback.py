@@ -5,19 +5,23 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+
+from accelerate.utils import broadcast_object_list  # isort: skip
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlcomm import files
 from rlcomm.errors import UserError
 from rlcomm.evaluation import conflict
-from rlcomm.evaluation.catalog import Set
+from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
 from rlcomm.evaluation.decide import count
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import own_temperature
 
 logger = logging.getLogger("rlcomm")
+T = TypeVar("T")
 
 ALIGNED_ACC = "aligned_acc"
 UNLOGGED = re.compile(r"^step$|/(tir_|norm_acc_|nauc_|mean_confidence)")  # in eval_during.jsonl alone
@@ -27,8 +31,9 @@ class ConflictCallback(TrainerCallback):
     """Logs `eval/<benchmark>/<metric>`, of other decoders than greedy `eval/<benchmark>/<decoder>/<metric>`.
 
     Asked before the first step, every `every` steps and after the last one. All processes score all items, so
-    that sharded weights are gathered in step. `eval_during.jsonl` of the run folder keeps the rows, so a
-    resumed run knows its best model and where it began.
+    that sharded weights are gathered in step, and all decide by the numbers of the first. `eval_during.jsonl`
+    of the run folder keeps the rows, so a resumed run knows its best model and where it began; an undefined
+    metric is left out of its row.
 
     Args:
         policy: the model that trains (unwrapped) and its processor.
@@ -38,7 +43,8 @@ class ConflictCallback(TrainerCallback):
         every: steps between two evaluations.
         metric: "benchmark/metric" or "benchmark/decoder/metric"; the best model (highest) goes to `best/`.
         budget: points that the mean aligned accuracy of greedy decoding (faithful text, positive control) may
-            fall below that before the first step; below that the run stops. None: never.
+            fall below that of the first evaluation, over the benchmarks of both; then the run stops. None:
+            never.
         save: writes the model to a path.
         trainer: set by whoever adds the callback: what logs.
     """
@@ -61,12 +67,20 @@ class ConflictCallback(TrainerCallback):
         self.file = self.run_dir / "eval_during.jsonl"
         self.rows: list[dict[str, Any]] = []
         self.trainer: Any = None
+        self.asked = False  # by this process
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.file.exists():
+        if self.budget is not None and not any(map(has_both_sides, self.sets)):
+            raise UserError(
+                f"eval_budget is {self.budget}, but none of the eval_benchmarks "
+                f"({', '.join(one.key for one in self.sets)}) has aligned items beside those in conflict, so "
+                "there is no aligned accuracy to watch; add one that has, such as mcr_aqa, or leave it out."
+            )
+        if state.is_world_process_zero and self.file.exists():
             self.rows = [row for row in read_records(self.file) if row["step"] <= state.global_step]
+        self.rows = of_first(self.rows)
         if state.global_step == 0 and not self.rows:
             self._evaluate(state, control)
 
@@ -80,13 +94,13 @@ class ConflictCallback(TrainerCallback):
         with own_temperature(self.policy.model):
             raw = conflict.collect(self.policy, self.sets, self.plan, None, self.cache_dir, progress=False)
         results, _ = count(raw, self.sets, self.plan, "")
-        row: dict[str, Any] = {"step": state.global_step, **named(results)}
-        if self.metric is not None and self.metric not in row:
-            raise UserError(
-                f"eval_metric is {self.metric!r}, which this evaluation does not give; use one of "
-                f"{', '.join(key for key in row if key != 'step')}."
-            )
-        better = self.metric is not None and all(row[self.metric] > old[self.metric] for old in self.rows)
+        found = of_first(named(results))
+        row = {"step": state.global_step, **{key: value for key, value in found.items() if value is not None}}
+        if self.metric is not None and not self.asked:
+            self._check_metric(self.metric, found)
+        self.asked = True
+        others = [old[self.metric] for old in self.rows if self.metric in old]
+        better = self.metric in row and all(row[self.metric] > other for other in others)
         self.rows.append(row)
         if state.is_world_process_zero:
             files.write_jsonl(self.file, self.rows)
@@ -97,10 +111,10 @@ class ConflictCallback(TrainerCallback):
         control.should_log = due  # logging cleared it, and the step's own row is still to come
         if better and self.save is not None and state.global_step > 0:
             self.save(self.run_dir / "best")
-        start, now = aligned(self.rows[0]), aligned(row)
-        if self.budget is None or start is None or now is None:
+        if self.budget is None:
             return
-        if 100 * (start - now) > self.budget:
+        start, now = aligned(self.rows, row)
+        if round(100 * (start - now), 6) > self.budget:
             logger.warning(
                 "stopped at step %d: the aligned accuracy fell from %.1f to %.1f %%, more than eval_budget "
                 "%.1f points.",
@@ -108,22 +122,53 @@ class ConflictCallback(TrainerCallback):
             )  # fmt: skip
             control.should_training_stop = True
 
+    def _check_metric(self, metric: str, found: dict[str, float | None]) -> None:
+        """Refuses a name that neither this evaluation gives nor one before; a decoder that could do nothing
+        yet (`applies` is 0) may give it later."""
+        known = any(metric in one for one in (found, *self.rows))
+        if not known and found.get(f"{metric.rpartition('/')[0]}/applies") != 0:
+            raise UserError(
+                f"eval_metric is {metric!r}, which this evaluation does not give; use one of "
+                f"{', '.join(found)}."
+            )
 
-def named(results: dict[str, Any]) -> dict[str, float]:
-    """results.json flat: "mcr_aqa/conflict_acc" of greedy decoding, "mcr_aqa/gacl/conflict_acc" of others."""
+
+def has_both_sides(one: Set) -> bool:
+    """Whether a benchmark has an aligned accuracy: aligned items beside those in conflict."""
+    return {CONFLICT, ALIGNED} <= {sample.meta.get("condition") for sample in one.samples}
+
+
+def of_first(value: T) -> T:
+    """What the first process holds."""
+    return broadcast_object_list([value])[0]
+
+
+def named(results: dict[str, Any]) -> dict[str, float | None]:
+    """results.json flat: "mcr_aqa/conflict_acc" of greedy decoding, "mcr_aqa/gacl/conflict_acc" of others;
+    None: undefined on these items."""
     found = {}
     for decoder, entry in results["decoders"].items():
         for key, metrics in entry["benchmarks"].items():
             for metric, value in metrics.items():
-                if value["value"] is not None:
-                    name = f"{key}/{metric}" if decoder == "greedy" else f"{key}/{decoder}/{metric}"
-                    found[name] = value["value"]
+                name = f"{key}/{metric}" if decoder == "greedy" else f"{key}/{decoder}/{metric}"
+                found[name] = value["value"]
     return found
 
 
-def aligned(row: dict[str, Any]) -> float | None:
-    """The mean aligned accuracy of greedy decoding over the benchmarks that have one, in [0, 1]."""
-    values = [
-        value for name, value in row.items() if name.count("/") == 1 and name.endswith(f"/{ALIGNED_ACC}")
-    ]
-    return sum(values) / len(values) if values else None
+def aligned_accuracies(found: dict[str, Any]) -> dict[str, float]:
+    """The defined aligned accuracies of greedy decoding in [0, 1], by name."""
+    return {
+        name: value
+        for name, value in found.items()
+        if name.count("/") == 1 and name.endswith(f"/{ALIGNED_ACC}") and value is not None
+    }
+
+
+def aligned(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> tuple[float, float]:
+    """The mean aligned accuracy at the first of `rows` that shares a benchmark with `row`, and that of `row`,
+    over the benchmarks of both; zeros where none does."""
+    now = aligned_accuracies(row)
+    for old in map(aligned_accuracies, rows):
+        if both := [name for name in now if name in old]:
+            return sum(old[name] for name in both) / len(both), sum(now[name] for name in both) / len(both)
+    return 0.0, 0.0

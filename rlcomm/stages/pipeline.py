@@ -80,15 +80,7 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
     """The processes of a pipeline in order: (name of the stage's folder, command)."""
     out = Path(recipe.output_dir)
     python = [sys.executable, "-m", "rlcomm"]
-    launched = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        recipe.launch or "",
-        "-m",
-        "rlcomm",
-    ]
+    launched = launcher(recipe.launch) if recipe.launch else python
     data = Path(recipe.data) if recipe.data else None
     model, rows = recipe.model_name_or_path, None
     plan: list[tuple[str, list[str]]] = []
@@ -108,13 +100,7 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
             command = [*python, "reference", file, "--output", rows]
             command += ["--dataset", str(data / "train.jsonl")] if data else []
         elif stage in _MODEL_STAGES:
-            command = [
-                *(launched if recipe.launch else python),
-                "train",
-                file,
-                "--output_dir",
-                str(out / name),
-            ]
+            command = [*launched, "train", file, "--output_dir", str(out / name)]
             command += ["--model_name_or_path", model]
             if stage in ("step_rr", "grpo", "ans_co") and (rows or data):
                 command += ["--dataset", rows or str(data / "train.jsonl")]  # type: ignore[operator]
@@ -130,6 +116,23 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
             command += ["--seed", str(recipe.seed)]
         plan.append((name, command + _overrides(recipe, stage)))
     return plan
+
+
+def launcher(launch: str) -> list[str]:
+    """The command that starts `rlcomm` on all processes: an accelerate configuration (.yaml), or a shell
+    script that is given `-m rlcomm ...` and launches that, such as `launch/srun.sh`.
+
+    Raises:
+        UserError: no such file, or of another kind.
+    """
+    if not Path(launch).is_file() or Path(launch).suffix not in (".yaml", ".yml", ".sh"):
+        raise UserError(
+            f"launch is {launch!r}, which is neither an accelerate configuration (.yaml) nor a launch script "
+            "(.sh) on this disk; name one, such as launch/zero2.yaml."
+        )
+    if Path(launch).suffix == ".sh":
+        return ["bash", launch, "-m", "rlcomm"]
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launch, "-m", "rlcomm"]
 
 
 def finished(folder: Path) -> bool:
