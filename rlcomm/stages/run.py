@@ -26,6 +26,7 @@ from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.recipe import read_yaml, resolved, save_recipe
 from rlcomm.trainers.checkpoints import last_checkpoint
+from rlcomm.zero3 import outside_zero3
 
 logger = logging.getLogger("rlcomm")
 
@@ -177,8 +178,8 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
     steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
     at_the_end = recipe.eval_data and (not recipe.eval_every or runner.holds_benchmarks(recipe.eval_data))
-    if at_the_end and is_main():
-        with torch.random.fork_rng():
+    if at_the_end:
+        with torch.random.fork_rng(), outside_zero3():
             evaluate_run(run_dir, str(run_dir / "model"), recipe)
     trainer.accelerator.wait_for_everyone()
     if is_main():
@@ -230,12 +231,9 @@ def save_model(trainer: Any, processor: Any, path: Path) -> None:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> dict[str, Any]:
-    """Evaluates a saved model; writes records.jsonl and results.json; returns the row of the summary."""
-    policy = load_policy(
-        model, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-    )  # fmt: skip
+def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> None:
+    """Evaluates a saved model, the items shared by all processes; writes records.jsonl and results.json."""
+    policy = load_policy(model, recipe.dtype, recipe.model_revision, recipe.attn_implementation, _device())
     records = run_dir / "records.jsonl"
     judge = _judge(recipe, run_dir)
     results = runner.evaluate(
@@ -246,8 +244,15 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
         rejudge=(lambda found: judged.judge_records(found, **judge)) if judge else None,
     )  # fmt: skip
     results["decoders"]["greedy"]["settings"]["judge"] = judged.name(judge)
-    files.write_json(run_dir / "results.json", results)
-    return runner.summary(runner.read_records(records))
+    if is_main():
+        files.write_json(run_dir / "results.json", results)
+
+
+def _device() -> Any:
+    """The accelerator of this process, or the CPU; where several processes were launched, they meet here."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return PartialState(cpu=not torch.cuda.is_available()).device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _judge(recipe: Any, run_dir: Path) -> dict[str, Any] | None:
@@ -284,11 +289,8 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
         recipe.eval_data, recipe.benchmarks, dict(item.split("=", 1) for item in recipe.benchmark_files),
         dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
     )  # fmt: skip
-    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        device = PartialState(cpu=not torch.cuda.is_available()).device
     policy = load_policy(
-        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation, device
+        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation, _device()
     )
     out = Path(recipe.output_dir)
     results = conflict.evaluate(

@@ -225,3 +225,22 @@ def test_seeds_are_shown_as_a_mean_with_students_interval():
     assert [row.split(" | ")[1:3] for row in rows[1:4]] == [["0", "10.0"], ["1", "20.0"], ["2", "30.0"]]
     assert rows[4].startswith("| Warm-up | mean | 20.0 [-4.8, 44.8] | -")
     assert len(rows) == 5
+
+
+@pytest.mark.parametrize(
+    ("judges", "said", "unsaid"),
+    [
+        (["keywords"], "a deterministic keyword judge", "judge model ("),
+        (["some/judge, prompt 1"], "scored by a judge model (some/judge, prompt 1).", "keyword judge"),
+        (["keywords", "<b>"], "(&lt;b&gt;). Stages without it: a deterministic keyword judge", "(<b>)"),
+    ],
+)
+def test_the_page_says_who_judged_the_modified_clips(judges, said, unsaid, tmp_path):
+    results = {
+        f"stage {number}": {"decoders": {"greedy": {"settings": {"judge": judge}, "benchmarks": {}}}}
+        for number, judge in enumerate(judges)
+    }
+    report.write_report(tmp_path / "report.html", SUMMARY, results)
+    text = (tmp_path / "report.html").read_text()
+    assert said in text
+    assert unsaid not in text

@@ -171,8 +171,9 @@ def _asked(scene: Scene, rng: np.random.Generator) -> list[Evidence]:
 
 
 def bare(scene: Scene, rng: np.random.Generator) -> list[Turn]:
-    """At most two of the sound's questions without any text, as turns of a conversation."""
-    return [one.turn("neutral", "Heard") for one in _asked(scene, rng)[:2]]
+    """One of the sound's questions without any text, as a turn of a conversation; none where the scene
+    answers none."""
+    return [one.turn("neutral", "Heard") for one in _asked(scene, rng)[:1]]
 
 
 def believed(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn]:

@@ -10,7 +10,6 @@ import pytest
 from rlcomm import steps
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
 from rlcomm.data.orchestra.build import BELIEVED, _Builder, _kind, _train
-from rlcomm.data.orchestra.instruments import BY_NAME
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 
@@ -116,10 +115,7 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
             assert asked[f"Is there a {name} sound?"] == ("yes" if name in sample.meta["audible"] else "no")
         types = Counter(turn.type for turn in sample.turns)
         assert types["Open/Hear"] == types["Open/See"] == 1
-        heard = [BY_NAME[name] for name in sample.meta["audible"]]
-        agree = (len({one.family for one in heard}) == 1) + (len({one.lowest < 64 for one in heard}) == 1)
-        expected = min(2, bool(heard) + agree)  # which one plays, the way it is made, how it feels
-        assert sum(type.startswith("Text/Heard/") for type in types) == expected
+        assert sum(type.startswith("Text/Heard/") for type in types) == bool(sample.meta["audible"])
         others = {type for type in types if not type.startswith("Text/")}
         others -= {"Audio/Existential", "Open/Hear", "Open/See", "Open/Both"}
         assert 3 <= len(others) <= 4
@@ -146,8 +142,8 @@ def test_the_last_stretch_adds_clips_whose_words_name_what_is_silent(world: Path
     assert samples[: len(base)] == base
     captioned = samples[-1]
     added = Counter(s.meta["split"] for s in samples[len(base) :])
-    assert added["captioned"] == 2  # 6 % of 30
-    assert 3 <= added["believed"] <= round(BELIEVED * 30)  # some scenes answer none of the questions
+    assert added["captioned"] == 3  # 10 % of 30
+    assert 5 <= added["believed"] <= round(BELIEVED * 30)  # some scenes answer none of the questions
     answers = {turn.question: turn.answer for turn in captioned.turns}
     assert len(answers) == 10
     assert captioned.meta["muted"] not in captioned.meta["audible"]

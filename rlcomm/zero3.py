@@ -1,0 +1,25 @@
+"""Whole models beside a partitioned one."""
+
+import contextlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def outside_zero3() -> Iterator[None]:
+    """Inside, `from_pretrained` loads whole models even while a DeepSpeed ZeRO-3 configuration is alive.
+
+    transformers keeps the live configuration in a module global and partitions ANY model it loads under it,
+    helper models included, whose weights then read as empty tensors. It is put back afterwards.
+    """
+    from transformers.integrations import deepspeed as integration
+
+    reference = getattr(integration, "_hf_deepspeed_config_weak_ref", None)
+    alive = reference() if reference is not None else None
+    if alive is None:
+        yield
+        return
+    integration.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        integration.set_hf_deepspeed_config(alive)

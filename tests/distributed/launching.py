@@ -1,0 +1,39 @@
+"""Real processes on this machine's CPU: gloo instead of NCCL, everything else as on a cluster."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+
+
+def launch(
+    config: str, words: Sequence[object], seconds: float = 600, program: Sequence[str] = ("-m", "rlcomm")
+) -> subprocess.CompletedProcess:
+    """`accelerate launch` of rlcomm on two CPU ranks; all of them end with the call.
+
+    Args:
+        config: file of launch/, "cpu_2.yaml" or a DeepSpeed one.
+        words: of the command, e.g. ["train", "recipe.yaml"].
+        seconds: after which it has failed.
+        program: what is started instead of rlcomm.
+    """
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / config)]
+    command += ["--num_processes", "2", *program, *map(str, words)]
+    environment = {
+        **os.environ, "ACCELERATE_USE_CPU": "true", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }  # fmt: skip
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as started:  # fmt: skip
+        try:
+            out, err = started.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(started.pid, signal.SIGKILL)  # ranks may wait for each other for ever
+            raise
+    return subprocess.CompletedProcess(command, started.returncode, out, err)
