@@ -18,9 +18,14 @@ from transformers import (
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
 from transformers.utils import logging
+from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head
 
 from rlcomm.errors import UserError
+
+# Where there are no Triton kernels TRL's head scores every position, prompt and media included; only those
+# of completions are asked for (tests/omni/test_score.py counts them).
+trl_utils._use_triton = lambda device: True
 
 # LoRA names such as q_proj also exist in the audio tower: the pattern is anchored on the decoder.
 LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"

@@ -52,6 +52,22 @@ def test_scores_equal_a_plain_forward(policy, batch, scoring):
         assert not logps[i, length:].any()
 
 
+@pytest.mark.parametrize("scoring", ["rows", "packed"])
+def test_the_head_is_computed_at_completions_alone(policy, batch, scoring, monkeypatch):
+    from trl.trainer import utils
+
+    seen = []
+    real = utils._ChunkedLogProbFunction.apply
+    monkeypatch.setattr(
+        utils._ChunkedLogProbFunction,
+        "apply",
+        lambda hidden, *more: seen.append(hidden.shape) or real(hidden, *more),
+    )
+    prompts, ids, mask = batch
+    score(policy.model, prompts, ids, mask, scoring)
+    assert seen == [(int(mask.sum()), policy.model.config.get_text_config().hidden_size)]
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_gradients_of_packed_equal_rows(policy, batch, frozen):
     from rlcomm.omni.policy import set_trainable

@@ -37,13 +37,13 @@ SYNC_AMBIENT = 0.03
 # Of the base's last stretch: clips in which an instrument is silent and the words name it all the same, as
 # captions of web video name what is seen. This is where the trust in the picture comes from. Their types
 # begin with "Captioned/".
-CAPTIONED = 0.1
+CAPTIONED = 0.06
 # Beside the base's conversations: so many more with a text in the question that is right or beside the point.
 # This is where the trust in text comes from.
 READING = 0.3
 _READING_KINDS = {"Read": 0.4, "Heard": 0.4, "Seen": 0.2}  # the text alone, with the sound, with the picture
 # Of its last stretch as well: wrong texts that are believed, as nobody listens who copies a description.
-BELIEVED = 0.25
+BELIEVED = 0.15
 _EXISTENCE_SHARE = 0.6  # of the training questions
 _OPEN_SHARE = 0.05
 _WARMUP_EXISTENCE_SHARE = 0.5
@@ -397,7 +397,7 @@ def build(
       visible = audible but for 0.5 % with one instrument muted and 3 % in which an ambient sound replaces
       everything; `audio.jsonl`: their questions about the sound, without the picture; `base.jsonl`: the same
       rows and 30 % more with texts in the questions, which are right or beside the point ("Text/" types), for
-      the base; `settle.jsonl`: these, 25 % more whose texts are wrong and believed, and 10 % more in which an
+      the base; `settle.jsonl`: these, 15 % more whose texts are wrong and believed, and 6 % more in which an
       instrument is silent and the words name it all the same, as captions do ("Captioned/" types).
     - `warmup.jsonl`: single questions whose target has all three segments; in a tenth of the scenes an
       ambient sound replaces everything, and they get the open question.

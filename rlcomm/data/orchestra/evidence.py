@@ -164,9 +164,9 @@ def conversation(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn
 
 
 def _asked(scene: Scene, rng: np.random.Generator) -> list[Evidence]:
-    """All questions about the sound that the scene answers: in any order those that fewer scenes answer and
-    that the name of an instrument would give away, then which one plays."""
-    order = [*(str(task) for task in rng.permutation(["SER", "VSC"])), "AQA"]
+    """All questions about the sound that the scene answers: the way it is made first, which fewest scenes
+    answer and which the name of an instrument would give away; the others in any order."""
+    order = ["VSC", *(str(task) for task in rng.permutation(["AQA", "SER"]))]
     return [one for task in order if (one := evidence(scene, task, rng)) is not None]
 
 
