@@ -24,6 +24,7 @@ def score(
     mask: torch.Tensor,
     scoring: str = "auto",
     pad_id: int = 0,
+    wanted: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of every completion token and entropy (nats) of the distribution it was drawn from.
 
@@ -34,15 +35,18 @@ def score(
         mask: (B, C) of 0/1, a prefix of ones in each row.
         scoring: `packed`, `rows`, or `auto`: packed where rows share a prompt.
         pad_id: filler token.
+        wanted: (B, C) of 0/1, the tokens to score; None: all of `mask`. The others are read, and cost no
+            head.
 
     Returns:
-        log-probs (B, C) and entropies (B, C), float, 0 where `mask` is 0.
+        log-probs (B, C) and entropies (B, C), float, 0 where nothing was to be scored.
     """
+    keep = mask.bool() if wanted is None else mask.bool() & wanted.bool()
     if scoring == "auto":
         scoring = "packed" if len({id(prompt) for prompt in prompts}) < len(prompts) else "rows"
     build = {"packed": _packed, "rows": _rows}[scoring]
     device = completions.device
-    inputs, readers, labels, where = build(prompts, completions, mask, pad_id)
+    inputs, readers, labels, where = build(prompts, completions, mask, keep, pad_id)
     inner = base_model(model.module if hasattr(model, "module") else model)
     if isinstance(inputs["attention_mask"], dict):
         lowest = torch.finfo(inner.dtype).min  # additive, so that every attention implementation takes it
@@ -56,14 +60,19 @@ def score(
         fused_lm_head=True,
         use_cache=False,
     )
-    keep = mask.bool()
     return tuple(
         values.new_zeros(mask.shape).masked_scatter(keep, values.flatten()[where])
         for values in (outputs.log_probs, outputs.entropy)
     )  # type: ignore[return-value]
 
 
-def _rows(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.Tensor, pad_id: int) -> tuple:
+def _rows(
+    prompts: list[EncodedPrompt],
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+    keep: torch.Tensor,
+    pad_id: int,
+) -> tuple:
     """[pad | prompt | completion | pad], one row per completion, media repeated for each."""
     device = completions.device
     ids, prompt_mask, positions, following = pad_prompts(prompts, pad_id, device)
@@ -74,12 +83,16 @@ def _rows(prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.T
         "position_ids": torch.cat([positions, continued.expand(3, -1, -1)], 2),
     }
     labels = torch.full_like(inputs["input_ids"], _IGNORED)
-    labels[:, ids.shape[1] - 1 : -1] = completions.masked_fill(~mask.bool(), _IGNORED)
+    labels[:, ids.shape[1] - 1 : -1] = completions.masked_fill(~keep, _IGNORED)
     return inputs, prompts, labels, labels.flatten() != _IGNORED
 
 
 def _packed(
-    prompts: list[EncodedPrompt], completions: torch.Tensor, mask: torch.Tensor, pad_id: int
+    prompts: list[EncodedPrompt],
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+    keep: torch.Tensor,
+    pad_id: int,
 ) -> tuple:
     """[prompt without its last token | last, c1 | last, c2 | ...] per distinct prompt.
 
@@ -114,7 +127,7 @@ def _packed(
             stop = end + length
             ids[line, end] = prompt.ids[-1]
             ids[line, end + 1 : stop] = completions[row, : length - 1]
-            labels[line, end:stop] = completions[row, :length]
+            labels[line, end:stop] = completions[row, :length].masked_fill(~keep[row, :length], _IGNORED)
             positions[:, line, end] = prompt.positions[:, -1].to(device)
             positions[:, line, end + 1 : stop] = prompt.next_position + torch.arange(
                 length - 1, device=device
@@ -130,7 +143,7 @@ def _packed(
         "attention_mask": {"full_attention": allowed[:, None]},
         "position_ids": positions,
     }
-    return inputs, readers, labels, place[mask.bool()]
+    return inputs, readers, labels, place[keep]
 
 
 def pad_completions(
@@ -170,17 +183,17 @@ def candidate_scores(
     device = base_model(model).device
     rows, texts, skipped = [], [], []
     for i, (prompt, labels) in enumerate(zip(prompts, candidates, strict=True)):
-        before = tokenizer(prefixes[i], add_special_tokens=False)["input_ids"] if prefixes else []
+        prefix = tokenizer(prefixes[i], add_special_tokens=False)["input_ids"] if prefixes else []
         for label in labels:
             rows.append(prompt)
-            texts.append(before + completion_ids(tokenizer, label))
-            skipped.append(len(before))
+            texts.append(prefix + completion_ids(tokenizer, label))
+            skipped.append(len(prefix))
     ids, mask = pad_completions(texts, tokenizer.pad_token_id, device)
-    logps, _ = score(model, rows, ids, mask, scoring, tokenizer.pad_token_id)
-    for row, count in enumerate(skipped):
-        logps[row, :count] = 0.0
+    before = torch.tensor(skipped, device=device)
+    asked = torch.arange(ids.shape[1], device=device) >= before[:, None]
+    logps, _ = score(model, rows, ids, mask, scoring, tokenizer.pad_token_id, asked)
     totals = logps.sum(1)
     if normalise:
-        totals = totals / (mask.sum(1) - torch.tensor(skipped, device=device))
+        totals = totals / (mask.sum(1) - before)
     values = iter(totals.tolist())
     return [[next(values) for _ in labels] for labels in candidates]

@@ -78,11 +78,11 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
+        counted = inputs["labels"] != _IGNORED
         logps, entropies = score(
             model, inputs["prompts"], inputs["completion_ids"], inputs["completion_mask"], self.scoring,
-            self._tokenizer.pad_token_id,
+            self._tokenizer.pad_token_id, counted,
         )  # fmt: skip
-        counted = inputs["labels"] != _IGNORED
         loss = self.token_loss(logps, entropies, counted, inputs, num_items_in_batch)
         mode = "train" if self.model.training else "eval"
         share = counted.sum().clamp(min=1)

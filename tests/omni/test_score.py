@@ -64,8 +64,13 @@ def test_the_head_is_computed_at_completions_alone(policy, batch, scoring, monke
         lambda hidden, *more: seen.append(hidden.shape) or real(hidden, *more),
     )
     prompts, ids, mask = batch
-    score(policy.model, prompts, ids, mask, scoring)
-    assert seen == [(int(mask.sum()), policy.model.config.get_text_config().hidden_size)]
+    everything = score(policy.model, prompts, ids, mask, scoring)
+    wanted = torch.arange(ids.shape[1]) % 3 == 1
+    some = score(policy.model, prompts, ids, mask, scoring, wanted=wanted.expand_as(mask))
+    width = policy.model.config.get_text_config().hidden_size
+    assert seen == [(int(mask.sum()), width), (int((mask * wanted).sum()), width)]
+    for one, other in zip(everything, some, strict=True):
+        assert torch.allclose(one * wanted, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -10,6 +10,8 @@ from rlcomm.data.media import MediaSettings
 from rlcomm.omni.encode import completion_ids
 from rlcomm.omni.policy import load_policy, set_trainable
 from rlcomm.omni.prompts import Prompts
+from rlcomm.omni.score import score
+from rlcomm.trainers import sft
 from rlcomm.trainers.ans_co import AnsCOCollator, AnsCOTrainer, ans_co_loss, answer_masks, uncertainty
 from tests.trainers.plain import gradients, plain, sft_config, weights
 
@@ -196,8 +198,11 @@ def test_the_unit_decides_what_the_gate_compares(policy, clip_rows, tmp_path):
     assert 1.0 / math.log(vocab) < 0.75
 
 
-def test_confidence_is_pushed_into_the_answer(policy, clip_rows, tmp_path):
+def test_confidence_is_pushed_into_the_answer(policy, clip_rows, tmp_path, monkeypatch):
     """One step with the entropy term alone narrows the answer's distribution; without it, nothing moves."""
+    monkeypatch.setattr(
+        sft, "score", lambda *arguments: score(*arguments[:-1])
+    )  # all, though none has a label
     for weight in (0.5, 0.0):
         before = weights(policy)
         trainer = make(policy, clip_rows[:1], [WHOLE], tmp_path, threshold=99.0, weight=weight)
