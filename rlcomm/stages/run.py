@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from rlcomm import files
+from rlcomm import files, processes
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
@@ -41,7 +40,7 @@ _FREE = {
 
 def is_main() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return processes.rank() == 0
 
 
 def open_run(recipe: Any) -> str | None:
@@ -284,12 +283,10 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
         recipe.eval_data, recipe.benchmarks, dict(item.split("=", 1) for item in recipe.benchmark_files),
         dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
     )  # fmt: skip
-    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        device = PartialState(cpu=not torch.cuda.is_available()).device
     policy = load_policy(
-        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation, device
-    )
+        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
+        device=processes.device(),
+    )  # fmt: skip
     out = Path(recipe.output_dir)
     results = conflict.evaluate(
         policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
