@@ -246,8 +246,9 @@ class Hearer:
         self.eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
         ends = set(self.eos if isinstance(self.eos, list) else [self.eos])
         # where a family's placeholders are no special tokens, they are none to be written all the same
-        media = {getattr(self.processor, f"{name}_token_id", None) for name in ("audio", "image", "video")}
-        self.forbidden = sorted(({*tokenizer.all_special_ids} | media) - ends - {None})
+        media = [getattr(self.processor, f"{name}_token_id", None) for name in ("audio", "image", "video")]
+        placeholders = {token for token in media if token is not None}
+        self.forbidden = sorted({*tokenizer.all_special_ids, *placeholders} - ends)
         # else generate() fills what we leave open from the model's file (Qwen2-Audio: repetition_penalty 1.1)
         self.model.generation_config = GenerationConfig(
             eos_token_id=self.eos,
@@ -308,7 +309,7 @@ def _hears(config: Any) -> Any:
     inner = getattr(config, "thinker_config", config)
     for mapping in (MODEL_FOR_MULTIMODAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING):
         if type(inner) in mapping:
-            kind = mapping[type(inner)]
+            kind: Any = mapping[type(inner)]
             deaf = getattr(inner, "audio_config", "") is None  # the family hears, this size of it does not
             if "audio" in kind.input_modalities and not deaf:
                 return kind
