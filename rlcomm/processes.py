@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-PATIENCE = timedelta(days=7)  # of a process that is done, with the slowest one; NCCL's own is ten minutes
+PATIENCE = timedelta(days=1)  # of a process that is done, with the slowest one; NCCL's own is ten minutes
 
 Value = TypeVar("Value")
 

@@ -297,8 +297,8 @@ def test_what_is_left_unanswered_stops_the_run_and_is_all_that_the_next_asks(ser
     with pytest.raises(UserError) as error:
         run(rows, out, retries=2)
     assert str(error.value) == (
-        f"reference model 'audio-1': 1 of 4 rows remain (HTTP 500); 3 new rows are kept in {out}.partial, and "
-        "the same command asks only for the rest."
+        f"reference model 'audio-1': 1 of 4 rows remain (HTTP 500); 3 new rows are kept in {out}.partial, "
+        "and the same command asks only for the rest."
     )
     assert server.asked.count("Question 1?") == 3
     assert not out.exists()
