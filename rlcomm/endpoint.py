@@ -137,7 +137,8 @@ def ask_each(
     Args:
         missing: what is to be done, by key.
         work: does one item with `ask`, and keeps what came of it on disk before it returns; called in
-            threads. A `Failure` of it leaves the item for the next run.
+            threads. A `Failure` of it leaves the item for the next run. None: it is done, and yet to be asked
+            again one day.
         asking: how is asked; its `stop` is set when there is no use in going on.
         concurrency: items at once, at least 1.
         unit: what an item is called, "item".
@@ -186,7 +187,8 @@ def ask_each(
             asking.stop.set()
             raise
     left = len(missing) - len(found)
-    again = f"{len(found)} new {made} are kept in {place}, and the same command asks only for the rest."
+    kept = sum(result is not None for result in found.values())
+    again = f"{kept} new {made} are kept in {place}, and the same command asks only for the rest."
     if fatal:
         raise UserError(f"{fatal.why}; {again}")
     if left:

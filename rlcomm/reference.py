@@ -227,29 +227,13 @@ def write_references(
     if rank != 0:
         return None
 
-    done = _known(out_path, hashes, refused=True)
-    if lost := [sample.id for sample in heard if sample.id not in done]:
-        raise UserError(
-            f"{out_path}: {len(lost)} row(s), the first is {lost[0]!r}, were computed but are in no "
-            f"{out_path.name}.partial file; run one command at a time on it, and this one again."
-        )
-    deaf = {"reference": None, "meta": {**provenance, "failed": "no audio"}}
-    rows = [(sample, done.get(sample.id, deaf)) for sample in samples]
-    filled = [
-        dataclasses.replace(
-            sample, reference=row["reference"], meta={**sample.meta, "reference": row["meta"]}
-        )
-        for sample, row in rows
-    ]
-    write_jsonl(out_path, filled)
-    for journal in _journals(out_path):
-        journal.unlink(missing_ok=True)
+    filled = _merge(samples, out_path, hashes, provenance)
     return {
         "rows": len(samples), "computed": len(heard) - len(finished), "reused": len(finished),
         "with_reference": sum(sample.reference is not None for sample in filled),
         "failed": [sample.id for sample in filled if sample.audio and sample.reference is None],
         "no_audio": [sample.id for sample in filled if not sample.audio],
-        "split": sum(row["meta"].get("parts", 0) > 1 for _, row in rows),
+        "split": sum(sample.meta["reference"].get("parts", 0) > 1 for sample in filled),
         "hearing_exact": hearing_exact(filled), "seconds": round(time.monotonic() - started, 1),
         "model": model_name_or_path, "revision": provenance["revision"], "out": str(out_path),
     }  # fmt: skip
@@ -440,7 +424,7 @@ def _ask(
     lock = threading.Lock()
     refused = 0  # in a row
 
-    def work(id: str, sample: Sample) -> None:
+    def work(id: str, sample: Sample) -> bool | None:
         nonlocal refused
         audio = sound(sample)
         try:
@@ -452,7 +436,7 @@ def _ask(
             row = {"reference": None, "meta": {"parts": hearer.parts(audio), "attempt": 1, **meta}}
         with lock:
             keep([sample], [row])
-            refused = refused + 1 if row["meta"].get("refused") else 0
+            refused = refused + 1 if "refused" in row["meta"] else 0
             if refused >= endpoint.DOWN:
                 raise endpoint.Failure(
                     f"{hearer.asking.who} {hearer.asking.model!r}: {refused} rows in a row were "
@@ -460,6 +444,7 @@ def _ask(
                     "it refuses",
                     "run",
                 )
+        return None if "refused" in row["meta"] else True
 
     endpoint.ask_each(
         {sample.id: sample for sample in samples}, work, hearer.asking, concurrency,
@@ -527,6 +512,28 @@ def _hash(*values: Any) -> str:
 
 def _names(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
+
+
+def _merge(
+    samples: Sequence[Sample], out_path: Path, hashes: Mapping[str, str], provenance: dict[str, Any]
+) -> list[Sample]:
+    """Writes the rows with what the journals hold, in the order of `samples`, and removes the journals."""
+    done = _known(out_path, hashes, refused=True)
+    if lost := [id for id in hashes if id not in done]:
+        raise UserError(
+            f"{out_path}: {len(lost)} row(s), the first is {lost[0]!r}, were computed but are in no "
+            f"{out_path.name}.partial file; run one command at a time on it, and this one again."
+        )
+    deaf = {"reference": None, "meta": {**provenance, "failed": "no audio"}}
+    filled = []
+    for sample in samples:
+        row = done.get(sample.id, deaf)
+        meta = {**sample.meta, "reference": row["meta"]}
+        filled.append(dataclasses.replace(sample, reference=row["reference"], meta=meta))
+    write_jsonl(out_path, filled)
+    for journal in _journals(out_path):
+        journal.unlink(missing_ok=True)
+    return filled
 
 
 def _journal(out_path: Path, rank: int) -> Path:

@@ -159,7 +159,7 @@ def test_journals_of_any_number_of_processes_are_read_and_no_other_file(tmp_path
 
 
 @pytest.mark.parametrize("torn", [0, 1])
-def test_rows_of_any_journal_count_and_a_torn_one_does_not(rows, tmp_path, one_thread, torn):
+def test_rows_of_any_journal_count_and_a_torn_one_does_not(rows, tmp_path, one_thread, monkeypatch, torn):
     """What several processes left is taken up by one; the rest is computed beside the same rows as before."""
     whole, out = tmp_path / "whole" / "out.jsonl", tmp_path / "out" / "out.jsonl"
     options = {**OPTIONS, "attempts": 1, "progress": False}
@@ -172,7 +172,16 @@ def test_rows_of_any_journal_count_and_a_torn_one_does_not(rows, tmp_path, one_t
     out.parent.mkdir()
     out.with_name("out.jsonl.partial.7").write_text(lines[0] + lines[1])
     out.with_name("out.jsonl.partial").write_text(lines[4] + (lines[5][:-9] if torn else lines[5]))
+    listen, batches = reference._listen, []
+    monkeypatch.setattr(
+        reference,
+        "_listen",
+        lambda hearer, batch, *rest: batches.append(batch) or listen(hearer, batch, *rest),
+    )
     report = write_references(rows, "nano_audio", out, **options)
     assert report["reused"] == 4 - torn
+    # not packed anew: beside other rows a row is padded, and rounded, otherwise
+    missing = [[2, 3], *[[5]] * torn, [6, 7], [8, 9], [10, 11]]
+    assert [[row.id for row in batch] for batch in batches] == [[f"r{i}" for i in one] for one in missing]
     assert out.read_bytes() == whole.read_bytes()
     assert not list(out.parent.glob("*.partial*"))

@@ -270,6 +270,7 @@ def test_a_model_that_takes_no_sound_is_not_asked_for_every_row(server, tmp_path
     with pytest.raises(UserError) as error:
         run(some(tmp_path, 60), tmp_path / "out.jsonl", concurrency=2)
     assert "20 rows in a row were refused: HTTP 400: input_audio is not supported; name a" in str(error.value)
+    assert "; 0 new rows are kept in" in str(error.value)
     assert len(server.asked) < 40
     assert not (tmp_path / "out.jsonl").exists()
 
