@@ -221,6 +221,8 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         media=recipe.media(), cache_dir=recipe.media_cache_dir, batch_size=recipe.batch_size,
         seed=recipe.seed, temperature=recipe.temperature, top_p=recipe.top_p,
         max_new_tokens=recipe.max_new_tokens, revision=recipe.model_revision, dtype=recipe.dtype,
+        backend=recipe.reference_backend, window=recipe.audio_window, concurrency=recipe.concurrency,
+        timeout=recipe.timeout, retries=recipe.retries,
     )  # fmt: skip
     started = time.time()
     if recipe.purpose == "warmup":
@@ -230,9 +232,12 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
             device="cuda" if torch.cuda.is_available() else "cpu",
         )  # fmt: skip
         report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
-        print(f"{report['written']} warm-up rows written, {len(report['rejected'])} rejected (listed beside)")
     else:
         report = reference.write_references(samples, recipe.model_name_or_path, recipe.output, **options)
+    if report is None:  # the first process speaks
+        return
+    if recipe.purpose == "warmup":
+        print(f"{report['written']} warm-up rows written, {len(report['rejected'])} rejected (listed beside)")
     exact = report["hearing_exact"]
     known = (
         ""

@@ -17,10 +17,10 @@ from rlcomm import files, steps
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
+from rlcomm.hearer import encode as encode_audio
 from rlcomm.omni import nano
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
 from rlcomm.recipe import AudioRecipe, SFTRecipe
-from rlcomm.reference import encode as encode_audio
 from rlcomm.reference import reference_prompt
 from rlcomm.stages import sft
 from rlcomm.stages.run import DONE, MetricsFile, is_main, open_run, peak_rss_mb, save_model

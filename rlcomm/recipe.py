@@ -40,17 +40,17 @@ _AT_LEAST_1 = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_generations",
     "generation_batch_size", "num_iterations", "max_completion_length", "max_new_tokens", "batch_size",
     "rollout_batch_size", "eval_batch_size", "eval_max_new_tokens", "max_rows", "eval_max_rows", "lora_r",
-    "lora_alpha", "eval_subset",
+    "lora_alpha", "eval_subset", "concurrency", "audio_window",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learning_rate", "max_grad_norm", "prompt_memory_mb", "seed", "temperature", "top_k", "ansco_lambda",
-    "ansco_threshold", "eval_every", "eval_budget", "budget_points", "gacl_lambda",
+    "ansco_threshold", "eval_every", "eval_budget", "budget_points", "gacl_lambda", "retries",
 )  # fmt: skip
 RANGES: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(_AT_LEAST_1, (1, None)),
     **dict.fromkeys(_AT_LEAST_0, (0, None)),
     **{f"modality_dropout_{name}": (0.0, 1.0) for name in ("start", "video", "audio")},
-    **dict.fromkeys(("save_steps", "num_train_epochs"), (1e-6, None)),
+    **dict.fromkeys(("save_steps", "num_train_epochs", "timeout"), (1e-6, None)),
     "top_p": (1e-6, 1.0),
     "omega": (-1.0, 1.0),
     "lora_dropout": (0.0, 0.99),
@@ -328,11 +328,23 @@ class ReferenceRecipe(DataFields):
     """The audio model's reasoning, one per row."""
 
     stage: str = "reference"
+    reference_backend: str = field(
+        default="transformers",
+        metadata={"help": "transformers, or endpoint: base URL and key from the environment"},
+    )
     model_name_or_path: str = field(
-        default="nano_audio", metadata={"help": "audio-language model, or nano_audio"}
+        default="nano_audio",
+        metadata={"help": "audio-language model of transformers, nano_audio, or the name at the endpoint"},
     )
     model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
     dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
+    audio_window: float | None = field(
+        default=None,
+        metadata={"help": "seconds heard at a time, >= 1; null: what the model takes, an endpoint all"},
+    )
+    concurrency: int = field(default=8, metadata={"help": "requests to the endpoint at a time"})
+    timeout: float = field(default=120.0, metadata={"help": "seconds a request may take"})
+    retries: int = field(default=4, metadata={"help": "of a request that failed"})
     output: str = field(default="", metadata={"help": "JSON Lines file with the reference filled in"})
     purpose: str = field(
         default="rl", metadata={"help": "rl, or warmup: write warm-up rows from reference and policy"}
@@ -353,11 +365,20 @@ class ReferenceRecipe(DataFields):
     def __post_init__(self) -> None:
         _check_values(self)
         _check_choice(self, "purpose", ("rl", "warmup"))
+        _check_choice(self, "reference_backend", ("transformers", "endpoint"))
         _check_choice(self, "prompt_style", PROMPT_STYLES)
         self.media()
         if not self.dataset or not self.output:
             raise UserError(
                 "dataset and output are not both set; name the rows to read and the file to write."
+            )
+        if self.reference_backend == "endpoint" and self.model_name_or_path == "nano_audio":
+            raise UserError(
+                "model_name_or_path is 'nano_audio', which is no model at an endpoint; give its name there."
+            )
+        if self.reference_backend == "endpoint" and self.model_revision is not None:
+            raise UserError(
+                f"model_revision is {self.model_revision!r}, which an endpoint cannot be told; leave it out."
             )
 
 

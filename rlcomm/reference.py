@@ -3,51 +3,44 @@
     Sample --(its sound alone, split to the model's window)--> Qwen2-Audio, told question and gold answer
            --> <a-think> ... </a-think> --> Sample.reference + meta["reference"] (provenance)
 
-The reference does not depend on the policy, so it is a column of the data set and its model is loaded, used
-and freed before the policy is. The picture never enters here.
+The model is a local one (`rlcomm.hearer`; several processes share the rows) or behind an endpoint
+(`rlcomm.remote_hearer`). The reference does not depend on the policy, so it is a column of the data set and
+its model is loaded, used and freed before the policy is. The picture never enters here.
 """
 
 import contextlib
 import dataclasses
 import gc
+import glob
 import hashlib
 import json
 import os
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-import rlcomm.torchvision_ops  # noqa: F401  # before anything that imports torchvision
-
-import torch  # isort: skip
 from tqdm import tqdm
-from transformers import (
-    AutoConfig,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    Qwen2AudioForConditionalGeneration,
-    Qwen2AudioProcessor,
-)
 
-from rlcomm import files, steps
+from rlcomm import endpoint, files, processes, remote_hearer, steps
 from rlcomm.data.media import MediaSettings, cache_key, load_clip
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.errors import UserError
-from rlcomm.omni.policy import load_policy, resolve_model
+from rlcomm.hearer import Ear, Hearer, open_ear
+from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate
+from rlcomm.remote_hearer import RemoteHearer
 from rlcomm.vocabulary import Vocabulary
 
 ALL_SOUND = MediaSettings(audio_seconds=None)
 """Media settings under which the reference hears a clip to its end."""
 
 SEE_QUESTION = "What do you see?"
-_SHORTEST = 0.1  # seconds; below that the encoder has not the two tokens that Qwen2-Audio needs to find them
+BACKENDS = ("transformers", "endpoint")
 
 # Words of sight. What an audio-only model says of pictures it has made up.
 _SEEN = re.compile(
@@ -74,156 +67,7 @@ def reference_prompt(question: str, answer: str, options: Sequence[str] = ()) ->
     ])  # fmt: skip
 
 
-def split_audio(audio: np.ndarray, rate: int, window: float) -> list[np.ndarray]:
-    """Cuts a sound into parts that fit the model's window; put together again they are the sound.
-
-    Equal parts, so that the last is never too short to be heard.
-
-    Args:
-        audio: (N,) float32. rate: its sampling rate in Hz. window: the longest part in seconds.
-
-    Returns:
-        At least one part; a sound shorter than 0.1 s is one part with silence added behind it.
-    """
-    if len(audio) < _SHORTEST * rate:
-        return [np.pad(audio, (0, round(_SHORTEST * rate) - len(audio)))]
-    return np.array_split(audio, -(-len(audio) // int(window * rate)))
-
-
-def encode(
-    processor: Qwen2AudioProcessor, audios: Sequence[np.ndarray], prompts: Sequence[str]
-) -> dict[str, torch.Tensor]:
-    """Encodes B rows for Qwen2-Audio, left-padded, each ending in the assistant's opening.
-
-    A sound longer than the feature extractor's window (`chunk_length`, 30 s for the real model) becomes
-    several audio items of the same message: the extractor alone would cut it there without a word.
-
-    Args:
-        processor: tokenizer, feature extractor and chat template of the model.
-        audios: B mono sounds (N,) float32 at the extractor's rate.
-        prompts: B texts of `reference_prompt`.
-
-    Returns:
-        input_ids, attention_mask (B, L); input_features (items, mel, frames), feature_attention_mask (items,
-        frames).
-    """
-    extractor = processor.feature_extractor
-    rate = extractor.sampling_rate
-    split = [split_audio(audio, rate, extractor.n_samples / rate) for audio in audios]
-    texts = []
-    for parts, prompt in zip(split, prompts, strict=True):
-        content: list[Any] = [{"type": "audio"} for _ in parts] + [{"type": "text", "text": prompt}]
-        messages: list[Any] = [{"role": "user", "content": content}]
-        texts.append(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    processor.tokenizer.padding_side = "left"
-    return dict(
-        processor(
-            text=texts,
-            audio=[part for parts in split for part in parts],
-            sampling_rate=rate,
-            padding=True,
-            return_tensors="pt",
-        )
-    )
-
-
-# ------------------------------------------------------------------------------------------ the model at work
-
-
-class RowSampler(LogitsProcessor):
-    """Samples each row from its own random stream, so that its text does not depend on the rows beside it.
-
-    Temperature and nucleus as in `generate`, then Gumbel noise of the row's generator: the greedy choice that
-    follows is an exact draw from the row's distribution. Rounding still differs a little with padding and
-    batch size.
-
-    Args:
-        seeds: one per row.
-        temperature: > 0; 0 adds no noise (greedy).
-        top_p: nucleus share in (0, 1].
-        forbidden: token ids never written.
-    """
-
-    def __init__(
-        self, seeds: Sequence[int], temperature: float, top_p: float, forbidden: Sequence[int] = ()
-    ) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.temperature, self.top_p, self.forbidden = temperature, top_p, list(forbidden)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """scores (B, V) -> noisy scores (B, V) float32, their argmax being the sample."""
-        scores = scores.float()
-        scores[:, self.forbidden] = -torch.inf
-        if self.temperature == 0:
-            return scores
-        scores = scores / self.temperature
-        if self.top_p < 1:
-            ordered, index = scores.sort(dim=-1, descending=True)
-            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)  # mass of the likelier tokens
-            scores = scores.scatter(-1, index, ordered.masked_fill(before >= self.top_p, -torch.inf))
-        noise = torch.stack(
-            [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self.generators]
-        )
-        return scores - noise.clamp_min(torch.finfo(torch.float32).tiny).log().to(scores.device)
-
-
-class Hearer:
-    """Qwen2-Audio and its processor, loaded once; the model is freed by `close`."""
-
-    def __init__(self, name: str, revision: str | None, dtype: str | None, device: str | None) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        kind = getattr(torch, dtype or ("bfloat16" if self.device.startswith("cuda") else "float32"))
-        try:
-            self.processor = _processor(name, revision)
-            which: Any = {"revision": revision, "dtype": kind, "use_safetensors": True}
-            model: Any = Qwen2AudioForConditionalGeneration.from_pretrained(name, **which)
-            self.model = model.to(self.device).eval()
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"The reference model {name!r} could not be loaded ({str(error).splitlines()[0]}); give a "
-                "complete Qwen2-Audio folder with safetensors weights."
-            ) from error
-        tokenizer = self.processor.tokenizer
-        own = self.model.generation_config
-        self.eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
-        ends = set(self.eos if isinstance(self.eos, list) else [self.eos])
-        self.forbidden = sorted(set(tokenizer.all_special_ids) - ends)
-        # else generate() fills what we leave open from the model's file (Qwen2-Audio: repetition_penalty 1.1)
-        self.model.generation_config = GenerationConfig(
-            eos_token_id=self.eos,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends),
-        )
-
-    @torch.no_grad()
-    def write(
-        self,
-        audios: Sequence[np.ndarray],
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        sampling: dict[str, Any],
-    ) -> list[str]:
-        """One text for each row, special tokens removed."""
-        inputs = {
-            name: value.to(self.device) for name, value in encode(self.processor, audios, prompts).items()
-        }
-        inputs["input_features"] = inputs["input_features"].to(self.model.dtype)
-        sampler = RowSampler(seeds, sampling["temperature"], sampling["top_p"], self.forbidden)
-        ids = self.model.generate(
-            **inputs,
-            do_sample=False,
-            max_new_tokens=sampling["max_new_tokens"],
-            logits_processor=LogitsProcessorList([sampler]),
-        )
-        return self.processor.tokenizer.batch_decode(
-            ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-
-    def close(self) -> None:
-        """Frees the model; the policy may now be loaded."""
-        self.model = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+# ------------------------------------------------------------------------------------------- one text a row
 
 
 def write_references(
@@ -243,19 +87,32 @@ def write_references(
     dtype: str | None = None,
     device: str | None = None,
     progress: bool = True,
-) -> dict[str, Any]:
+    backend: str = "transformers",
+    window: float | None = None,
+    concurrency: int = 8,
+    timeout: float = 120.0,
+    retries: int = 4,
+    backoff: float = 1.0,
+) -> dict[str, Any] | None:
     """Writes `samples` with o_ref filled in, one text per row: its sound alone, question and gold answer.
 
     A row is computed only where its inputs changed: the bytes of its sound, question, options, gold answer,
     prompt, model, sampling. What is finished is kept in `<out_path>.partial` until all is, so an interrupted
     run goes on from there. A row's text depends on its id and `seed`, not on the rows beside it.
 
+    Several processes (`accelerate launch`) share the batches; each keeps its own in `<out_path>.partial.<n>`,
+    and the first writes them all, in the order of the rows: the file is that of one process. They may be
+    stopped and started again in another number. An endpoint is asked by the first process alone.
+
     `meta["reference"]` of every row: model, revision, prompt_hash, sampling, inputs_hash, parts (audio items
-    heard), attempt, and `failed`: None, "no audio", or the text without a readable <a-think>.
+    heard), attempt, and `failed`: None, "no audio", or the text without a readable <a-think>; of an endpoint
+    also `backend`, and `refused` with the reason in `failed` where it would not answer: such a row has no
+    reference, and is asked again by the next run.
 
     Args:
         samples: rows; those without sound stay without reference.
-        model_name_or_path: a Qwen2-Audio folder or hub id; `nano_audio` is the packaged miniature.
+        model_name_or_path: folder or hub id of an audio-language model of transformers; `nano_audio` is the
+            packaged miniature. Of an endpoint: the model's name there.
         out_path: JSON Lines of samples; read first, to reuse its rows, and replaced at the end.
         media: how sound is decoded (`audio_seconds`, `missing_audio`); the sampling rate is the model's.
         cache_dir: folder of decoded clips.
@@ -270,103 +127,115 @@ def write_references(
         dtype: "float32", "bfloat16" or "float16"; None: bfloat16 on a GPU, else float32.
         device: None: the GPU where there is one.
         progress: show a bar.
+        backend: "transformers", or "endpoint": RLCOMM_REFERENCE_BASE_URL with RLCOMM_REFERENCE_API_KEY, else
+            OPENAI_BASE_URL with OPENAI_API_KEY, say where (`rlcomm.endpoint`).
+        window: seconds of sound in one audio item at most, >= 1; None: the model's own, an endpoint's whole.
+        concurrency: requests at once, at least 1; this and what follows is of an endpoint alone.
+        timeout: seconds that a request may take.
+        retries: further tries after a time-out, a broken connection, 429 or 5xx.
+        backoff: seconds before the first of them, doubled for each further one.
 
     Returns:
         {"rows", "computed", "reused", "with_reference" (rows ARR can score), "failed": [ids], "no_audio":
         [ids], "split": rows heard in several parts, "hearing_exact": {"value", "n"} (share of the rows with
         known meta["audible"] whose reference names exactly what sounds; value None without any), "seconds",
-        "model", "revision", "out"}.
+        "model", "revision", "out"}; None on all processes but the first.
 
     Raises:
-        UserError: a setting out of range, an id that occurs twice, a model or a clip that cannot be read, a
-            full disk.
+        UserError: a setting out of range, an id that occurs twice, a model or a clip that cannot be read, an
+            endpoint that does not answer, a full disk.
     """
     started = time.monotonic()
-    _check(samples, batch_size, temperature, top_p, max_new_tokens, attempts, dtype)
+    _check(samples, batch_size, temperature, top_p, max_new_tokens, attempts, dtype, backend, window)
+    rank, world = processes.rank(), processes.world()
+    if backend == "endpoint":
+        endpoint.check(remote_hearer.WHO, model_name_or_path, concurrency, timeout, retries, backoff)
+        if rank != 0:
+            return None  # there is nothing to compute, only to wait for
+        world = 1
     out_path = Path(out_path)
-    name = resolve_model(model_name_or_path)
-    revision = _identity(name, model_name_or_path, revision)
-    extractor = _processor(name, _hub(name, revision)).feature_extractor
+    ear = open_ear(model_name_or_path, revision) if backend == "transformers" else None
     media = MediaSettings(
         audio_seconds=media.audio_seconds,
-        sampling_rate=extractor.sampling_rate,
+        sampling_rate=ear.rate if ear else remote_hearer.RATE,
         missing_audio=media.missing_audio,
     )  # what concerns frames must not change the hash
-    sampling = {
+    sampling: dict[str, Any] = {
         "temperature": temperature,
         "top_p": top_p,
         "max_new_tokens": max_new_tokens,
         "attempts": attempts,
         "seed": seed,
+        **({} if window is None else {"window": window}),
     }
     provenance = {
         "model": model_name_or_path,
-        "revision": revision,
+        "revision": ear.identity if ear else None,
+        **({} if ear else {"backend": backend}),
         "prompt_hash": _hash(reference_prompt("{q}", "{a}")),
         "sampling": sampling,
     }
 
     heard = [sample for sample in samples if sample.audio]
-    hashes = {
-        sample.id: _hash(
-            cache_key(None, sample.audio, media),
-            _prompt(sample),
-            name if revision is None else "",
-            provenance["revision"],
-            provenance["prompt_hash"],
-            sampling,
-        )
-        for sample in heard
-    }
-    partial = out_path.with_name(out_path.name + ".partial")
-    done = {
-        id: row
-        for id, row in _finished(out_path, partial).items()
-        if id in hashes and row["meta"].get("inputs_hash") == hashes[id]
-    }
-    reused = len(done)
-    todo = [sample for sample in heard if sample.id not in done]
+    hashes: dict[str, str] = {}
+    finished: set[str] = set()
+    if rank == 0:
+        hashes = {sample.id: _inputs_hash(sample, media, ear, provenance) for sample in heard}
+        done = _known(out_path, hashes)
+        finished = set(done)
+        if len(done) < len(heard):  # one journal again, without torn lines, however many there were
+            files.write_jsonl(_journal(out_path, 0), [{"id": id, **row} for id, row in done.items()])
+            for journal in set(_journals(out_path)) - {_journal(out_path, 0)}:
+                journal.unlink()
+    if world > 1:  # also: no process writes before the first has read
+        hashes, finished = processes.tell((hashes, finished))
+    # the batches do not depend on what is finished: whoever computes a row, and when, the rows beside it are
+    # the same, and with them the rounding
+    batches = [heard[first : first + batch_size] for first in range(0, len(heard), batch_size)]
+    batches = [left for batch in batches if (left := [s for s in batch if s.id not in finished])]
+    mine = batches[rank::world]
 
-    if todo:
-        files.write_jsonl(
-            partial, [{"id": id, **row} for id, row in done.items()]
-        )  # also drops a torn last line
-        hearer = Hearer(name, _hub(name, revision), dtype, device)
-        try:
-            with (
-                _appending(partial) as append,
-                tqdm(total=len(todo), desc="reference", disable=not progress) as bar,
-            ):
-                for first in range(0, len(todo), batch_size):
-                    batch = todo[first : first + batch_size]
-                    for sample, row in zip(
-                        batch, _listen(hearer, batch, media, cache_dir, sampling), strict=True
-                    ):
-                        row["meta"] = {**provenance, "inputs_hash": hashes[sample.id], **row["meta"]}
-                        done[sample.id] = row
-                        append({"id": sample.id, **row})
-                    bar.update(len(batch))
-        finally:
-            hearer.close()
+    if mine:
+        with _appending(_journal(out_path, rank)) as append:
 
-    deaf = {"reference": None, "meta": {**provenance, "failed": "no audio"}}
-    rows = [(sample, done.get(sample.id, deaf)) for sample in samples]
-    filled = [
-        dataclasses.replace(
-            sample, reference=row["reference"], meta={**sample.meta, "reference": row["meta"]}
-        )
-        for sample, row in rows
-    ]
-    write_jsonl(out_path, filled)
-    partial.unlink(missing_ok=True)
+            def keep(batch: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> None:
+                append([
+                    {"id": sample.id, "reference": row["reference"],
+                     "meta": {**provenance, "inputs_hash": hashes[sample.id], **row["meta"]}}
+                    for sample, row in zip(batch, rows, strict=True)
+                ])  # fmt: skip
+
+            def sound(sample: Sample) -> np.ndarray:
+                audio = load_clip(None, sample.audio, media, cache_dir).audio
+                assert audio is not None  # it was asked for: load_clip raises where there is none
+                _check_length(sample, len(audio) / media.sampling_rate, ear, window)
+                return audio
+
+            if ear is not None:
+                hearer = Hearer(ear, dtype, device or processes.device(), window)
+                _hear(mine, hearer, sampling, sound, keep, progress and rank == 0)
+            else:
+                asking = endpoint.Asking(
+                    remote_hearer.endpoint(), remote_hearer.WHO, model_name_or_path, timeout, retries, backoff
+                )
+                _ask(
+                    [s for batch in mine for s in batch], RemoteHearer(asking, window), sampling, sound, keep,
+                    concurrency=concurrency, place=_journal(out_path, rank), progress=progress,
+                )  # fmt: skip
+    if world > 1:
+        processes.wait()
+    if rank != 0:
+        return None
+
+    filled = _merge(samples, out_path, hashes, provenance)
     return {
-        "rows": len(samples), "computed": len(todo), "reused": reused,
+        "rows": len(samples), "computed": len(heard) - len(finished), "reused": len(finished),
         "with_reference": sum(sample.reference is not None for sample in filled),
         "failed": [sample.id for sample in filled if sample.audio and sample.reference is None],
         "no_audio": [sample.id for sample in filled if not sample.audio],
-        "split": sum(row["meta"].get("parts", 0) > 1 for _, row in rows),
+        "split": sum(sample.meta["reference"].get("parts", 0) > 1 for sample in filled),
         "hearing_exact": hearing_exact(filled), "seconds": round(time.monotonic() - started, 1),
-        "model": model_name_or_path, "revision": revision, "out": str(out_path),
+        "model": model_name_or_path, "revision": provenance["revision"], "out": str(out_path),
     }  # fmt: skip
 
 
@@ -400,7 +269,7 @@ def write_warmup(
     *,
     see: Callable[[list[Sample]], list[str]],
     **options: Any,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Writes warm-up rows for clips that have none (`rlcomm reference --for warmup`; METHOD: about 100 rows).
 
         a-think: the reference model, from the sound alone    v-think: `see`, from the picture alone
@@ -415,11 +284,13 @@ def write_warmup(
         model_name_or_path: the reference model.
         out_path: JSON Lines of samples with `target` and `reference` filled in.
         see: gets the rows without their sound, gives one description each; called after the reference model
-            is freed. `policy_sight` makes one out of the policy; any vision-language model will do.
+            is freed, by the first process alone. `policy_sight` makes one out of the policy; any
+            vision-language model will do.
         options: those of `write_references`.
 
     Returns:
-        The report of `write_references`, and "written", "rejected": [{"id", "reason", "a_think", "v_think"}].
+        The report of `write_references`, and "written", "rejected": [{"id", "reason", "a_think", "v_think"}];
+        None on all processes but the first.
 
     Raises:
         UserError: as `write_references`; nothing could be written.
@@ -427,7 +298,9 @@ def write_warmup(
     out_path = Path(out_path)
     heard_path = out_path.with_name(out_path.stem + ".heard.jsonl")
     report = write_references(samples, model_name_or_path, heard_path, **options)
-    heard = {id: row["reference"] for id, row in _finished(heard_path, None).items()}
+    if report is None:
+        return None
+    heard = {id: row["reference"] for id, row in _read(heard_path, "reference")}
     shown = [sample for sample in samples if sample.video]
     sights = dict(
         zip([sample.id for sample in shown], see([sample.without("audio") for sample in shown]), strict=True)
@@ -515,20 +388,77 @@ def _reason(a_think: str | None, v_think: str | None) -> str | None:
 # ------------------------------------------------------------------------------------------------ inner parts
 
 
-def _listen(
+Keep = Callable[[Sequence[Sample], Sequence[dict[str, Any]]], None]
+
+
+def _hear(
+    batches: Sequence[Sequence[Sample]],
     hearer: Hearer,
+    sampling: dict[str, Any],
+    sound: Callable[[Sample], np.ndarray],
+    keep: Keep,
+    progress: bool,
+) -> None:
+    """Every batch by a local model, which is freed at the end."""
+    try:
+        with tqdm(total=sum(map(len, batches)), desc="reference", disable=not progress) as bar:
+            for batch in batches:
+                keep(batch, _listen(hearer, batch, [sound(sample) for sample in batch], sampling))
+                bar.update(len(batch))
+    finally:
+        hearer.close()
+
+
+def _ask(
+    samples: Sequence[Sample],
+    hearer: RemoteHearer,
+    sampling: dict[str, Any],
+    sound: Callable[[Sample], np.ndarray],
+    keep: Keep,
+    *,
+    concurrency: int,
+    place: Path,
+    progress: bool,
+) -> None:
+    """Every row by a model behind an endpoint, several at once."""
+    lock = threading.Lock()
+    refused = 0  # in a row
+
+    def work(id: str, sample: Sample) -> bool | None:
+        nonlocal refused
+        audio = sound(sample)
+        try:
+            [row] = _listen(hearer, [sample], [audio], sampling)
+        except endpoint.Failure as failure:
+            if failure.scope != "item":
+                raise
+            meta = {"failed": f"refused: {failure.why}", "refused": True}
+            row = {"reference": None, "meta": {"parts": hearer.parts(audio), "attempt": 1, **meta}}
+        with lock:
+            keep([sample], [row])
+            refused = refused + 1 if "refused" in row["meta"] else 0
+            if refused >= endpoint.DOWN:
+                raise endpoint.Failure(
+                    f"{hearer.asking.who} {hearer.asking.model!r}: {refused} rows in a row were "
+                    f"{row['meta']['failed']}; name a model that takes input_audio, or mend the setting that "
+                    "it refuses",
+                    "run",
+                )
+        return None if "refused" in row["meta"] else True
+
+    endpoint.ask_each(
+        {sample.id: sample for sample in samples}, work, hearer.asking, concurrency,
+        unit="row", made="rows", place=place, progress=progress,
+    )  # fmt: skip
+
+
+def _listen(
+    hearer: Hearer | RemoteHearer,
     batch: Sequence[Sample],
-    media: MediaSettings,
-    cache_dir: str | os.PathLike | None,
+    sounds: Sequence[np.ndarray],
     sampling: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """{"reference", "meta": {"parts", "attempt", "failed"}} of each row."""
-    sounds = []
-    for sample in batch:
-        sound = load_clip(None, sample.audio, media, cache_dir).audio
-        assert sound is not None  # it was asked for: load_clip raises where there is none
-        sounds.append(sound)
-    window = hearer.processor.feature_extractor.n_samples / media.sampling_rate
     rows: list[dict[str, Any]] = [{} for _ in batch]
     pending = list(range(len(batch)))
     for attempt in range(sampling["attempts"]):
@@ -543,7 +473,7 @@ def _listen(
             rows[i] = {
                 "reference": thought.text if thought.found else None,
                 "meta": {
-                    "parts": len(split_audio(sounds[i], media.sampling_rate, window)),
+                    "parts": hearer.parts(sounds[i]),
                     "attempt": attempt + 1,
                     "failed": None if thought.found else text,
                 },
@@ -552,6 +482,20 @@ def _listen(
         if not pending or sampling["temperature"] == 0:  # greedy would say the same again
             break
     return rows
+
+
+def _inputs_hash(sample: Sample, media: MediaSettings, ear: Ear | None, provenance: dict[str, Any]) -> str:
+    """Of all that a row's reference is made from."""
+    revision = provenance["revision"]
+    return _hash(
+        cache_key(None, sample.audio, media),
+        _prompt(sample),
+        "" if revision is not None else ear.name if ear else provenance["model"],
+        revision,
+        provenance["prompt_hash"],
+        provenance["sampling"],
+        *([] if ear else [provenance["backend"]]),
+    )
 
 
 def _prompt(sample: Sample) -> str:
@@ -570,65 +514,79 @@ def _names(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def _identity(name: str, shown: str, revision: str | None) -> str | None:
-    """What tells this model from another of the same name: a hub commit, or a digest of the files."""
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
+def _merge(
+    samples: Sequence[Sample], out_path: Path, hashes: Mapping[str, str], provenance: dict[str, Any]
+) -> list[Sample]:
+    """Writes the rows with what the journals hold, in the order of `samples`, and removes the journals."""
+    done = _known(out_path, hashes, refused=True)
+    if lost := [id for id in hashes if id not in done]:
         raise UserError(
-            f"The reference model is {shown!r}, which cannot be read as a model "
-            f"({str(error).splitlines()[0]}); give a Qwen2-Audio folder or hub id."
-        ) from error
-    if config.model_type != "qwen2_audio":
-        raise UserError(
-            f"The reference model is {shown!r}, a {config.model_type!r} model, but the reference listens "
-            "with Qwen2-Audio; give a Qwen2-Audio checkpoint."
+            f"{out_path}: {len(lost)} row(s), the first is {lost[0]!r}, were computed but are in no "
+            f"{out_path.name}.partial file; run one command at a time on it, and this one again."
         )
-    if not Path(name).is_dir():
-        return getattr(config, "_commit_hash", None) or revision
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(name).iterdir()):
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".jinja", ".txt"):
-            size = path.stat().st_size
-            digest.update(f"{path.name}:{size}:".encode())
-            with path.open("rb") as stream:  # both ends of a large file: enough to notice other weights
-                digest.update(stream.read(1 << 23))
-                stream.seek(max(0, size - (1 << 23)))
-                digest.update(stream.read())
-    return "local-" + digest.hexdigest()
+    deaf = {"reference": None, "meta": {**provenance, "failed": "no audio"}}
+    filled = []
+    for sample in samples:
+        row = done.get(sample.id, deaf)
+        meta = {**sample.meta, "reference": row["meta"]}
+        filled.append(dataclasses.replace(sample, reference=row["reference"], meta=meta))
+    write_jsonl(out_path, filled)
+    for journal in _journals(out_path):
+        journal.unlink(missing_ok=True)
+    return filled
 
 
-def _processor(name: str, revision: str | None) -> Any:
-    return Qwen2AudioProcessor.from_pretrained(name, revision=revision)  # type: ignore[arg-type]
+def _journal(out_path: Path, rank: int) -> Path:
+    """Where a process keeps what it has finished."""
+    return out_path.with_name(f"{out_path.name}.partial" + (f".{rank}" if rank else ""))
 
 
-def _hub(name: str, revision: str | None) -> str | None:
-    return None if Path(name).is_dir() else revision
+def _journals(out_path: Path) -> list[Path]:
+    """All journals there are, of however many processes."""
+    found = out_path.parent.glob(glob.escape(f"{out_path.name}.partial") + "*")
+    return sorted(p for p in found if re.fullmatch(r"\.partial(\.\d+)?", p.name[len(out_path.name) :]))
 
 
-def _finished(out_path: Path, partial: Path | None) -> dict[str, dict[str, Any]]:
-    """{id: {"reference", "meta"}} of an earlier run; unreadable lines are as if they were not there."""
+def _known(out_path: Path, hashes: Mapping[str, str], refused: bool = False) -> dict[str, dict[str, Any]]:
+    """{id: {"reference", "meta"}} of what earlier runs, or this one, finished for the inputs as they are.
+
+    Args:
+        out_path: the file to come; its journals are read too.
+        hashes: of each row's inputs.
+        refused: rows that an endpoint refused count as finished.
+    """
     rows: dict[str, dict[str, Any]] = {}
-    for path in (out_path, partial):
-        if path is None or not path.exists():
-            continue
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-                row = json.loads(line)
-                meta = row["meta"]["reference"] if path == out_path else row["meta"]
-                if isinstance(meta, dict):
-                    rows[str(row["id"])] = {"reference": row.get("reference"), "meta": meta}
+    for path in (out_path, *_journals(out_path)):
+        for id, row in _read(path, "reference" if path == out_path else None):
+            current = id in hashes and row["meta"].get("inputs_hash") == hashes[id]
+            if current and (refused or not row["meta"].get("refused")):
+                rows[id] = row
     return rows
 
 
-@contextlib.contextmanager
-def _appending(path: Path) -> Iterator[Callable[[dict], None]]:
-    """Yields a function that appends one JSON object as a line; one cut off by a crash is read by nobody."""
-    stream = path.open("a", encoding="utf-8")
+def _read(path: Path, field: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id, {"reference", "meta"}) of a file's rows, their meta in its `field` where that is given; lines that
+    cannot be read are as if they were not there."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            row = json.loads(line)
+            meta = row["meta"][field] if field else row["meta"]
+            if isinstance(meta, dict):
+                yield str(row["id"]), {"reference": row.get("reference"), "meta": meta}
 
-    def append(row: dict) -> None:
+
+@contextlib.contextmanager
+def _appending(path: Path) -> Iterator[Callable[[list[dict]], None]]:
+    """Yields a function that appends JSON objects, a line each, in one go: a process that is killed leaves
+    all of a batch or none; a line that a failing disk cut off is read by nobody."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("ab", buffering=1 << 20)
+
+    def append(rows: list[dict]) -> None:
         try:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            stream.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
             stream.flush()
         except OSError as error:
             raise UserError(
@@ -643,6 +601,17 @@ def _appending(path: Path) -> Iterator[Callable[[dict], None]]:
             stream.close()
 
 
+def _check_length(sample: Sample, seconds: float, ear: Ear | None, window: float | None) -> None:
+    """Refuses a sound of several parts where the model takes one."""
+    longest = min((w for w in (window, ear.window if ear else None) if w), default=None)
+    if ear is not None and ear.one_item and longest is not None and seconds > longest:
+        raise UserError(
+            f"{sample.audio}: lasts {seconds:.0f} s, and the reference model {ear.name!r} takes one sound of "
+            f"at most {longest:g} s in a message; set media_audio_seconds to at most that, or take row "
+            f"{sample.id!r} out."
+        )
+
+
 def _check(
     samples: Sequence[Sample],
     batch_size: int,
@@ -651,6 +620,8 @@ def _check(
     max_new_tokens: int,
     attempts: int,
     dtype: str | None,
+    backend: str,
+    window: float | None,
 ) -> None:
     wrong = [
         (batch_size >= 1, "batch_size", batch_size, "at least 1"),
@@ -659,6 +630,8 @@ def _check(
         (max_new_tokens >= 1, "max_new_tokens", max_new_tokens, "at least 1"),
         (attempts >= 1, "attempts", attempts, "at least 1"),
         (dtype in (None, "float32", "bfloat16", "float16"), "dtype", dtype, "float32, bfloat16 or float16"),
+        (backend in BACKENDS, "backend", backend, " or ".join(BACKENDS)),
+        (window is None or window >= 1, "window", window, "at least 1 second, or none"),
     ]
     for fine, setting, value, range_ in wrong:
         if not fine:

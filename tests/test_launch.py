@@ -13,7 +13,8 @@ from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
 from rlcomm.errors import UserError
-from rlcomm.stages.pipeline import launcher
+from rlcomm.recipe import load_recipe
+from rlcomm.stages.pipeline import launcher, stage_commands
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 CONFIGS = sorted(path.name for path in LAUNCH.glob("*.yaml"))
@@ -76,6 +77,17 @@ def test_a_pipeline_is_launched_by_a_configuration_or_a_script():
     ]  # fmt: skip
     script = str(LAUNCH / "srun.sh")
     assert launcher(script) == ["bash", script, "-m", "rlcomm"]
+
+
+def test_a_pipeline_launches_the_reference_like_a_training_stage():
+    """Else a pipeline on eight GPUs has the reference model write all rows on one of them."""
+    folder = LAUNCH.parent / "recipes" / "orchestra"
+    recipe = load_recipe(folder / "pipeline.yaml", ["--launch", str(LAUNCH / "multi_gpu.yaml")])
+    plan = stage_commands(recipe, folder)
+    launched = {name for name, command in plan if "accelerate.commands.launch" in command}
+    assert launched == {name for name, _ in plan} - {"base", "base_steps"}
+    [command] = [command for name, command in plan if name == "reference"]
+    assert command[command.index("-m", 3) :][:3] == ["-m", "rlcomm", "reference"]
 
 
 @pytest.mark.parametrize("wrong", ["launch/zero9.yaml", "launch", "launch/train.slurm"])

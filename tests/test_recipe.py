@@ -56,6 +56,22 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path):
     assert "'zzz' is no key of a sft recipe" in refused(tmp_path, "sft", zzz=1)
 
 
+def test_the_reference_of_an_endpoint(tmp_path):
+    endpoint = dict(reference_backend="endpoint", model_name_or_path="audio-1")
+    recipe = load_recipe(written(tmp_path, "reference", **endpoint), ["--concurrency", "3", "--timeout", "9"])
+    assert (recipe.concurrency, recipe.timeout, recipe.retries, recipe.audio_window) == (3, 9.0, 4, None)
+    for key, value in (("concurrency", 0), ("timeout", 0), ("retries", -1), ("audio_window", 0.5)):
+        said = refused(tmp_path, "reference", **endpoint, **{key: value})
+        assert said.startswith(f"{key} is {value}")
+        assert "out of range" in said
+    assert "'vllm', which is unknown; use one of transformers, endpoint" in refused(
+        tmp_path, "reference", reference_backend="vllm"
+    )
+    assert "give its name there" in refused(tmp_path, "reference", reference_backend="endpoint")
+    said = refused(tmp_path, "reference", **endpoint, model_revision="main")
+    assert "which an endpoint cannot be told" in said
+
+
 def test_the_reference_hears_all_of_a_clip_unless_told_otherwise(tmp_path):
     assert load_recipe(written(tmp_path, "reference")).media().audio_seconds is None
     assert load_recipe(written(tmp_path, "reference", media_audio_seconds=40)).media().audio_seconds == 40

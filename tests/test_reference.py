@@ -12,17 +12,17 @@ import rlcomm.torchvision_ops  # noqa: F401
 import torch  # isort: skip
 from transformers import Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
+from rlcomm import hearer as hearing
 from rlcomm import reference
 from rlcomm.data.media import MediaError, MediaSettings, write_audio, write_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl
 from rlcomm.errors import UserError
+from rlcomm.hearer import encode, split_audio
 from rlcomm.omni.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
 from rlcomm.reference import (
-    encode,
     hearing_exact,
     policy_sight,
     reference_prompt,
-    split_audio,
     write_references,
     write_warmup,
 )
@@ -185,7 +185,7 @@ def test_only_the_sound_is_ever_opened(samples, folder, tmp_path, monkeypatch):
 def test_row_sampler_draws_from_the_nucleus_with_the_right_frequencies():
     """p = (0.5, 0.3, 0.2) at temperature 1, top_p 0.7: tokens 0 and 1 remain, with 5/8 and 3/8."""
     scores = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    sampler = reference.RowSampler([1], temperature=1.0, top_p=0.7)
+    sampler = hearing.RowSampler([1], temperature=1.0, top_p=0.7)
     drawn = [int(sampler(torch.empty(0), scores.clone()).argmax()) for _ in range(2000)]
     assert 2 not in drawn
     assert np.mean(np.array(drawn) == 0) == pytest.approx(5 / 8, abs=0.035)  # three standard errors
@@ -195,11 +195,11 @@ def test_row_sampler_temperature_and_forbidden_tokens():
     """At temperature 0.5, p = (0.6, 0.4) becomes 0.36 : 0.16 = 9 : 4."""
     scores = torch.tensor([[0.6, 0.4, 9.0]])
     scores[0, :2] = scores[0, :2].log()
-    sampler = reference.RowSampler([1], temperature=0.5, top_p=1.0, forbidden=[2])
+    sampler = hearing.RowSampler([1], temperature=0.5, top_p=1.0, forbidden=[2])
     drawn = [int(sampler(torch.empty(0), scores.clone()).argmax()) for _ in range(2000)]
     assert np.mean(np.array(drawn) == 0) == pytest.approx(9 / 13, abs=0.035)
     assert set(drawn) == {0, 1}
-    greedy = reference.RowSampler([1], temperature=0.0, top_p=1.0, forbidden=[2])
+    greedy = hearing.RowSampler([1], temperature=0.0, top_p=1.0, forbidden=[2])
     assert {int(greedy(torch.empty(0), scores.clone()).argmax()) for _ in range(20)} == {0}
 
 

@@ -582,9 +582,17 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, rate: int) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    samples = np.round(np.clip(audio, -1, 1) * 32767).astype("<i2")
-    with replacing(path) as temporary, wave.open(str(temporary), "wb") as stream:
+    sound = wav_bytes(audio, rate)
+    with replacing(path) as temporary:
+        temporary.write_bytes(sound)
+
+
+def wav_bytes(audio: np.ndarray, rate: int) -> bytes:
+    """(N,) float32 mono `audio` in [-1, 1] as a 16-bit PCM .wav file of `rate` Hz."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as stream:
         stream.setnchannels(1)
         stream.setsampwidth(2)
         stream.setframerate(rate)
-        stream.writeframes(samples.tobytes())
+        stream.writeframes(np.round(np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()

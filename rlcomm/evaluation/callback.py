@@ -5,14 +5,13 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
-from accelerate.utils import broadcast_object_list  # isort: skip
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rlcomm import files
+from rlcomm import files, processes
 from rlcomm.errors import UserError
 from rlcomm.evaluation import conflict
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
@@ -21,7 +20,6 @@ from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import own_temperature
 
 logger = logging.getLogger("rlcomm")
-T = TypeVar("T")
 
 ALIGNED_ACC = "aligned_acc"
 UNLOGGED = re.compile(r"^step$|/(tir_|norm_acc_|nauc_|mean_confidence)")  # in eval_during.jsonl alone
@@ -80,7 +78,7 @@ class ConflictCallback(TrainerCallback):
             )
         if state.is_world_process_zero and self.file.exists():
             self.rows = [row for row in read_records(self.file) if row["step"] <= state.global_step]
-        self.rows = of_first(self.rows)
+        self.rows = processes.tell(self.rows)
         if state.global_step == 0 and not self.rows:
             self._evaluate(state, control)
 
@@ -94,7 +92,7 @@ class ConflictCallback(TrainerCallback):
         with own_temperature(self.policy.model):
             raw = conflict.collect(self.policy, self.sets, self.plan, None, self.cache_dir, progress=False)
         results, _ = count(raw, self.sets, self.plan, "")
-        found = of_first(named(results))
+        found = processes.tell(named(results))
         row = {"step": state.global_step, **{key: value for key, value in found.items() if value is not None}}
         if self.metric is not None and not self.asked:
             self._check_metric(self.metric, found)
@@ -136,11 +134,6 @@ class ConflictCallback(TrainerCallback):
 def has_both_sides(one: Set) -> bool:
     """Whether a benchmark has an aligned accuracy: aligned items beside those in conflict."""
     return {CONFLICT, ALIGNED} <= {sample.meta.get("condition") for sample in one.samples}
-
-
-def of_first(value: T) -> T:
-    """What the first process holds."""
-    return broadcast_object_list([value])[0]
 
 
 def named(results: dict[str, Any]) -> dict[str, float | None]:

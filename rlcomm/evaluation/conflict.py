@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files
+from rlcomm import files, processes
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
@@ -124,13 +124,13 @@ def evaluate(
         UserError: `out` holds the scores of another evaluation.
     """
     out = Path(out)
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = processes.rank(), processes.world()
     if rank == 0:
         _open_journal(out, policy, sets, plan, first=True)
-    _wait(world)  # for the plan, so that no process scores under another one
+    processes.wait()  # for the plan, so that no process scores under another one
     journal = _open_journal(out, policy, sets, plan, first=False)
     collect(policy, sets, plan, journal, cache_dir, progress and rank == 0, rank, world)
-    _wait(world)
+    processes.wait()
     if rank != 0:
         return None
     raw = collect(policy, sets, plan, journal, cache_dir, progress=False)
@@ -148,14 +148,6 @@ def evaluate(
     journal.rename(retired)
     shutil.rmtree(retired)
     return results
-
-
-def _wait(world: int) -> None:
-    """Until all processes are here."""
-    if world > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
 
 
 def collect(

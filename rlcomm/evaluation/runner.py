@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files, steps
+from rlcomm import files, processes, steps
 from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_text
 from rlcomm.errors import UserError
@@ -153,10 +153,9 @@ def evaluate(
         limit=limit,
         progress=progress,
     )
-    first = int(os.environ.get("RANK", "0")) == 0
-    if rejudge is not None and first:
+    if rejudge is not None and processes.rank() == 0:
         records = rejudge(records)
-    if records_path is not None and first:
+    if records_path is not None and processes.rank() == 0:
         files.write_jsonl(records_path, records)
     settings = {
         "prompt_style": prompt_style,
@@ -199,7 +198,7 @@ def collect(
     truth = truth or {}
     vocabulary = Vocabulary.of(_names(benchmarks, truth))
     media = media_settings or MediaSettings()
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = processes.rank(), processes.world()
     placed: list[tuple[tuple[int, int, int], list[Record]]] = []  # (benchmark, view, batch), its records
     with (
         inference(policy.model),

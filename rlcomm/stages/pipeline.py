@@ -97,7 +97,7 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
         name = stage if stage not in dict(plan) else Path(item).stem
         if stage == "reference":
             rows = str(out / "reference" / "train.jsonl")
-            command = [*python, "reference", file, "--output", rows]
+            command = [*launched, "reference", file, "--output", rows]
             command += ["--dataset", str(data / "train.jsonl")] if data else []
         elif stage in _MODEL_STAGES:
             command = [*launched, "train", file, "--output_dir", str(out / name)]

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from rlcomm import files
+from rlcomm import files, processes
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
@@ -42,7 +41,7 @@ _FREE = {
 
 def is_main() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return processes.rank() == 0
 
 
 def open_run(recipe: Any) -> str | None:
@@ -233,7 +232,10 @@ def save_model(trainer: Any, processor: Any, path: Path) -> None:
 
 def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> None:
     """Evaluates a saved model, the items shared by all processes; writes records.jsonl and results.json."""
-    policy = load_policy(model, recipe.dtype, recipe.model_revision, recipe.attn_implementation, _device())
+    policy = load_policy(
+        model, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
+        processes.device(),
+    )
     records = run_dir / "records.jsonl"
     judge = _judge(recipe, run_dir)
     results = runner.evaluate(
@@ -246,13 +248,6 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
     results["decoders"]["greedy"]["settings"]["judge"] = judged.name(judge)
     if is_main():
         files.write_json(run_dir / "results.json", results)
-
-
-def _device() -> Any:
-    """The accelerator of this process, or the CPU; where several processes were launched, they meet here."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return PartialState(cpu=not torch.cuda.is_available()).device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _judge(recipe: Any, run_dir: Path) -> dict[str, Any] | None:
@@ -290,8 +285,9 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
         dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
     )  # fmt: skip
     policy = load_policy(
-        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation, _device()
-    )
+        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
+        device=processes.device(),
+    )  # fmt: skip
     out = Path(recipe.output_dir)
     results = conflict.evaluate(
         policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,

@@ -1,20 +1,20 @@
 """The judge model against a local server that says what it is told to; each test names its trap."""
 
 import json
-import threading
 import time
 import traceback
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from rlcomm import endpoint
+from rlcomm.endpoint import retry_after
 from rlcomm.errors import UserError
 from rlcomm.evaluation import judge_model
 from rlcomm.evaluation.judge import Judgement
-from rlcomm.evaluation.judge_model import Item, judge_all, retry_after, scores_in
+from rlcomm.evaluation.judge_model import Item, judge_all, scores_in
+from tests.fake_endpoint import Server, running
 
 KEY = "sk-very-secret-0123456789"
 VARIABLES = ("RLCOMM_JUDGE_BASE_URL", "RLCOMM_JUDGE_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY")
@@ -23,68 +23,13 @@ GOOD = '{"a_acc": 4, "v_acc": 2}'
 ANNOTATION = "Based on the video, a man plays the harp. Based on the audio, there is a sound of rain."
 
 
-class Server:
-    """A judge's endpoint. `say(item id, how often it was asked before)` gives the reply: a text, or (status,
-    body, headers), or None to hang."""
-
-    def __init__(self):
-        self.say = lambda *_: GOOD
-        self.asked, self.requests, self.times = [], [], []
-        self.at_once = self.most_at_once = 0
-        self.lock, self.release = threading.Lock(), threading.Event()
-
-    def answer(self, handler):
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
-        item = json.loads(body["messages"][1]["content"])["heard"]
-        with self.lock:
-            before = self.asked.count(item)
-            self.asked.append(item)
-            self.times.append(time.monotonic())
-            self.requests.append((handler.path, dict(handler.headers), body))
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            said = self.say(item, before)
-        finally:
-            with self.lock:
-                self.at_once -= 1
-        if said is None:
-            self.release.wait(5)
-            return
-        status, content, headers = said if isinstance(said, tuple) else (200, completion(said), {})
-        handler.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content.encode()))}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(content.encode())
+def item_of(body):
+    """The server knows an item by what it says it hears."""
+    return json.loads(body["messages"][1]["content"])["heard"]
 
 
-def completion(text):
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
-
-
-@contextmanager
-def running(server):
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            server.answer(self)
-
-        do_GET = do_POST
-
-        def log_message(self, *_):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}/v1"
-    finally:
-        server.release.set()
-        http.shutdown()
-        thread.join()
-        http.server_close()
+def judge_server():
+    return Server(item_of, lambda *_: GOOD)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +41,7 @@ def bare(monkeypatch):
 
 @pytest.fixture
 def server(monkeypatch):
-    server = Server()
+    server = judge_server()
     with running(server) as url:
         monkeypatch.setenv("RLCOMM_JUDGE_BASE_URL", url)
         monkeypatch.setenv("RLCOMM_JUDGE_API_KEY", KEY)
@@ -228,7 +173,7 @@ def test_a_time_out_that_stays(server, cache):
 
 
 def test_nobody_listens(server, cache, monkeypatch):
-    with running(Server()) as url:
+    with running(judge_server()) as url:
         pass
     monkeypatch.setenv("RLCOMM_JUDGE_BASE_URL", url)
     with pytest.raises(UserError, match="no connection, ConnectionRefusedError"):
@@ -428,7 +373,7 @@ def test_ctrl_c_keeps_what_was_under_way(server, cache, monkeypatch):
         return GOOD
 
     server.say = say
-    monkeypatch.setattr(judge_model, "as_completed", interrupted)
+    monkeypatch.setattr(endpoint, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(some(50), cache, concurrency=2)
     assert 2 <= len(rows(cache)) == len(server.asked) <= 4

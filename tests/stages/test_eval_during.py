@@ -241,7 +241,7 @@ def test_every_process_decides_by_the_numbers_of_the_first(world, monkeypatch, t
     """This is the second of two processes, whose own numbers would neither be better nor stop the run."""
     fixed(monkeypatch, [0.9, 0.9])
     sent = iter([[{"step": 0, ALIGNED: 0.5}], {ALIGNED: 0.6}, {ALIGNED: 0.1}])
-    monkeypatch.setattr(callback, "broadcast_object_list", lambda values: [next(sent)])
+    monkeypatch.setattr(callback.processes, "tell", lambda value: next(sent))
     monkeypatch.setattr(callback, "own_temperature", lambda model: contextlib.nullcontext())
     monkeypatch.setattr(callback.Trainer, "log", lambda *args: None)
     (tmp_path / "eval_during.jsonl").write_text("torn")  # the first process reads it

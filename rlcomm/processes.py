@@ -1,0 +1,54 @@
+"""One command over several processes (`accelerate launch`): which one this is, and how they keep in step.
+
+Where one process fails, it ends; the launcher sees that and ends the others, wherever they wait for it. In a
+single process nobody waits.
+"""
+
+import os
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+
+PATIENCE = timedelta(days=1)  # of a process that is done, with the slowest one; NCCL's own is ten minutes
+
+Value = TypeVar("Value")
+
+
+def rank() -> int:
+    """The number of this process; the first, 0, writes and speaks."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """The number of processes."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def device() -> torch.device:
+    """Where this process computes: its own GPU, or the CPU where there is none."""
+    if world() > 1:
+        return _state().device
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wait() -> None:
+    """Returns when all processes are here."""
+    if world() > 1:
+        _state().wait_for_everyone()
+
+
+def tell(value: Value) -> Value:
+    """The first process's `value`, on all; what the others give is not looked at."""
+    if world() == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return broadcast_object_list([value])[0]
+
+
+def _state() -> Any:
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
