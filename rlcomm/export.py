@@ -1,15 +1,16 @@
 """A trained policy as a checkpoint that plain transformers or PEFT load: `rlcomm export`.
 
-    full      the base omni checkpoint with the thinker's tensors replaced, shard by shard; talker, vocoder and
-              every other file as they were
+    full      the base omni checkpoint with the thinker's tensors replaced, shard by shard; talker, vocoder
+              and every other file as they were
     thinker   the thinker alone, adapters merged, with its processor
     adapter   the adapters of a LoRA run, with the processor
 
 Weights are written as safetensors only. The one pickle that leaves here is `spk_dict.pt`, the voices of
-Qwen2.5-Omni's talker: they are not weights of ours, and transformers does not load the full model without that
+Qwen2.5-Omni's talker: they are no weights of ours, and transformers does not load the full model without that
 file. It is copied byte for byte and never opened.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlcomm.omni.policy import THINKERS, Policy, in_short, load_policy, resolve_model  # first: it mends torchvision
+import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
 from huggingface_hub import snapshot_download
@@ -31,6 +32,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from rlcomm import files
 from rlcomm.errors import UserError
+from rlcomm.omni.policy import THINKERS, Policy, in_short, load_policy, resolve_model
 
 KINDS = ("full", "thinker", "adapter")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -42,8 +44,8 @@ _VOICES = "spk_dict.pt"
 # Entries of a thinker's configuration that no forward reads; trainers set some of them.
 _IDLE = {
     "architectures", "bos_token_id", "dtype", "eos_token_id", "initializer_range", "output_attentions",
-    "output_hidden_states", "pad_token_id", "problem_type", "return_dict", "torch_dtype", "transformers_version",
-    "use_cache",
+    "output_hidden_states", "pad_token_id", "problem_type", "return_dict", "torch_dtype",
+    "transformers_version", "use_cache",
 }  # fmt: skip
 
 
@@ -75,8 +77,8 @@ def export(
         raise UserError(f"--out is {out}, which exists already; remove it or choose another folder.")
     if to not in KINDS or (dtype is not None and dtype not in DTYPES):
         raise UserError(
-            f"--to is {to!r} and --dtype is {dtype!r}, of which one is unknown; use --to {', '.join(KINDS)} and "
-            f"--dtype {', '.join(DTYPES)}."
+            f"--to is {to!r} and --dtype is {dtype!r}, of which one is unknown; use --to {', '.join(KINDS)} "
+            f"and --dtype {', '.join(DTYPES)}."
         )
     folder = _local(model, "MODEL")
     if (folder / "recipe.yaml").exists() and not (folder / "config.json").exists():
@@ -97,8 +99,8 @@ def _adapter(folder: Path, out: Path, base: str | None, dtype: str | None) -> st
     settings = _adapter_settings(folder)
     if settings is None:
         raise UserError(
-            f"MODEL is {str(folder)!r}, which holds no adapters (no adapter_config.json), so none can be exported; "
-            "give the model of a run with use_peft: true, or use --to thinker."
+            f"MODEL is {str(folder)!r}, which holds no adapters (no adapter_config.json), so none can be "
+            "exported; give the model of a run with use_peft: true, or use --to thinker."
         )
     with files.replacing(out, directory=True) as beside:
         _copy_others(folder, beside)
@@ -115,8 +117,8 @@ def _adapter(folder: Path, out: Path, base: str | None, dtype: str | None) -> st
                 load_policy(str(beside), _stored_dtype(source))
             except UserError as error:
                 raise UserError(
-                    f"--base is {base!r}, which the adapters of {str(folder)!r} do not fit; give the checkpoint "
-                    "that training started from, or leave --base out."
+                    f"--base is {base!r}, which the adapters of {str(folder)!r} do not fit; give the "
+                    "checkpoint that training started from, or leave --base out."
                 ) from error
     return f"{out}: {len(weights)} adapter tensors over the base {settings['base_model_name_or_path']}"
 
@@ -149,7 +151,13 @@ def _merged(folder: Path, dtype: str | None) -> tuple[Policy, set[str] | None]:
             for name, module in policy.model.get_base_model().named_modules()
             if hasattr(module, "base_layer")
         }
-        policy.model = policy.model.merge_and_unload(safe_merge=True)
+        try:
+            policy.model = policy.model.merge_and_unload(safe_merge=True)
+        except ValueError as error:  # weights that are no numbers
+            raise UserError(
+                f"MODEL is {str(folder)!r}, whose adapters cannot be merged ({in_short(error)}); export an "
+                "earlier checkpoint-N of the run."
+            ) from error
     return policy, changed
 
 
@@ -183,13 +191,13 @@ def _full(folder: Path, out: Path, given: str | None, dtype: str | None) -> str:
         given = (settings or {}).get("base_model_name_or_path")
     if given is None:
         raise UserError(
-            f"--base is not given, and {folder} does not say which full checkpoint its talker comes from; give the "
-            "checkpoint (folder or hub id) that training started from."
+            f"--base is not given, and {folder} does not say which full checkpoint its talker comes from; "
+            "give the checkpoint (folder or hub id) that training started from."
         )
     base = _open_base(given)
     policy, adapted = _merged(folder, dtype)
     _same_model(base, policy)
-    trained = _named(policy.model, base.names())
+    trained = _Trained(policy.model, base.names())
     changed = _fitting(base, policy, trained, adapted)
     with files.replacing(out, directory=True) as beside:
         _copy_others(base.folder, beside)
@@ -197,7 +205,7 @@ def _full(folder: Path, out: Path, given: str | None, dtype: str | None) -> str:
             _write_shard(base.folder / shard, beside / shard, names, trained, dtype)
         if dtype is not None:
             _record_dtype(beside, dtype)
-    written = len(base.names() & trained.keys())
+    written = len(base.names() & trained.names.keys())
     return (
         f"{out}: a full checkpoint; {written} thinker tensors written, {changed} of them unlike the base's; "
         f"{len(base.names()) - written} tensors copied as they were"
@@ -218,8 +226,8 @@ def _open_base(given: str) -> _Base:
         shards.setdefault(shard, []).append(name)
     if config.model_type not in THINKERS:
         raise UserError(
-            f"--base is {given!r}, a {config.model_type!r} checkpoint, which is no full omni model with talker and vocoder; "
-            "give the full checkpoint that training started from, or use --to thinker."
+            f"--base is {given!r}, a {config.model_type!r} checkpoint, which is no full omni model with "
+            "talker and vocoder; give the full checkpoint that training started from, or use --to thinker."
         )
     if absent := sorted(shard for shard in shards if not (folder / shard).exists()):
         raise UserError(
@@ -228,22 +236,42 @@ def _open_base(given: str) -> _Base:
     return _Base(given, folder, config.thinker_config, shards)
 
 
-def _named(model: Any, names: set[str]) -> dict[str, torch.Tensor]:
-    """The tensors of a thinker as a full checkpoint calls them: by the hub's names, or by the class's.
+class _Trained:
+    """The tensors of a thinker as a full checkpoint calls them, made one at a time.
 
-    transformers saves under the hub's names, in which the decoder has no `language_model` and every expert of a
-    mixture is a tensor of its own.
+    transformers saves under the hub's names, in which the decoder has no `language_model` and every expert of
+    a mixture is a tensor of its own; a checkpoint may also lie under the names of the class.
 
-    Args:
-        model: the thinker.
-        names: of the checkpoint's tensors.
+    Attributes:
+        names: name in the checkpoint -> the class's own.
+        twins: names whose tensor stands under another name too (tied): a checkpoint may leave them out.
     """
-    own = model.state_dict()
-    ways = [
-        {_PREFIX + name.removeprefix(_PREFIX): tensor for name, tensor in way.items()}
-        for way in (revert_weight_conversion(model, dict(own)), own)
-    ]
-    return max(ways, key=lambda way: len(way.keys() & names))
+
+    def __init__(self, model: Any, present: set[str]):
+        """`present` are the names in the checkpoint."""
+        self._own = model.state_dict()
+        named = {_PREFIX + name: name for name in self._own}
+        self._hub = len(named.keys() & present) < len(self._own) // 2
+        if self._hub:
+            named = {
+                hub: name
+                for name, tensor in self._own.items()
+                for hub in _hub_tensors(model, name, tensor.to("meta"))
+            }
+        self.names = named
+        self.twins = {name for name, own in named.items() if own in model.all_tied_weights_keys}
+        # experts are copied when they are taken apart: those of a layer or two at a time
+        self._parts = functools.lru_cache(maxsize=4)(lambda name: _hub_tensors(model, name, self._own[name]))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        own = self.names[name]
+        return self._parts(own)[name] if self._hub else self._own[own]
+
+
+def _hub_tensors(model: Any, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """One tensor of a thinker under the name it has on the hub; several for the experts of a layer."""
+    parts = revert_weight_conversion(model, {name: tensor})
+    return {_PREFIX + hub.removeprefix(_PREFIX): part for hub, part in parts.items()}
 
 
 def _same_model(base: _Base, policy: Policy) -> None:
@@ -254,8 +282,8 @@ def _same_model(base: _Base, policy: Policy) -> None:
     if unlike:
         raise UserError(
             f"--base is {base.given!r}, whose thinker is another model than {policy.path!r} "
-            f"({unlike[0]} is {before[unlike[0]]}, not {now[unlike[0]]}); give the full checkpoint that training "
-            "started from."
+            f"({unlike[0]} is {before[unlike[0]]}, not {now[unlike[0]]}); give the full checkpoint that "
+            "training started from."
         )
 
 
@@ -272,58 +300,52 @@ def _arithmetic(config: dict[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _fitting(base: _Base, policy: Policy, trained: dict[str, torch.Tensor], adapted: set[str] | None) -> int:
+def _fitting(base: _Base, policy: Policy, trained: _Trained, adapted: set[str] | None) -> int:
     """Checks that every tensor has its place in the base, before anything is written.
 
     Args:
         base: the full checkpoint.
         policy: for the messages.
-        trained: tensors by name, see `_named`.
-        adapted: weights that adapters changed: all others must still be the base's own. None: not trained with
-            adapters, anything may have changed.
+        trained: its tensors.
+        adapted: weights that adapters changed: all others must still be the base's own. None: it was not
+            trained with adapters, and anything may have changed.
 
     Returns:
-        How many tensors are unlike the base's. A tensor of the base's thinker that no class of transformers reads
-        stays as it is.
+        How many tensors are unlike the base's. A tensor of the base's thinker that no class of transformers
+        reads stays as it is.
     """
 
     def refuse(name: str, why: str) -> UserError:
         return UserError(
-            f"--base is {base.given!r}, whose {name} {why} {policy.path!r}; give the full checkpoint that training "
-            "started from."
+            f"--base is {base.given!r}, whose {name} {why} {policy.path!r}; give the full checkpoint that "
+            "training started from."
         )
 
-    # by its end, as the class and the hub call the decoder otherwise
-    ends = (
-        None if adapted is None else tuple("model." + name.split("language_model.")[-1] for name in adapted)
-    )
-    changed, placed = 0, set()
+    if absent := sorted(trained.names.keys() - trained.twins - base.names()):
+        raise refuse(absent[0], "is missing, though it is one of the tensors of")
+    changed = 0
     for shard, names in base.shards.items():
-        for name, before in _tensors(base.folder / shard, [name for name in names if name in trained]):
+        wanted = [name for name in names if name in trained.names]
+        for name, before in _tensors(base.folder / shard, wanted):
             now = trained[name]
-            placed.add(now.data_ptr())
             if now.shape != before.shape:
                 raise refuse(name, f"has shape {tuple(before.shape)} and not the {tuple(now.shape)} of")
             if not torch.equal(now.to(before.dtype), before):
                 changed += 1
-                if ends is not None and not name.replace("language_model.", "model.").endswith(ends):
+                if adapted is not None and trained.names[name] not in adapted:
                     raise refuse(name, "differs, though no adapter touches it, from the weights under")
-    if left := [name for name, tensor in trained.items() if tensor.data_ptr() not in placed]:
-        raise refuse(left[0], "is missing, though it is one of the tensors of")
     return changed
 
 
-def _write_shard(
-    source: Path, target: Path, names: list[str], trained: dict[str, torch.Tensor], dtype: str | None
-) -> None:
+def _write_shard(source: Path, target: Path, names: list[str], trained: _Trained, dtype: str | None) -> None:
     """One shard with the trained tensors in place of the base's, in the base's dtypes; others bit by bit."""
-    if not any(name in trained for name in names):
+    if not any(name in trained.names for name in names):
         shutil.copyfile(source, target)
         return
     tensors = {}
     for name, before in _tensors(source, names):
         tensors[name] = before
-        if name in trained:
+        if name in trained.names:
             # a copy: tied or split tensors share memory, which safetensors refuses
             tensors[name] = trained[name].to(DTYPES[dtype] if dtype else before.dtype, copy=True).contiguous()
     save_file(tensors, target, _metadata(source))
@@ -376,8 +398,8 @@ def _weight_map(folder: Path) -> dict[str, str]:
             return dict.fromkeys(weights.keys(), "model.safetensors")
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise UserError(
-            f"{folder}: has no safetensors weights that can be read ({in_short(error)}); give a checkpoint with "
-            f"model.safetensors, or {_INDEX} and its shards."
+            f"{folder}: has no safetensors weights that can be read ({in_short(error)}); give a checkpoint "
+            f"with model.safetensors, or {_INDEX} and its shards."
         ) from error
 
 
@@ -387,11 +409,12 @@ def _tensors(path: Path, names: list[str] | None = None) -> Iterator[tuple[str, 
         return
     try:
         with safe_open(path, "pt") as weights:
-            for name in weights.keys() if names is None else names:  # noqa: SIM118
+            for name in weights.keys() if names is None else names:
                 yield name, weights.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{path}: cannot be read ({in_short(error)}); give the whole checkpoint, every shard that its index names."
+            f"{path}: cannot be read ({in_short(error)}); give the whole checkpoint, every shard that its "
+            "index names."
         ) from error
 
 

@@ -31,9 +31,12 @@ QWEN3_NAMES = {
 }  # fmt: skip
 
 
-def qwen25_omni(tokenizer: Any, seed: int = 5, **text: Any) -> Qwen2_5OmniForConditionalGeneration:
+def qwen25_omni(
+    tokenizer: Any, seed: int = 5, tied: bool = False, **text: Any
+) -> Qwen2_5OmniForConditionalGeneration:
     """A full Qwen2.5-Omni around the miniature thinker; `text` are entries of its decoder's configuration."""
     thinker = nano.nano_omni(tokenizer, seed=seed).config.to_dict()
+    thinker["tie_word_embeddings"] = thinker["text_config"]["tie_word_embeddings"] = tied
     thinker["text_config"] |= text
     config = Qwen2_5OmniConfig(
         thinker_config=thinker,
@@ -43,8 +46,8 @@ def qwen25_omni(tokenizer: Any, seed: int = 5, **text: Any) -> Qwen2_5OmniForCon
         ),
         token2wav_config=dict(
             dit_config=dict(
-                hidden_size=32, num_hidden_layers=1, num_attention_heads=2, head_dim=16, emb_dim=16, mel_dim=8,
-                num_embeds=33, enc_emb_dim=16, enc_dim=16, enc_channels=[8, 8, 8, 8, 24],
+                hidden_size=32, num_hidden_layers=1, num_attention_heads=2, head_dim=16, emb_dim=16,
+                mel_dim=8, num_embeds=33, enc_emb_dim=16, enc_dim=16, enc_channels=[8, 8, 8, 8, 24],
                 enc_attention_channels=8, enc_se_channels=8, look_ahead_layers=[0], look_backward_layers=[0],
             ),
             bigvgan_config=dict(
@@ -104,7 +107,7 @@ def qwen3_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3OmniMoeProcessor
 
 
 def qwen3_omni(tokenizer: PreTrainedTokenizerFast, seed: int = 5) -> Qwen3OmniMoeForConditionalGeneration:
-    """A full Qwen3-Omni: three decoder layers of four experts, deepstack from both layers of the vision tower."""
+    """A full Qwen3-Omni: three decoder layers of four experts, deepstack from both vision layers."""
     ids = tokenizer.convert_tokens_to_ids
     tokens = dict(
         audio_token_id=ids("<|audio_pad|>"), image_token_id=ids("<|image_pad|>"),
@@ -114,9 +117,9 @@ def qwen3_omni(tokenizer: PreTrainedTokenizerFast, seed: int = 5) -> Qwen3OmniMo
     )  # fmt: skip
     rope = {**ROPE, "mrope_section": [6, 5, 5], "interleaved": True}
     decoder = dict(
-        hidden_size=128, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, rope_parameters=rope, moe_intermediate_size=64, num_experts=4, num_experts_per_tok=2,
-        initializer_range=0.1,
+        hidden_size=128, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, rope_parameters=rope, moe_intermediate_size=64, num_experts=4,
+        num_experts_per_tok=2, initializer_range=0.1,
     )  # fmt: skip
     config = Qwen3OmniMoeConfig(
         thinker_config=dict(
@@ -125,8 +128,9 @@ def qwen3_omni(tokenizer: PreTrainedTokenizerFast, seed: int = 5) -> Qwen3OmniMo
                 num_mel_bins=nano.MEL_BINS, output_dim=128, downsample_hidden_size=8, initializer_range=0.1,
             ),
             vision_config=dict(
-                depth=2, hidden_size=64, intermediate_size=128, num_heads=4, patch_size=16, out_hidden_size=128,
-                num_position_embeddings=16, deepstack_visual_indexes=[0, 1], initializer_range=0.1,
+                depth=2, hidden_size=64, intermediate_size=128, num_heads=4, patch_size=16,
+                out_hidden_size=128, num_position_embeddings=16, deepstack_visual_indexes=[0, 1],
+                initializer_range=0.1,
             ),
             text_config=dict(
                 **decoder, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id,
@@ -135,16 +139,18 @@ def qwen3_omni(tokenizer: PreTrainedTokenizerFast, seed: int = 5) -> Qwen3OmniMo
             **tokens,
         ),
         talker_config=dict(
-            text_config=decoder | dict(vocab_size=40, shared_expert_intermediate_size=64, num_hidden_layers=1),
+            text_config=decoder
+            | dict(vocab_size=40, shared_expert_intermediate_size=64, num_hidden_layers=1),
             code_predictor_config=dict(
-                vocab_size=40, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-                num_key_value_heads=1, head_dim=16, num_code_groups=2,
+                vocab_size=40, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
+                num_attention_heads=2, num_key_value_heads=1, head_dim=16, num_code_groups=2,
             ),
             num_code_groups=2, thinker_hidden_size=128, accept_hidden_layer=1, spatial_merge_size=2, **tokens,
         ),
         code2wav_config=dict(
-            codebook_size=40, hidden_size=32, num_attention_heads=2, num_key_value_heads=2, intermediate_size=32,
-            num_hidden_layers=1, num_quantizers=2, decoder_dim=32, upsample_rates=[2, 2], upsampling_ratios=[2],
+            codebook_size=40, hidden_size=32, num_attention_heads=2, num_key_value_heads=2,
+            intermediate_size=32, num_hidden_layers=1, num_quantizers=2, decoder_dim=32,
+            upsample_rates=[2, 2], upsampling_ratios=[2],
         ),
         enable_audio_output=True,
     )  # fmt: skip

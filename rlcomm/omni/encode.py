@@ -38,8 +38,8 @@ class EncodedPrompt:
 
     Attributes:
         ids: token ids (P,), int64, media placeholders expanded, ending in the assistant's opening.
-        positions: rotary positions (3, P) (time, height, width): int64 of Qwen2.5-Omni; float32 of Qwen3-Omni,
-            which gives a frame the time it was taken at, between two whole positions at most rates.
+        positions: rotary positions (3, P) (time, height, width): int64 of Qwen2.5-Omni; float32 of
+            Qwen3-Omni, which gives a frame the time it was taken at, between whole positions at most rates.
         next_position: the position of the first token after the prompt.
         media: what the towers read: `input_features` (n_audio, mel, frames), `feature_attention_mask`
             (n_audio, frames), `pixel_values_videos` (patches, values), `video_grid_thw` (n_video, 3), and the

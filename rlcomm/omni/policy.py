@@ -25,14 +25,14 @@ from trl.trainer.utils import add_fused_lm_head
 
 from rlcomm.errors import UserError
 
-# The families of omni models, by the model type of the whole (a thinker alone adds "_thinker" to it). They share
-# one shape: `model.audio_tower`, `model.visual`, `model.language_model`, `lm_head`, `get_rope_index`.
+# The families of omni models, by the model type of the whole (a thinker alone adds "_thinker" to it). They
+# share one shape: `model.audio_tower`, `model.visual`, `model.language_model`, `lm_head`, `get_rope_index`.
 THINKERS: dict[str, Any] = {
     "qwen2_5_omni": Qwen2_5OmniThinkerForConditionalGeneration,
     "qwen3_omni_moe": Qwen3OmniMoeThinkerForConditionalGeneration,
 }
-# LoRA names such as q_proj also exist in the audio tower: the pattern is anchored on the decoder. Of a mixture of
-# experts PEFT keeps the last part of each matched name alone, so the towers are excluded by name as well.
+# LoRA names such as q_proj also exist in the audio tower, so the pattern is anchored on the decoder. For a
+# mixture of experts PEFT keeps only the last part of each name: `lora_config` also excludes the towers.
 LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 ENCODERS = ("audio_tower", "visual")
 
@@ -113,8 +113,8 @@ def load_policy(
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"model_name_or_path is {model_name_or_path!r}, which has weights but no processor that can be read "
-            f"({in_short(error)}); put the processor's and tokenizer's files beside them."
+            f"model_name_or_path is {model_name_or_path!r}, which has weights but no processor that can be "
+            f"read ({in_short(error)}); put the processor's and tokenizer's files beside them."
         ) from error
     if device is not None:
         model.to(device)
@@ -140,8 +140,8 @@ def thinker_class(model_type: str, given: str) -> Any:
     family = model_type.removesuffix("_thinker")
     if family not in THINKERS:
         raise UserError(
-            f"model_name_or_path is {given!r}, a {model_type!r} model without the senses rlcomm balances; give a "
-            "Qwen2.5-Omni or Qwen3-Omni checkpoint (full or thinker only)."
+            f"model_name_or_path is {given!r}, a {model_type!r} model without the senses rlcomm balances; "
+            "give a Qwen2.5-Omni or Qwen3-Omni checkpoint (full or thinker only)."
         )
     return THINKERS[family]
 
@@ -161,14 +161,14 @@ def _whole(thinker: Any, name: str, given: str, **options: Any) -> Any:
         if "mismatch" not in str(error):
             raise
         raise UserError(
-            f"model_name_or_path is {given!r}, whose weights have other shapes than its config.json says; give the "
-            "config.json that belongs to them."
+            f"model_name_or_path is {given!r}, whose weights have other shapes than its config.json says; "
+            "give the config.json that belongs to them."
         ) from error
     if missing := sorted(found["missing_keys"]):
         raise UserError(
-            f"model_name_or_path is {given!r}, whose weights lack {len(missing)} of the thinker's tensors (the "
-            f"first is {missing[0]}), which would stay random; give the whole checkpoint, every shard, with the "
-            "config.json that belongs to it."
+            f"model_name_or_path is {given!r}, whose weights lack {len(missing)} of the thinker's tensors "
+            f"(the first is {missing[0]}), which would stay random; give the whole checkpoint, every shard, "
+            "with the config.json that belongs to it."
         )
     return model
 

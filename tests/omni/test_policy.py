@@ -1,4 +1,4 @@
-"""Policies from full, thinker-only and adapter checkpoints: every tensor is the checkpoint's, or it is refused."""
+"""Policies from full, thinker-only and adapter checkpoints: every tensor is theirs, or they are refused."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from rlcomm.omni.policy import load_policy, lora_config
 from tests.checkpoints import qwen3_omni, qwen3_processor, qwen3_tokenizer, qwen25_omni, save_full
 from tests.conftest import make_prompt
 
-FAMILIES = ["qwen2_5_omni", "qwen3_omni_moe"]
+FAMILIES = ["qwen2_5_omni", "tied", "qwen3_omni_moe"]
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def models(tokenizer):
     renamed = qwen3_tokenizer(tokenizer)
     return {
         "qwen2_5_omni": (qwen25_omni(tokenizer).eval(), nano.omni_processor(tokenizer)),
+        "tied": (qwen25_omni(tokenizer, tied=True).eval(), nano.omni_processor(tokenizer)),
         "qwen3_omni_moe": (qwen3_omni(renamed).eval(), qwen3_processor(renamed)),
     }
 
@@ -42,6 +43,7 @@ def folders(family, tmp_path_factory) -> dict[str, Path]:
     save_full(model, processor, root / "full")
     save_full(model, processor, root / "sharded", max_shard_size="1MB")
     assert len(list((root / "sharded").glob("model-*.safetensors"))) > 3
+    save_full(model, processor, root / "class_names", save_original_format=False)
     model.thinker.save_pretrained(root / "thinker")
     processor.save_pretrained(root / "thinker")
     again = type(model.thinker).from_pretrained(root / "full")  # remembers the prefix of the full checkpoint
@@ -60,7 +62,7 @@ def logits(policy, model, seed=0):
         ).logits[0, -1]  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", ["full", "sharded", "thinker", "prefixed"])
+@pytest.mark.parametrize("layout", ["full", "sharded", "class_names", "thinker", "prefixed"])
 def test_every_tensor_of_the_thinker_is_the_checkpoints(family, folders, layout):
     """transformers saves under other names than the class's: one that finds no place stays random."""
     whole, _ = family

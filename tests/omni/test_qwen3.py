@@ -63,7 +63,7 @@ def strange_prompt(policy, fps):
 
 @pytest.mark.parametrize("fps", [2.0, 1.7])
 def test_positions_are_the_models_own(policy, fps):
-    """Trap: cut to whole numbers, frames of most clips would stand elsewhere than where the model puts them."""
+    """Trap: cut to whole numbers, frames would stand elsewhere than where the model puts them."""
     prompt = strange_prompt(policy, fps)
     seconds = torch.tensor([2 / fps])
     expected = plain_positions(policy, prompt, use_audio_in_video=True, second_per_grids=seconds)
