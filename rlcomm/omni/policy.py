@@ -180,7 +180,7 @@ def _adapted(model: Any, adapter: str, base: str) -> PeftModel:
             warnings.filterwarnings("error", message=".*missing adapter keys")  # PEFT only warns
             return PeftModel.from_pretrained(model, adapter, is_trainable=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, UserWarning) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, RuntimeError) and "mismatch" not in str(error):
             raise
         raise UserError(
             f"model_name_or_path is {adapter!r}, an adapter that does not fit its base {base!r} "
