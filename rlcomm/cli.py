@@ -78,6 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     command("pipeline", _pipeline, "a chain of stages, each its own process; resumes", recipe=True)
     command("reference", _reference, "the audio model's reasoning, one per row, cached", recipe=True)
     command("eval", _eval, "a model on conflict benchmarks", recipe=True)
+    export = command("export", _export, "a trained model as a checkpoint that transformers or PEFT load")
+    export.add_argument("model", help="run folder, its model/ or a checkpoint-N/, or a hub id")
+    export.add_argument(
+        "--to", required=True, choices=("full", "thinker", "adapter"),
+        help="the base with the trained thinker in it, the thinker alone (merged), or the LoRA adapters",
+    )  # fmt: skip
+    export.add_argument("--out", required=True, help="folder to make")
+    export.add_argument("--base", help="the full checkpoint (folder or hub id) that training started from")
+    export.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="of what is written; default: as stored"
+    )
     show = command("show", _show, "the table of a run, or the mean of several (seeds) with its interval")
     show.add_argument("folders", nargs="+", help="run folders")
 
@@ -281,6 +292,12 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     )
     print(table)
     print(out / "results.json")
+
+
+def _export(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.export import export
+
+    print(export(arguments.model, arguments.to, arguments.out, arguments.base, arguments.dtype))
 
 
 def _bench_gacl(arguments: argparse.Namespace, rest: list[str]) -> None:

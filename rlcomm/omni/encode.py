@@ -9,20 +9,18 @@ positions simply continue from `next_position`.
 
 import copy
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
-from transformers import Qwen2_5OmniThinkerConfig
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
-    Qwen2_5OmniPreTrainedModelForConditionalGeneration,
-)
 
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.errors import UserError
+from rlcomm.omni.policy import thinker_class
 
 PROMPT_STYLES = ("steps", "direct")
 INSTRUCTIONS = {
@@ -40,7 +38,8 @@ class EncodedPrompt:
 
     Attributes:
         ids: token ids (P,), int64, media placeholders expanded, ending in the assistant's opening.
-        positions: rotary positions (3, P), int64 (time, height, width).
+        positions: rotary positions (3, P) (time, height, width): int64 of Qwen2.5-Omni; float32 of
+            Qwen3-Omni, which gives a frame the time it was taken at, between whole positions at most rates.
         next_position: the position of the first token after the prompt.
         media: what the towers read: `input_features` (n_audio, mel, frames), `feature_attention_mask`
             (n_audio, frames), `pixel_values_videos` (patches, values), `video_grid_thw` (n_video, 3), and the
@@ -49,7 +48,7 @@ class EncodedPrompt:
 
     ids: torch.Tensor
     positions: torch.Tensor
-    next_position: int
+    next_position: float
     media: dict[str, torch.Tensor]
 
     def __len__(self) -> int:
@@ -84,8 +83,8 @@ def encode(
     Args:
         policy: anything with `.processor` and `.config`.
         sample: its `video` and `audio` say which senses the clip was loaded for.
-        clip: decoded media. Frames and sound together are interleaved in time (audio in video), as
-            Qwen2.5-Omni does.
+        clip: decoded media. Frames and sound together are interleaved in time (audio in video), in the way of
+            the model's own processor.
         prompt_style: see `user_text`.
         text: the user's words, in place of `user_text(sample.turns[0], prompt_style)`.
 
@@ -99,15 +98,19 @@ def encode(
     if clip.frames is not None and is_image:
         content.append({"type": "image"})
         inputs["images"] = [torch.from_numpy(clip.frames[0]).permute(2, 0, 1)]
-        inputs["images_kwargs"] = {"size": _own_size(clip)}
+        inputs["images_kwargs"] = {"size": _own_size(clip, processor.image_processor)}
     elif clip.frames is not None:
         content.append({"type": "video"})
         inputs["videos"] = [torch.from_numpy(clip.frames).permute(0, 3, 1, 2)]
-        inputs["videos_kwargs"] = {"do_sample_frames": False, "fps": clip.fps, "size": _own_size(clip)}
+        inputs["videos_kwargs"] = {
+            "do_sample_frames": False, "fps": clip.fps, "size": _own_size(clip, processor.video_processor),
+        }  # fmt: skip
     if clip.audio is not None:
         inputs["audio"] = [clip.audio]
         if "videos" in inputs:
             inputs["audio_from_video_indices"], inputs["load_audio_from_video"] = [0], True
+            # The processor interleaves by a rate of its own; positions are those of the model's.
+            inputs["position_id_per_seconds"] = policy.config.position_id_per_seconds
         else:
             content.append({"type": "audio"})
     content.append({"type": "text", "text": text or user_text(sample.turns[0], prompt_style)})
@@ -123,7 +126,7 @@ def encode(
             features[key] = features[key][..., :longest].clone()
     positions = rope_positions(policy.config, ids, features)
     features.pop("video_second_per_grid", None)  # only the positions needed it
-    return EncodedPrompt(ids[0], positions, int(positions.max()) + 1, dict(features))
+    return EncodedPrompt(ids[0], positions, positions.max().item() + 1, dict(features))
 
 
 def reword(policy: Any, prompt: EncodedPrompt, text: str) -> EncodedPrompt:
@@ -136,12 +139,16 @@ def reword(policy: Any, prompt: EncodedPrompt, text: str) -> EncodedPrompt:
         prompt: of `encode`.
         text: the user's words.
     """
-    tokenizer = policy.processor.tokenizer
-    words = policy.processor.apply_chat_template(
+    processor = policy.processor
+    tokenizer = processor.tokenizer
+    words = processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "text", "text": text}]}],
         tokenize=False, add_generation_prompt=True,
     )  # fmt: skip
-    ends = [tokenizer.convert_tokens_to_ids(token) for token in ("<|vision_eos|>", "<|audio_eos|>")]
+    ends = [
+        tokenizer.convert_tokens_to_ids(token)
+        for token in (processor.vision_eos_token, processor.audio_eos_token)
+    ]
     closing = torch.isin(prompt.ids, torch.tensor(ends)).nonzero().flatten()
     if len(closing):
         kept = int(closing[-1]) + 1
@@ -150,8 +157,8 @@ def reword(policy: Any, prompt: EncodedPrompt, text: str) -> EncodedPrompt:
     else:
         kept = 0
     tail = torch.tensor(tokenizer(words, add_special_tokens=False)["input_ids"], dtype=prompt.ids.dtype)
-    start = int(prompt.positions[:, :kept].max()) + 1 if kept else 0
-    following = torch.arange(start, start + len(tail)).expand(3, -1)
+    start = prompt.positions[:, :kept].max().item() + 1 if kept else 0
+    following = (start + torch.arange(len(tail))).expand(3, -1)
     return EncodedPrompt(
         torch.cat([prompt.ids[:kept], tail]),
         torch.cat([prompt.positions[:, :kept], following], 1),
@@ -160,34 +167,32 @@ def reword(policy: Any, prompt: EncodedPrompt, text: str) -> EncodedPrompt:
     )
 
 
-def _own_size(clip: Clip) -> dict[str, int]:
+def _own_size(clip: Clip, reader: Any) -> dict[str, int]:
     """Bounds within which the processor only rounds to whole patches: frames come sized from data.media, and
     the processor's own class-wide size would enlarge small ones."""
     assert clip.frames is not None
     height, width = clip.frames.shape[1:3]
-    return {"shortest_edge": 28 * 28, "longest_edge": 4 * max(height, 28) * max(width, 28)}
+    token = reader.patch_size * reader.merge_size  # pixels of a visual token's side
+    return {"shortest_edge": token * token, "longest_edge": 4 * max(height, token) * max(width, token)}
 
 
-class _Rope(Qwen2_5OmniPreTrainedModelForConditionalGeneration):
-    """transformers' `get_rope_index` without a model around it."""
-
-    config: Any
-
-    def __init__(self, config: Qwen2_5OmniThinkerConfig):
-        torch.nn.Module.__init__(self)
-        vision: Any = config.vision_config
-        self.config, self.spatial_merge_size = config, vision.spatial_merge_size
+def _rope_index(config: Any) -> Any:
+    """transformers' own `get_rope_index` of the thinker, without its weights."""
+    thinker = thinker_class(config.model_type, config.model_type)
+    bare: Any = thinker.__new__(thinker)
+    torch.nn.Module.__init__(bare)
+    bare.config, bare.spatial_merge_size = config, config.vision_config.spatial_merge_size
+    return bare.get_rope_index
 
 
-def rope_positions(config: Qwen2_5OmniThinkerConfig, ids: torch.Tensor, features: dict) -> torch.Tensor:
+def rope_positions(config: Any, ids: torch.Tensor, features: dict) -> torch.Tensor:
     """Positions (3, P) of one prompt `ids` (1, P), by transformers' own `get_rope_index` (a slow loop)."""
     if "video_grid_thw" not in features and "image_grid_thw" not in features:
         # Without vision every token, audio included, advances all three axes by one.
         return torch.arange(ids.shape[1]).expand(3, -1).clone()
     mask = features.get("feature_attention_mask")
     seconds = features.get("video_second_per_grid")
-    index: Any = _Rope(config).get_rope_index
-    positions, _ = index(
+    positions, _ = _rope_index(config)(
         ids,
         image_grid_thw=features.get("image_grid_thw"),
         video_grid_thw=features.get("video_grid_thw"),
@@ -197,6 +202,11 @@ def rope_positions(config: Qwen2_5OmniThinkerConfig, ids: torch.Tensor, features
         second_per_grids=None if seconds is None else torch.as_tensor(seconds),
     )
     return positions[:, 0]
+
+
+def position_dtype(prompts: Iterable[EncodedPrompt]) -> torch.dtype:
+    """The dtype that holds the positions of all of these prompts."""
+    return torch.float32 if any(p.positions.is_floating_point() for p in prompts) else torch.long
 
 
 def conversation_pieces(

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoProcessor,
-    Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen3OmniMoeThinkerForConditionalGeneration,
 )
 from transformers.utils import logging
 from trl.trainer import utils as trl_utils
@@ -27,7 +30,14 @@ from rlcomm.errors import UserError
 # of completions are asked for (tests/omni/test_score.py counts them).
 trl_utils._use_triton = lambda device: True
 
-# LoRA names such as q_proj also exist in the audio tower: the pattern is anchored on the decoder.
+# The families of omni models, by the model type of the whole (a thinker alone adds "_thinker" to it). They
+# share one shape: `model.audio_tower`, `model.visual`, `model.language_model`, `lm_head`, `get_rope_index`.
+THINKERS: dict[str, Any] = {
+    "qwen2_5_omni": Qwen2_5OmniThinkerForConditionalGeneration,
+    "qwen3_omni_moe": Qwen3OmniMoeThinkerForConditionalGeneration,
+}
+# LoRA names such as q_proj also exist in the audio tower, so the pattern is anchored on the decoder. For a
+# mixture of experts PEFT keeps only the last part of each name: `lora_config` also excludes the towers.
 LORA_TARGETS = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 ENCODERS = ("audio_tower", "visual")
 
@@ -48,7 +58,8 @@ class Policy:
     path: str
 
     @property
-    def config(self) -> Qwen2_5OmniThinkerConfig:
+    def config(self) -> Any:
+        """The thinker's own configuration, also where the checkpoint is of the whole model."""
         return self.model.config
 
 
@@ -59,7 +70,10 @@ def load_policy(
     attn_implementation: str = "sdpa",
     device: str | torch.device | None = None,
 ) -> Policy:
-    """Loads a thinker from a thinker-only checkpoint, a full Qwen2.5-Omni one, or a LoRA adapter folder.
+    """Loads a thinker from a thinker-only checkpoint, a full omni one, or a LoRA adapter folder.
+
+    A full checkpoint holds thinker, talker and vocoder; only the thinker is read. Every tensor of the thinker
+    comes from the checkpoint: one that would start from random weights is refused.
 
     Args:
         model_name_or_path: local folder or hub id. `nano_omni` names the miniature that ships with rlcomm.
@@ -69,7 +83,8 @@ def load_policy(
         device: where to put it; None leaves that to the trainer.
 
     Raises:
-        UserError: the folder is missing, or is not an omni model that this library reads.
+        UserError: the folder is missing, is not an omni model that this library reads, lacks a tensor or its
+            processor, or holds an adapter of another model.
     """
     name = resolve_model(model_name_or_path)
     adapter = None
@@ -78,36 +93,104 @@ def load_policy(
         name = resolve_model(LoraConfig.from_pretrained(adapter).base_model_name_or_path or "")
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise UserError(
             f"model_name_or_path is {model_name_or_path!r}, which cannot be read as a model "
-            f"({str(error).splitlines()[0]}); give a folder with config.json and safetensors weights, or a "
+            f"({in_short(error)}); give a folder with config.json and safetensors weights, or a "
             "hub id that this machine can reach."
         ) from error
-    if config.model_type not in ("qwen2_5_omni", "qwen2_5_omni_thinker"):
-        raise UserError(
-            f"model_name_or_path is {model_name_or_path!r}, a {config.model_type!r} model without the "
-            "senses rlcomm balances; give a Qwen2.5-Omni checkpoint (full or thinker only)."
-        )
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(
             f"dtype is {dtype!r}, which is no floating type we train in; use float32, bfloat16 or float16."
         )
     logging.disable_progress_bar()
-    load: Any = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained
-    model = load(
-        name, dtype=getattr(torch, dtype), revision=revision, attn_implementation=attn_implementation
-    )
+    model = _whole(
+        thinker_class(config.model_type, model_name_or_path), name, model_name_or_path,
+        dtype=getattr(torch, dtype), revision=revision, attn_implementation=attn_implementation,
+    )  # fmt: skip
     # Temperature 1: these are the model's own log-probabilities. TRL's trainers add theirs on top.
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
-    processor = AutoProcessor.from_pretrained(
-        adapter if adapter and _has_processor(adapter) else name, revision=revision
-    )
+        model = _adapted(model, adapter, name)
+    try:
+        processor = AutoProcessor.from_pretrained(
+            adapter if adapter and _has_processor(adapter) else name, revision=revision
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model_name_or_path is {model_name_or_path!r}, which has weights but no processor that can be "
+            f"read ({in_short(error)}); put the processor's and tokenizer's files beside them."
+        ) from error
     if device is not None:
         model.to(device)
     return Policy(model.eval(), processor, str(model_name_or_path))
+
+
+def in_short(error: BaseException) -> str:
+    """The words of another library's error on one line, for a sentence of ours."""
+    words = " ".join(str(error).split()).rstrip(".")
+    return words if len(words) <= 200 else f"{words[:200]}..."
+
+
+def thinker_class(model_type: str, given: str) -> Any:
+    """The class of a thinker by the model type of its checkpoint, full or thinker only.
+
+    Args:
+        model_type: of config.json.
+        given: what the user called the model, for the message.
+
+    Raises:
+        UserError: it is no omni model that this library reads.
+    """
+    family = model_type.removesuffix("_thinker")
+    if family not in THINKERS:
+        raise UserError(
+            f"model_name_or_path is {given!r}, a {model_type!r} model without the senses rlcomm balances; "
+            "give a Qwen2.5-Omni or Qwen3-Omni checkpoint (full or thinker only)."
+        )
+    return THINKERS[family]
+
+
+def _whole(thinker: Any, name: str, given: str, **options: Any) -> Any:
+    """The thinker with every one of its tensors read from the checkpoint `name`."""
+    try:
+        model, found = thinker.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True, **options
+        )
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"model_name_or_path is {given!r}, whose weights cannot be read ({in_short(error)}); give "
+            "the whole checkpoint in safetensors files, every shard that its index names."
+        ) from error
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"model_name_or_path is {given!r}, whose weights have other shapes than its config.json says; "
+            "give the config.json that belongs to them."
+        ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise UserError(
+            f"model_name_or_path is {given!r}, whose weights lack {len(missing)} of the thinker's tensors "
+            f"(the first is {missing[0]}), which would stay random; give the whole checkpoint, every shard, "
+            "with the config.json that belongs to it."
+        )
+    return model
+
+
+def _adapted(model: Any, adapter: str, base: str) -> PeftModel:
+    """`model` with the trained adapters of a folder, all of them and nothing random."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys")  # PEFT only warns
+            return PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, UserWarning) as error:
+        if isinstance(error, RuntimeError) and "mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"model_name_or_path is {adapter!r}, an adapter that does not fit its base {base!r} "
+            f"({in_short(error)}); give the folder as it was trained, with the base it names."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -165,10 +248,14 @@ def set_trainable(model: torch.nn.Module, freeze_encoders: bool) -> tuple[int, i
 
 
 def lora_config(r: int, alpha: int, dropout: float = 0.0) -> LoraConfig:
-    """LoRA on the decoder's attention and MLP projections, and on nothing in the towers."""
+    """LoRA on the decoder's attention and MLP projections, and on nothing in the towers.
+
+    The experts of Qwen3-Omni are parameters and no layers of their own: there it trains attention alone.
+    """
     return LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"
-    )
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS,
+        exclude_modules=rf".*\b({'|'.join(ENCODERS)})\..*", task_type="CAUSAL_LM",
+    )  # fmt: skip
 
 
 def suppressed_tokens(tokenizer: Any) -> list[int]:

@@ -13,7 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from rlcomm.omni.encode import EncodedPrompt, merge_media
+from rlcomm.omni.encode import EncodedPrompt, merge_media, position_dtype
 from rlcomm.omni.policy import suppressed_tokens
 
 
@@ -31,12 +31,12 @@ def pad_prompts(prompts: list[EncodedPrompt], pad_id: int, device: torch.device)
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), pad_id)
     mask = torch.zeros((len(prompts), longest), dtype=torch.long)
-    positions = torch.zeros((3, len(prompts), longest), dtype=torch.long)
+    positions = torch.zeros((3, len(prompts), longest), dtype=position_dtype(prompts))
     for i, prompt in enumerate(prompts):
         ids[i, longest - len(prompt) :] = prompt.ids
         mask[i, longest - len(prompt) :] = 1
         positions[:, i, longest - len(prompt) :] = prompt.positions
-    following = torch.tensor([prompt.next_position for prompt in prompts])
+    following = torch.tensor([prompt.next_position for prompt in prompts], dtype=positions.dtype)
     return ids.to(device), mask.to(device), positions.to(device), following.to(device)
 
 

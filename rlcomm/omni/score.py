@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media
+from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
 from rlcomm.omni.rollout import base_model, pad_prompts
 
 _IGNORED = -100
@@ -48,11 +48,10 @@ def score(
     device = completions.device
     inputs, readers, labels, where = build(prompts, completions, mask, keep, pad_id)
     inner = base_model(model.module if hasattr(model, "module") else model)
-    if isinstance(inputs["attention_mask"], dict):
-        lowest = torch.finfo(inner.dtype).min  # additive, so that every attention implementation takes it
-        allowed = inputs["attention_mask"]["full_attention"]
-        blocked = torch.zeros(allowed.shape, dtype=inner.dtype, device=device).masked_fill_(~allowed, lowest)
-        inputs["attention_mask"] = {"full_attention": blocked}
+    allowed = inputs["attention_mask"]
+    if allowed.dtype == torch.bool:  # (B, 1, L, L); additive, so that every attention implementation takes it
+        lowest = torch.finfo(inner.dtype).min
+        inputs["attention_mask"] = torch.zeros_like(allowed, dtype=inner.dtype).masked_fill_(~allowed, lowest)
     outputs = model(
         **inputs,
         **merge_media(readers, device, inner.dtype),
@@ -109,7 +108,7 @@ def _packed(
     longest = max(len(prompts[rows[0]]) - 1 + sum(lengths[row] for row in rows) for rows in groups.values())
     ids = torch.full((len(groups), longest), pad_id, device=device)
     labels = torch.full_like(ids, _IGNORED)
-    positions = torch.zeros((3, *ids.shape), dtype=torch.long, device=device)
+    positions = torch.zeros((3, *ids.shape), dtype=position_dtype(readers), device=device)
     segment = torch.full_like(ids, -1)  # 0: the prompt, k: the k-th completion, -1: padding
     place = torch.zeros_like(
         mask, dtype=torch.long
@@ -140,7 +139,7 @@ def _packed(
     allowed = causal & ((seen == seer) | (seen == 0))
     inputs = {
         "input_ids": ids,
-        "attention_mask": {"full_attention": allowed[:, None]},
+        "attention_mask": allowed[:, None],
         "position_ids": positions,
     }
     return inputs, readers, labels, place[keep]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media
+from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
 from rlcomm.omni.rollout import base_model
 
 _IGNORED = -100
@@ -40,7 +40,7 @@ class _Tree:
 
     ids: torch.Tensor
     positions: torch.Tensor
-    next_position: int
+    next_position: float
     reader: EncodedPrompt
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
@@ -130,10 +130,10 @@ def _root(prompts: Sequence[EncodedPrompt]) -> tuple[_Tree, int]:
     for prompt in prompts[1:]:
         same = (prompt.ids[:common] == first.ids[:common]).long().cumprod(0)
         common = int(same.sum())
-    start = int(first.positions[0, common])
+    start = first.positions[0, common].item()
     for prompt in prompts:
-        rest = torch.arange(start, start + len(prompt) - common)
-        if not (prompt.positions[:, common:] == rest).all():
+        rest = start + torch.arange(len(prompt) - common)
+        if not ((prompt.positions[:, common:] - rest).abs() < 1e-2).all():  # fractions are rounded
             raise ValueError("the prompts part before the end of their media; only their words may differ")
     return _Tree(first.ids[:common], first.positions[:, :common], start, first), common
 
@@ -150,7 +150,7 @@ def _forward(model: Any, trees: list[_Tree], pad_id: int) -> list[dict[int, floa
     longest = max(len(layout[0]) for layout in layouts)
     ids = torch.full((len(trees), longest), pad_id)
     labels = torch.full_like(ids, _IGNORED)
-    positions = torch.zeros((3, *ids.shape), dtype=torch.long)
+    positions = torch.zeros((3, *ids.shape), dtype=position_dtype(tree.reader for tree in trees))
     allowed = torch.eye(longest, dtype=torch.bool).repeat(len(trees), 1, 1)
     for row, (tokens, places, sees, asks) in enumerate(layouts):
         length = len(tokens)
@@ -163,7 +163,7 @@ def _forward(model: Any, trees: list[_Tree], pad_id: int) -> list[dict[int, floa
     )
     outputs = model(
         input_ids=ids.to(device),
-        attention_mask={"full_attention": blocked[:, None].to(device)},
+        attention_mask=blocked[:, None].to(device),
         position_ids=positions.to(device),
         **merge_media([tree.reader for tree in trees], device, inner.dtype),
         shift_labels=labels.to(device),

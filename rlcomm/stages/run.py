@@ -233,7 +233,10 @@ def save_model(trainer: Any, processor: Any, path: Path) -> None:
 def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> None:
     """Evaluates a saved model, the items shared by all processes; writes records.jsonl and results.json."""
     policy = load_policy(
-        model, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
+        model,
+        recipe.dtype,
+        recipe.model_revision,
+        recipe.attn_implementation,
         processes.device(),
     )
     records = run_dir / "records.jsonl"
