@@ -77,7 +77,16 @@ def finished(run_dir: str | os.PathLike) -> bool:
 
 
 def open_policy(recipe: Any) -> Policy:
-    """Loads the policy of a training recipe and says what of it trains."""
+    """Loads the policy of a training recipe and says what of it trains.
+
+    Raises:
+        UserError: several GPUs for one process, adapters of another shape, no such model.
+    """
+    if recipe.n_gpu > 1:
+        raise UserError(
+            f"{recipe.n_gpu} GPUs are visible to this one process, which can train on one only; export "
+            "CUDA_VISIBLE_DEVICES=0, or start with `accelerate launch --config_file launch/multi_gpu.yaml`."
+        )
     set_seed(recipe.seed)
     policy = load_policy(
         recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation

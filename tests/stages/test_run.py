@@ -2,6 +2,7 @@
 sentence."""
 
 import dataclasses
+import gc
 import json
 import resource
 from pathlib import Path
@@ -17,7 +18,7 @@ from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
-from rlcomm.recipe import load_recipe
+from rlcomm.recipe import SFTRecipe, load_recipe
 from rlcomm.stages import ans_co, run
 from rlcomm.stages.run import MetricsFile, open_policy, read_metrics
 from tests.conftest import make_prompt
@@ -247,15 +248,18 @@ WORKERS = dict(dataloader_num_workers=2, dataloader_prefetch_factor=1)
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_unreadable_clip_is_named_in_the_same_sentence_by_a_worker(
-    stage, recipe, refused, rows, clip_rows, tmp_path
+    stage, recipe, refused, rows, clip_rows, monkeypatch, tmp_path
 ):
     """torch's DataLoader wraps what its workers raise in a traceback of many lines."""
+    # A loader that failed waits so many seconds for each of its workers, which have no work to end.
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
     (tmp_path / "broken.mp4").write_bytes(b"no film")
     broken = str(tmp_path / "broken.mp4")
     write_jsonl(rows, [dataclasses.replace(row, video=broken, audio=broken) for row in clip_rows])
     message = refused("train", recipe(stage, "alone"))
     assert message.startswith(f"{broken}: ")
     assert refused("train", recipe(stage, "workers", **WORKERS)) == message
+    gc.collect()  # now, and not in the time of another test
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -393,6 +397,12 @@ def test_adapters_that_go_on_training_keep_their_rank(recipe, refused, tmp_path)
     assert "adapters with 4" in message
     assert "lora_alpha is 32" in refused("train", recipe("step_rr", "next", lora_alpha=32, **adapters))
     open_policy(load_recipe(recipe("step_rr", "next", lora_r=4, lora_alpha=8, **adapters)))
+
+
+def test_several_gpus_for_one_process_are_refused_before_the_model_is_loaded(recipe, refused, monkeypatch):
+    """transformers would wrap the model in nn.DataParallel, which TRL refuses with a traceback."""
+    monkeypatch.setattr(SFTRecipe, "n_gpu", property(lambda self: 2))
+    assert "export CUDA_VISIBLE_DEVICES=0" in refused("train", recipe("sft", model_name_or_path="gone/model"))
 
 
 def test_adapters_of_a_bfloat16_model_are_float32(recipe):
