@@ -51,6 +51,7 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
 
     model: Any
     args: Any
+    data_collator: Any
     max_completion_length: int
     _signature_columns: Any
 
