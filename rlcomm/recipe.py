@@ -40,11 +40,12 @@ _AT_LEAST_1 = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_generations",
     "generation_batch_size", "num_iterations", "max_completion_length", "max_new_tokens", "batch_size",
     "rollout_batch_size", "eval_batch_size", "eval_max_new_tokens", "max_rows", "eval_max_rows", "lora_r",
-    "lora_alpha", "eval_subset", "concurrency", "audio_window",
+    "lora_alpha", "eval_subset", "concurrency", "audio_window", "dataloader_prefetch_factor",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learning_rate", "max_grad_norm", "prompt_memory_mb", "seed", "temperature", "top_k", "ansco_lambda",
     "ansco_threshold", "eval_every", "eval_budget", "budget_points", "gacl_lambda", "retries",
+    "dataloader_num_workers",
 )  # fmt: skip
 RANGES: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(_AT_LEAST_1, (1, None)),
@@ -155,6 +156,26 @@ class DataFields(MediaFields):
 
 
 @dataclass
+class WorkerFields:
+    """Who decodes and encodes the clips: transformers' keys, with one meaning in every training stage."""
+
+    dataloader_num_workers: int = field(
+        default=0,
+        metadata={
+            "help": "processes (of each rank) that decode and encode clips ahead of the model, at least 0; "
+            "0: the main process does, when they are needed"
+        },
+    )
+    dataloader_prefetch_factor: int | None = field(
+        default=None,
+        metadata={
+            "help": "batches each of them has ready (prompts, where rollouts are sampled), at least 1; "
+            "null: 2; only with workers"
+        },
+    )
+
+
+@dataclass
 class ConflictFields:
     """What `rlcomm eval --benchmarks` compares: `rlcomm.evaluation.conflict.Plan`."""
 
@@ -214,7 +235,7 @@ class RewardFields:
 
 
 @dataclass
-class SFTRecipe(DataFields, PolicyFields, SFTConfig):
+class SFTRecipe(WorkerFields, DataFields, PolicyFields, SFTConfig):
     """Base, warm-up and conflict SFT (trl.SFTConfig plus ours)."""
 
     modality_dropout_start: float = field(
@@ -245,7 +266,7 @@ class SFTRecipe(DataFields, PolicyFields, SFTConfig):
 
 
 @dataclass
-class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
+class StepRRRecipe(RewardFields, WorkerFields, DataFields, PolicyFields, GRPOConfig):
     """Step-RR, and GRPO with any of our rewards (trl.GRPOConfig plus ours)."""
 
     scoring: str = field(
@@ -281,7 +302,7 @@ class StepRRRecipe(RewardFields, DataFields, PolicyFields, GRPOConfig):
 
 
 @dataclass
-class AnsCORecipe(RewardFields, DataFields, PolicyFields, SFTConfig):
+class AnsCORecipe(RewardFields, WorkerFields, DataFields, PolicyFields, SFTConfig):
     """Ans-CO (trl.SFTConfig for the optimiser, rollout settings named as in trl.GRPOConfig)."""
 
     num_generations: int = field(

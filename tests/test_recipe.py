@@ -121,6 +121,8 @@ def test_a_file_that_is_no_recipe(tmp_path, text, why):
         ("step_rr", "omega", 1.2, "between -1 and 1"),
         ("step_rr", "learning_rate", -1.0, "at least 0"),
         ("step_rr", "lora_r", 0, "at least 1"),
+        ("step_rr", "dataloader_num_workers", -1, "at least 0"),
+        ("sft", "dataloader_prefetch_factor", 0, "at least 1"),
         ("step_rr", "lora_dropout", 1.0, "between 0 and 0.99"),
         ("step_rr", "max_rows", 0, "at least 1"),
         ("step_rr", "save_steps", 0, "at least 1e-06"),

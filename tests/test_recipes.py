@@ -7,6 +7,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,9 +17,13 @@ import torch  # isort: skip
 from transformers import TrainingArguments
 
 from rlcomm import cli, steps
+from rlcomm.data import media
+from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.errors import UserError
-from rlcomm.recipe import STAGES, load_recipe, read_yaml
+from rlcomm.omni import nano
+from rlcomm.omni.encode import encode
+from rlcomm.recipe import STAGES, _check_groups, load_recipe, read_yaml
 from rlcomm.rewards import adapters
 from rlcomm.stages.pipeline import stage_commands
 
@@ -27,7 +32,9 @@ RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "recipes").rglo
 STAGE = {path: read_yaml(ROOT / path).get("stage") for path in RECIPES}
 REAL = [path for path in RECIPES if path.startswith("recipes/qwen") and STAGE[path] != "pipeline"]
 READMES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "recipes").rglob("*.md"))]
+TRAINING = ("sft", "warmup", "step_rr", "grpo", "ans_co")
 HEADER = ("What", "Hardware", "Before", "Run", "Override")
+FOLDERS = {"qwen2_5_omni_3b": 8, "qwen2_5_omni_3b_lora": 1, "qwen2_5_omni_7b_lora": 1}  # GPUs written for
 OURS = ("recipes/", "launch/", "rlcomm/", "tests/")  # what a README names below these is in the repository
 
 
@@ -132,13 +139,141 @@ def test_a_recipe_of_a_real_model_leaves_nothing_about_its_media_open(path):
     values = read_yaml(path)
     for key in ("media_fps", "media_max_frames", "media_max_pixels", "media_audio_seconds"):
         assert key in values
+    if STAGE[path] in TRAINING:  # an undecoded clip must not keep a GPU waiting
+        assert values["dataloader_num_workers"] >= 1
+        assert values["dataloader_prefetch_factor"] >= 1
 
 
-@pytest.mark.parametrize("path", [path for path in REAL if STAGE[path] in ("step_rr", "grpo")])
-def test_groups_of_a_real_recipe_stay_on_one_of_eight_ranks(path):
+@pytest.mark.parametrize("path", [path for path in REAL if STAGE[path] in TRAINING])
+def test_media_of_a_folder_are_the_same_in_every_stage(path):
+    """A policy that trains on 32 frames and is evaluated on 16 is another policy."""
+    keys = ("media_fps", "media_max_frames", "media_max_pixels", "media_audio_seconds")
+    values, evaluated = read_yaml(path), read_yaml(Path(path).parent / "eval.yaml")
+    assert [values[key] for key in keys] == [evaluated[key] for key in keys]
+
+
+def stated_gpus(path: str) -> list[int]:
+    """The numbers of 80 GB GPUs that a header says its recipe runs on."""
+    said = header(path)["Hardware"]
+    if found := re.match(r"(\d+) x 80 GB", said):
+        return [int(found[1])]
+    assert said.startswith("one 80 GB GPU; on 2, 4 or 8 of them (multi_gpu.yaml) divide"), said
+    return [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("path", [path for path in REAL if STAGE[path] in TRAINING])
+def test_batches_of_a_real_recipe_divide_on_the_stated_gpus(path, monkeypatch):
+    """Whole groups on whole ranks, one update per rollout, and the same step on every stated number."""
     values = read_yaml(path)
-    assert values["per_device_train_batch_size"] % values["num_generations"] == 0
-    assert values["gradient_accumulation_steps"] == values["num_iterations"] == 1  # one update per rollout
+    gpus = stated_gpus(path)
+    folder = Path(path).parent.name
+    assert gpus[0] == FOLDERS[folder]
+    per_device, accumulated = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
+    rows = set()
+    for processes in gpus:
+        assert accumulated % (processes // gpus[0]) == 0, f"{processes} GPUs cannot share {accumulated}"
+        accumulation = accumulated // (processes // gpus[0])
+        rows.add(per_device * processes * accumulation)
+        if STAGE[path] not in ("step_rr", "grpo"):
+            continue
+        group = values["num_generations"]
+        assert per_device % group == 0, "a group would lie on two ranks"
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        recipe = types.SimpleNamespace(
+            **{"steps_per_generation": None, "generation_batch_size": None, **values}
+        )
+        recipe.gradient_accumulation_steps = accumulation
+        _check_groups(recipe)
+        # TRL samples for one whole accumulation where nothing else is set: one update per rollout
+        assert values["num_iterations"] == 1
+        assert not {"steps_per_generation", "generation_batch_size"} & values.keys()
+    assert len(rows) == 1
+    unit = values.get("num_generations", 1) if STAGE[path] in ("step_rr", "grpo") else 1
+    assert rows.pop() // unit == (32 if STAGE[path] == "sft" else 8)  # rows or prompts a step
+
+
+@pytest.mark.parametrize("path", [path for path in REAL if STAGE[path] in TRAINING])
+def test_a_generation_fits_into_the_memory_for_prompts(path):
+    """Else clips would be encoded again within one generation: about 43 MB a clip of these settings."""
+    values = read_yaml(path)
+    if STAGE[path] in ("step_rr", "grpo"):
+        prompts = values["per_device_train_batch_size"] * values["gradient_accumulation_steps"]
+        prompts //= values["num_generations"]
+        assert prompts * 43 <= values["prompt_memory_mb"]
+        assert prompts <= values["dataloader_num_workers"] * values["dataloader_prefetch_factor"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_of_a_real_model_is_whole(folder):
+    here = Path("recipes") / folder
+    for stage in ("reference", "warmup", "step_rr", "ans_co", "pipeline", "eval"):
+        assert read_yaml(here / f"{stage}.yaml")["stage"] == stage
+    assert (here / "README.md").is_file()
+    base = read_yaml(here / "warmup.yaml")["model_name_or_path"]
+    assert read_yaml(here / "eval.yaml")["model_name_or_path"] == base
+    assert read_yaml(here / "pipeline.yaml")["model_name_or_path"] == base
+    assert read_yaml(here / "reference.yaml")["policy_model"] == base
+    before = "warmup"
+    for stage in ("step_rr", "ans_co"):  # each starts from what the one before writes
+        values = read_yaml(here / f"{stage}.yaml")
+        assert values["model_name_or_path"] == read_yaml(here / f"{before}.yaml")["output_dir"] + "/model"
+        assert values["dataset"] == read_yaml(here / "reference.yaml")["output"]
+        before = stage
+
+
+@pytest.mark.parametrize("folder", ["qwen2_5_omni_3b_lora", "qwen2_5_omni_7b_lora"])
+def test_adapters_go_through_the_stages_as_they_began(folder):
+    """Another rank, or none, in a later stage would be refused or would merge them into all weights."""
+    keys = ("use_peft", "lora_r", "lora_alpha", "lora_dropout", "dtype", "freeze_encoders")
+    first, *later = (read_yaml(f"recipes/{folder}/{stage}.yaml") for stage in ("warmup", "step_rr", "ans_co"))
+    assert first["use_peft"] is True
+    for values in later:
+        assert [values[key] for key in keys] == [first[key] for key in keys]
+
+
+def test_a_lora_recipe_differs_from_the_papers_only_where_its_readme_says():
+    full = read_yaml("recipes/qwen2_5_omni_3b/step_rr.yaml")
+    for folder in ("qwen2_5_omni_3b_lora", "qwen2_5_omni_7b_lora"):
+        lora = read_yaml(f"recipes/{folder}/step_rr.yaml")
+        own = {"model_name_or_path", "dataset", "output_dir", "use_peft", "lora_r", "lora_alpha",
+               "lora_dropout", "ddp_find_unused_parameters", "gradient_accumulation_steps", "learning_rate",
+               "dataloader_num_workers"}  # fmt: skip
+        assert {k: v for k, v in lora.items() if k not in own} == {
+            k: v for k, v in full.items() if k not in own
+        }
+        said = Path(f"recipes/{folder}/README.md").read_text(encoding="utf-8")
+        for rate in {read_yaml(f"recipes/{folder}/{s}.yaml")["learning_rate"] for s in ("warmup", "step_rr")}:
+            assert f"{rate:.0e}".replace("e-0", "e-") in said
+
+
+@pytest.mark.parametrize(("height", "width", "a_pair"), [(360, 640, 120), (360, 480, 130)])
+def test_a_clip_has_as_many_tokens_as_the_readmes_say(tokenizer, height, width, a_pair):
+    """Real settings, real processor (its window of 300 s shortened to the clip's 60 s)."""
+    values = read_yaml("recipes/qwen2_5_omni_7b_lora/step_rr.yaml")
+    settings = MediaSettings(
+        fps=values["media_fps"], max_frames=values["media_max_frames"],
+        max_pixels=values["media_max_pixels"], audio_seconds=values["media_audio_seconds"],
+    )  # fmt: skip
+    shown = media._size(width, height, settings)
+    frames = np.zeros((settings.max_frames, shown[1], shown[0], 3), np.uint8)
+    clip = Clip(frames, settings.max_frames / 60, np.zeros(60 * 16_000, np.float32))
+    policy = types.SimpleNamespace(
+        processor=nano.omni_processor(tokenizer, audio_seconds=60),
+        config=nano.nano_omni(tokenizer, seed=0).config,
+    )
+    sample = Sample("1", (Turn("Is there a violin sound?", "yes"),), "x.mp4", "x.mp4")
+    prompt = encode(policy, sample, clip)
+    seen, heard = (
+        int((prompt.ids == tokenizer.convert_tokens_to_ids(token)).sum())
+        for token in ("<|VIDEO|>", "<|AUDIO|>")
+    )
+    assert (seen, heard) == (16 * a_pair, 60 * 25)
+    for folder in FOLDERS:
+        said = Path(f"recipes/{folder}/README.md").read_text(encoding="utf-8")
+        assert "120 to 130 tokens" in said
+        assert "1,920 to 2,080" in said
+    megabytes = prompt.media["pixel_values_videos"].nbytes / 1e6
+    assert megabytes + 60 * 100 * 128 * 4 / 1e6 < 43  # and 128 mel bins where the miniature has 32
 
 
 def test_the_real_recipes_keep_to_the_published_settings():

@@ -9,8 +9,7 @@ from typing import Any
 
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # isort: skip
 from rlcomm import files, processes
 from rlcomm.errors import UserError
 from rlcomm.evaluation import conflict

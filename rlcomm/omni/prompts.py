@@ -1,10 +1,12 @@
 """Samples to encoded prompts, each decoded, processed and encoded once while memory lasts."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample
+from rlcomm.omni.ahead import Ahead
 from rlcomm.omni.encode import EncodedPrompt, encode, user_text
 
 
@@ -20,6 +22,8 @@ class Prompts:
         prompt_style: `steps` or `direct`.
         cache_dir: folder for decoded clips; None decodes each time.
         memory_mb: encoded prompts are kept up to so many megabytes, the longest unused dropped first.
+        workers: processes that prepare what `expect` announces; 0: everything is done when it is asked for.
+        ahead: prompts a worker may have ready, above `memory_mb`.
     """
 
     def __init__(
@@ -29,10 +33,25 @@ class Prompts:
         prompt_style: str,
         cache_dir: str | None = None,
         memory_mb: int = 1024,
+        workers: int = 0,
+        ahead: int = 2,
     ):
         self.policy, self.media, self.prompt_style, self.cache_dir = policy, media, prompt_style, cache_dir
         self._memory: OrderedDict[tuple, EncodedPrompt] = OrderedDict()
         self._free = memory_mb * 2**20
+        self._ahead = Ahead(self._encode, workers, workers * ahead) if workers else None
+
+    def expect(self, samples: Iterable[Sample]) -> None:
+        """Says which samples are asked for next, so that the workers begin with them; changes no result."""
+        if self._ahead is not None:
+            for sample in samples:
+                if (key := self._key(sample)) not in self._memory:
+                    self._ahead.expect(key, sample)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def __call__(self, sample: Sample) -> EncodedPrompt:
         """The encoded prompt of `sample` (tensors on the CPU).
@@ -40,18 +59,25 @@ class Prompts:
         Raises:
             MediaError: the clip is missing or cannot be decoded; the message names the file.
         """
-        words = user_text(sample.turns[0], self.prompt_style)
-        key = (sample.video, sample.audio, words)
+        key = self._key(sample)
         if key in self._memory:
             self._memory.move_to_end(key)
             return self._memory[key]
-        clip = load_clip(sample.video, sample.audio, self.media, self.cache_dir)
-        prompt = encode(self.policy, sample, clip, self.prompt_style, text=words)
+        prompt = self._ahead.take(key) if self._ahead is not None else None
+        if prompt is None:
+            prompt = self._encode(sample)
         self._memory[key] = prompt
         self._free -= _bytes(prompt)
         while self._free < 0 and len(self._memory) > 1:
             self._free += _bytes(self._memory.popitem(last=False)[1])
         return prompt
+
+    def _key(self, sample: Sample) -> tuple[str | None, str | None, str]:
+        return sample.video, sample.audio, user_text(sample.turns[0], self.prompt_style)
+
+    def _encode(self, sample: Sample) -> EncodedPrompt:
+        clip = load_clip(sample.video, sample.audio, self.media, self.cache_dir)
+        return encode(self.policy, sample, clip, self.prompt_style)
 
 
 def _bytes(prompt: EncodedPrompt) -> int:

@@ -86,10 +86,12 @@ def targets(
         for start in tqdm(
             range(0, len(mine), recipe.rollout_batch_size), desc="Ans-CO rollouts", disable=not is_main()
         ):
+            prompts.expect(samples[i] for i in mine[start : start + 2 * recipe.rollout_batch_size])
             rows = [samples[i] for i in mine[start : start + recipe.rollout_batch_size]]
             # each batch has its own stream, so that the number of processes alone decides what is drawn
             seed = (recipe.seed * 1_000_003 + state.process_index * 10_007 + start) % 2**31
             pairs += best_rollouts(recipe, policy, rows, prompts, functions, seed)
+        prompts.close()  # in training the DataLoader's workers do the same
         texts = dict(gather_object(pairs))
         policy.model.train()
     if is_main():

@@ -33,9 +33,9 @@ DONE = "stage.json"
 # What may differ between a run and its continuation.
 _FREE = {
     "resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
-    "disable_tqdm", "dataloader_num_workers", "run_name", "media_cache_dir", "prompt_memory_mb",
-    "eval_batch_size", "eval_every", "eval_benchmarks", "eval_decoders", "eval_subset", "eval_metric",
-    "eval_budget",
+    "disable_tqdm", "dataloader_num_workers", "dataloader_prefetch_factor", "run_name", "media_cache_dir",
+    "prompt_memory_mb", "eval_batch_size", "eval_every", "eval_benchmarks", "eval_decoders", "eval_subset",
+    "eval_metric", "eval_budget",
 }  # fmt: skip
 
 
@@ -77,13 +77,25 @@ def finished(run_dir: str | os.PathLike) -> bool:
 
 
 def open_policy(recipe: Any) -> Policy:
-    """Loads the policy of a training recipe and says what of it trains."""
+    """Loads the policy of a training recipe and says what of it trains.
+
+    Raises:
+        UserError: several GPUs for one process, adapters of another shape, no such model.
+    """
+    if recipe.n_gpu > 1:
+        raise UserError(
+            f"{recipe.n_gpu} GPUs are visible to this one process, which can train on one only; export "
+            "CUDA_VISIBLE_DEVICES=0, or start with `accelerate launch --config_file launch/multi_gpu.yaml`."
+        )
     set_seed(recipe.seed)
     policy = load_policy(
         recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation
     )
-    if isinstance(policy.model, PeftModel) and not recipe.use_peft:
-        policy.model = policy.model.merge_and_unload()
+    if isinstance(policy.model, PeftModel):
+        if recipe.use_peft:
+            _check_adapters(recipe, policy.model)
+        else:
+            policy.model = policy.model.merge_and_unload()
     if not isinstance(policy.model, PeftModel):
         set_trainable(policy.model, recipe.freeze_encoders)
         if recipe.use_peft:
@@ -97,6 +109,17 @@ def open_policy(recipe: Any) -> Policy:
     return policy
 
 
+def _check_adapters(recipe: Any, model: PeftModel) -> None:
+    """Adapters that go on training keep their own shape, so a recipe that sets another one is mistaken."""
+    config: Any = model.active_peft_config
+    for name, found in (("lora_r", config.r), ("lora_alpha", config.lora_alpha)):
+        if name in getattr(recipe, "given", ()) and getattr(recipe, name) != found:
+            raise UserError(
+                f"{name} is {getattr(recipe, name)}, but {recipe.model_name_or_path} already has adapters "
+                f"with {found}, which go on training; set {found}, or start from a model without adapters."
+            )
+
+
 def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
     """Reads the rows of a recipe and makes the door through which they become prompts."""
     samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
@@ -107,8 +130,9 @@ def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
             f"there or run `rlcomm data check {recipe.dataset}` for all of them."
         )
     prompts = Prompts(
-        policy, recipe.media(), recipe.prompt_style, recipe.media_cache_dir, recipe.prompt_memory_mb
-    )
+        policy, recipe.media(), recipe.prompt_style, recipe.media_cache_dir, recipe.prompt_memory_mb,
+        workers=recipe.dataloader_num_workers, ahead=recipe.dataloader_prefetch_factor or 2,
+    )  # fmt: skip
     return samples, prompts
 
 

@@ -50,7 +50,10 @@ def train(recipe: StepRRRecipe) -> None:
             f"each generation: {groups} prompts x {recipe.num_generations} completions = "
             f"{rollouts} completions, {updates} optimiser step(s)"
         )
-    run(trainer, policy, recipe, started, rows=len(rows))
+    try:
+        run(trainer, policy, recipe, started, rows=len(rows))
+    finally:
+        prompts.close()
 
 
 def check_enough(recipe: StepRRRecipe, rows: int) -> None:

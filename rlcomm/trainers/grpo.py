@@ -39,6 +39,9 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
 
         L = -(1/B) sum_i (1/T_i) sum_t  min(rho_it A_i, clip(rho_it, 1-eps, 1+eps) A_i),  rho = pi / pi_old
 
+    The rows of a generation batch are fetched while the batch before is at work (accelerate's loader is one
+    ahead), and are then announced to `prompts`, whose workers prepare them in that time.
+
     Args:
         samples: the rows.
         prompts: makes the encoded prompt of a sample, once.
@@ -48,6 +51,7 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
 
     model: Any
     args: Any
+    data_collator: Any
     max_completion_length: int
     _signature_columns: Any
 
@@ -56,6 +60,11 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     ):
         super().__init__(*args, **kwargs)
         self.samples, self.prompts, self.scoring = samples, prompts, scoring
+        # Fetching rows, which are numbers, needs no worker; in one, nothing could be announced to `prompts`.
+        self.args.dataloader_num_workers, self.args.dataloader_prefetch_factor = 0, None
+        self.args.dataloader_persistent_workers = False
+        self.data_collator = self._announce
+        self._announced: list[int] = []
         self._encoded: list[EncodedPrompt] = []  # of the rows at work, one per completion
         self._seconds: dict[str, float] = {}
         self._silent = {"format": 0, "flat": 0}
@@ -64,14 +73,24 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         if self._signature_columns is None:
             self._signature_columns = ["prompt", "row"]
 
+    def _announce(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The collator: leaves the rows as they are."""
+        numbers = [row["row"] for row in rows]
+        if numbers != self._announced:  # TRL fetches a generation batch anew for each of its steps
+            self._announced = numbers
+            self.prompts.expect(self.samples[number] for number in dict.fromkeys(numbers))
+        return rows
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         for row in inputs:
             row["sample"] = self.samples[row["row"]]
+        asked = time.perf_counter()
         self._encoded = [self.prompts(row["sample"]) for row in inputs]
         started = time.perf_counter()
         output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         metrics = self._metrics[mode]
+        metrics["time/prompts"].append(started - asked)
         metrics["time/rollout"].append(self._seconds.pop("rollout", 0.0))
         metrics["time/rewards"].append(self._seconds.pop("rewards", 0.0))
         metrics["time/generation_batch"].append(time.perf_counter() - started)

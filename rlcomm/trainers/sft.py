@@ -7,6 +7,7 @@ import torch
 from trl import SFTTrainer
 
 from rlcomm.data.sample import Sample
+from rlcomm.errors import UserError
 from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.score import score
@@ -64,6 +65,12 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
     scoring = "auto"
     model: Any
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
+        try:
+            return super().get_batch_samples(*args, **kwargs)
+        except UserError as error:
+            raise _own_words(error) from None
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """Tokens with a loss in the accumulation window, over all ranks (our labels are not shifted)."""
         if not batch_samples:
@@ -117,3 +124,12 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             return self.compute_loss(model, inputs).detach(), None, None
+
+
+def _own_words(error: UserError) -> UserError:
+    """The sentence of an error that torch's DataLoader brought from a worker, wrapped in a traceback."""
+    lines = str(error).strip().splitlines()
+    if " in DataLoader worker process " not in lines[0]:
+        return error
+    kind = type(error)
+    return kind(lines[-1].removeprefix(f"{kind.__module__}.{kind.__qualname__}: "))

@@ -2,6 +2,7 @@
 sentence."""
 
 import dataclasses
+import gc
 import json
 import resource
 from pathlib import Path
@@ -16,7 +17,8 @@ from rlcomm import files
 from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy
-from rlcomm.recipe import load_recipe
+from rlcomm.omni.prompts import Prompts
+from rlcomm.recipe import SFTRecipe, load_recipe
 from rlcomm.stages import ans_co, run
 from rlcomm.stages.run import MetricsFile, open_policy, read_metrics
 from tests.conftest import make_prompt
@@ -241,6 +243,57 @@ def test_an_unreadable_clip_is_named(recipe, refused, rows, clip_rows, tmp_path)
     assert broken in refused("train", recipe("sft"))
 
 
+WORKERS = dict(dataloader_num_workers=2, dataloader_prefetch_factor=1)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_unreadable_clip_is_named_in_the_same_sentence_by_a_worker(
+    stage, recipe, refused, rows, clip_rows, monkeypatch, tmp_path
+):
+    """torch's DataLoader wraps what its workers raise in a traceback of many lines."""
+    # A loader that failed waits so many seconds for each of its workers, which have no work to end.
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    broken = str(tmp_path / "broken.mp4")
+    write_jsonl(rows, [dataclasses.replace(row, video=broken, audio=broken) for row in clip_rows])
+    message = refused("train", recipe(stage, "alone"))
+    assert message.startswith(f"{broken}: ")
+    assert refused("train", recipe(stage, "workers", **WORKERS)) == message
+    gc.collect()  # now, and not in the time of another test
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_workers_that_decode_ahead_change_nothing(stage, recipe, tmp_path):
+    train(recipe(stage, "alone"))
+    train(recipe(stage, "workers", **WORKERS))
+    for key, value in model(tmp_path / "alone").items():
+        assert torch.equal(value, model(tmp_path / "workers")[key])
+
+
+def test_ans_co_announces_the_clips_of_the_next_rollouts(recipe, clip_rows, monkeypatch, tmp_path):
+    seen: list[tuple[str, list[str]]] = []
+    expect = Prompts.expect
+
+    def announced(self, samples):
+        samples = list(samples)
+        seen.append(("announced", [sample.id for sample in samples]))
+        expect(self, samples)
+
+    def sampled(recipe, policy, rows, prompts, functions, seed):
+        seen.append(("sampled", [sample.id for sample in rows]))
+        assert all(len(prompts(sample)) for sample in rows)
+        return [(sample.id, sample.turns[0].target) for sample in rows]
+
+    monkeypatch.setattr(Prompts, "expect", announced)
+    monkeypatch.setattr(ans_co, "best_rollouts", sampled)
+    monkeypatch.setattr(ans_co, "reward_functions", lambda *_: [])
+    train(recipe("ans_co", ansco_target="self", rollout_batch_size=2, max_steps=1, **WORKERS))
+    assert seen == [
+        ("announced", ["0", "1", "2", "3"]), ("sampled", ["0", "1"]), ("announced", ["2", "3", "4", "5"]),
+        ("sampled", ["2", "3"]), ("announced", ["4", "5"]), ("sampled", ["4", "5"]),
+    ]  # fmt: skip
+
+
 def test_a_row_without_a_target_is_named(recipe, refused, rows, clip_rows):
     write_jsonl(rows, [*clip_rows[:3], changed(clip_rows[3], target=None)])
     message = refused("train", recipe("sft"))
@@ -333,6 +386,30 @@ def test_the_next_stage_goes_on_with_the_adapters_or_merges_them(recipe, tmp_pat
         assert torch.allclose(plain(policy, prompt, [5, 300, 17])[0], expected, atol=1e-5)
     train(recipe("step_rr", "next", model_name_or_path=adapters, use_peft=True, max_steps=1))
     assert "adapter_model.safetensors" in names(tmp_path / "next" / "model")
+
+
+def test_adapters_that_go_on_training_keep_their_rank(recipe, refused, tmp_path):
+    """Another rank in the next stage's recipe would be ignored silently."""
+    train(recipe("sft", use_peft=True, lora_r=4, lora_alpha=8, max_steps=1))
+    adapters = dict(model_name_or_path=str(tmp_path / "run" / "model"), use_peft=True)
+    message = refused("train", recipe("step_rr", "next", lora_r=8, **adapters))
+    assert "lora_r is 8" in message
+    assert "adapters with 4" in message
+    assert "lora_alpha is 32" in refused("train", recipe("step_rr", "next", lora_alpha=32, **adapters))
+    open_policy(load_recipe(recipe("step_rr", "next", lora_r=4, lora_alpha=8, **adapters)))
+
+
+def test_several_gpus_for_one_process_are_refused_before_the_model_is_loaded(recipe, refused, monkeypatch):
+    """transformers would wrap the model in nn.DataParallel, which TRL refuses with a traceback."""
+    monkeypatch.setattr(SFTRecipe, "n_gpu", property(lambda self: 2))
+    assert "export CUDA_VISIBLE_DEVICES=0" in refused("train", recipe("sft", model_name_or_path="gone/model"))
+
+
+def test_adapters_of_a_bfloat16_model_are_float32(recipe):
+    """The LoRA recipes rest on it: in bfloat16 an update of 1e-5 would be rounded away without DeepSpeed."""
+    policy = open_policy(load_recipe(recipe("sft", use_peft=True, dtype="bfloat16")))
+    kinds = {p.requires_grad: p.dtype for p in policy.model.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
 
 
 def test_a_stage_cut_off_in_its_evaluation_is_not_trained_again(

@@ -225,6 +225,87 @@ def test_the_sampler_answers_each_row_with_its_own_group(policy, clip_rows, tmp_
     assert completions == [[0], [1], [2], [3], [0], [1], [10], [11]]
 
 
+# -- prompts ahead -------------------------------------------------------------------------------------------
+
+
+def with_workers(trainer, workers: int):
+    trainer.prompts = Prompts(trainer.prompts.policy, MediaSettings(), "steps", workers=workers)
+    return trainer
+
+
+def test_prompts_made_ahead_change_nothing(nano_folder, clip_rows, tmp_path):
+    after = {}
+    for workers in (0, 2):
+        policy = load_policy(str(nano_folder))
+        trainer = with_workers(
+            make(
+                policy, clip_rows, tmp_path, max_steps=3, learning_rate=0.1, optim="sgd", logging_steps=1,
+                lr_scheduler_type="constant", seed=3,
+            ),
+            workers,
+        )  # fmt: skip
+        before = weights(policy)
+        trainer.train()
+        trainer.prompts.close()
+        assert (weights(policy) - before).abs().max() > 1e-3
+        log = [{k: v for k, v in row.items() if "time" not in k and "per_second" not in k}
+               for row in trainer.state.log_history]  # fmt: skip
+        after[workers] = (weights(policy), log)
+    assert torch.equal(after[0][0], after[2][0])
+    assert str(after[0][1]) == str(after[2][1])
+
+
+def test_the_clips_of_the_next_generation_are_announced_while_this_one_trains(policy, clip_rows, tmp_path):
+    """Two steps a generation: TRL fetches its rows twice; they are announced once, one generation ahead."""
+    trainer = make(
+        policy, clip_rows, tmp_path, max_steps=6, per_device_train_batch_size=4, steps_per_generation=2,
+        gradient_accumulation_steps=1,
+    )  # fmt: skip
+    order, announced, generated = [], [], []
+    sampler, loss = trainer._generate_single_turn, trainer._compute_loss
+
+    def expect(samples):
+        order.append("announced")
+        announced.append([sample.id for sample in samples])
+
+    def generate(*args, **kwargs):
+        order.append("generated")
+        ids = {id(trainer.prompts(sample)): sample.id for sample in clip_rows}
+        generated.append([ids[id(prompt)] for prompt in trainer._encoded[::GROUP]])
+        return sampler(*args, **kwargs)
+
+    def step(*args, **kwargs):
+        order.append("step")
+        return loss(*args, **kwargs)
+
+    trainer.prompts.expect = expect
+    trainer._generate_single_turn, trainer._compute_loss = generate, step
+    trainer.train()
+    assert announced == generated
+    assert order == [
+        "announced", "generated", "step", "announced", "step", "generated", "step", "announced", "step",
+        "generated", "step", "step",
+    ]  # fmt: skip
+
+
+def test_with_one_step_a_generation_the_next_is_announced_before_this_one_is_sampled(
+    policy, clip_rows, tmp_path
+):
+    trainer = make(policy, clip_rows, tmp_path, max_steps=3, dataloader_num_workers=2)
+    assert trainer.args.dataloader_num_workers == 0  # of the rows: in a worker nothing could be announced
+    order: list[str] = []
+    trainer.prompts.expect = lambda samples: order.append("announced")
+    sampler = trainer._generate_single_turn
+
+    def sample(*args, **kwargs):
+        order.append("sampled")
+        return sampler(*args, **kwargs)
+
+    trainer._generate_single_turn = sample
+    trainer.train()
+    assert order == ["announced", "announced", "sampled", "announced", "sampled", "sampled"]
+
+
 # -- learning ------------------------------------------------------------------------------------------------
 
 
