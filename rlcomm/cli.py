@@ -154,9 +154,12 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.stages.run import finished
 
     if finished(recipe.output_dir):
-        from rlcomm.stages.run import open_run
+        from rlcomm import hub
+        from rlcomm.stages.run import is_main, open_run
 
         open_run(recipe)  # refuses a folder of another recipe
+        if recipe.push_to_hub and is_main():
+            hub.push(recipe)
         print(f"{recipe.output_dir}: this stage is finished; remove the folder to train it again.")
         return
     if recipe.stage in ("base", "audio"):
