@@ -1,6 +1,6 @@
 """A finished model on the Hugging Face Hub: what `push_to_hub` in a recipe does, and when.
 
-    model/ whole on disk -> evaluated -> card -> one commit of model/
+    model/ whole on disk -> evaluated -> card -> upload of model/
 
 transformers would push the run folder at every save, checkpoints and pickles with it; here only a finished
 stage's model/ leaves the machine, and an upload that fails costs nothing but itself.
@@ -32,7 +32,7 @@ def foresee(recipe: Any) -> None:
 
 
 def push(recipe: Any) -> str:
-    """Uploads `model/` of a finished run as one commit; the repository is made where there is none.
+    """Uploads `model/` of a finished run; the repository is made where there is none.
 
     Args:
         recipe: `hub_model_id` (None: the run folder's name, of whoever is logged in), `hub_private_repo` and

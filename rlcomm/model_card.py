@@ -46,7 +46,7 @@ from transformers import AutoProcessor, Qwen2_5OmniThinkerForConditionalGenerati
 
 MODEL = {model!r}
 INSTRUCTION = {instruction!r}
-FPS, MAX_FRAMES, RATE = {fps}, {max_frames}, 16_000
+FPS, MAX_FRAMES, RATE, MAX_NEW_TOKENS = {fps}, {max_frames}, 16_000, 256
 
 
 def sized(frame):
@@ -111,7 +111,8 @@ def main(clip, question):
     special = sorted(set(processor.tokenizer.all_special_ids) - {{processor.tokenizer.eos_token_id}})
     with torch.no_grad():
         ids = model.generate(
-            **inputs, use_audio_in_video=True, do_sample=False, max_new_tokens=256, suppress_tokens=special
+            **inputs, use_audio_in_video=True, do_sample=False, max_new_tokens=MAX_NEW_TOKENS,
+            suppress_tokens=special,
         )
     return processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 

@@ -21,7 +21,7 @@ from rlcomm.stages import pipeline
 from tests.conftest import make_clip
 from tests.stages.conftest import recipe, rows  # noqa: F401
 
-QUESTION = "Is there a violin sound?"
+TOKENS = 32
 
 
 def train(path: str) -> None:
@@ -45,17 +45,18 @@ def ours(model: Path, sample) -> str:
     """rlcomm's own greedy answer to the sample."""
     policy = load_policy(str(model))
     prompt = encode(policy, sample, load_clip(sample.video, sample.audio, MediaSettings()), "steps")
-    return generate(policy.model, policy.processor, [prompt], max_new_tokens=256)[0][0]
+    return generate(policy.model, policy.processor, [prompt], max_new_tokens=TOKENS)[0][0]
 
 
 @pytest.mark.parametrize("use_peft", [False, True])
 def test_the_program_on_the_card_gives_what_our_own_decoding_gives(use_peft, recipe, clip_rows, tmp_path):
     """Sound, picture, positions and words: one of them lost and the answers would differ."""
     train(recipe("sft", max_steps=2, learning_rate=0.05, use_peft=use_peft))
-    ask = program(read(tmp_path / "run").text)["main"]
+    names = program(read(tmp_path / "run").text)
+    names["MAX_NEW_TOKENS"] = TOKENS
     said = []
     for sample in clip_rows[:2]:
-        said.append(ask(sample.video, sample.question))
+        said.append(names["main"](sample.video, sample.question))
         assert said[-1] == ours(tmp_path / "run" / "model", sample)
     assert all(said)
 

@@ -320,7 +320,7 @@ def watch(trainer: Any, recipe: Any) -> Wandb | None:
         trainer.remove_callback(WandbCallback)
         watcher = Wandb(recipe, looks)
         trainer.add_callback(watcher)
-        # TRL speaks to W&B itself where it reads the name here: a table of the latest completions without their
-        # sound, and rows of its own for the seconds of every method, which a resumed run would send twice
+        # TRL speaks to W&B itself where it reads the name here: a table of the latest completions without
+        # their sound, and rows for the seconds of every method, which a resumed run would send twice
         trainer.args.report_to = [name for name in recipe.report_to if name != "wandb"]
     return watcher
