@@ -174,7 +174,8 @@ def lineage(run_dir: str | os.PathLike) -> tuple[str, list[dict[str, Any]]]:
     Returns:
         The base (Hub id, folder, or "random weights") and the recipes of the stages, oldest first.
     """
-    folder, stages = Path(run_dir), []
+    folder = Path(run_dir)
+    stages: list[dict[str, Any]] = []
     while True:
         recipe = read_yaml(folder / "recipe.yaml")
         stages.insert(0, recipe)

@@ -67,7 +67,7 @@ class AtomicCheckpoints:
         """Nothing: what goes to the Hub is a finished stage's `model/` (`rlcomm.hub`), no checkpoint with its
         pickles."""
 
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing, as above; transformers would push whenever a model is saved."""
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:

@@ -72,6 +72,7 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     args: Any
     max_completion_length: int
     _signature_columns: Any
+    _logs: Any
 
     def __init__(
         self, *args: Any, samples: Sequence[Sample], prompts: Prompts, scoring: str = "auto", **kwargs: Any

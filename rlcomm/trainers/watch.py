@@ -146,7 +146,7 @@ class Wandb(WandbCallback):
             UserError: W&B refuses, most often because nobody is logged in.
         """
         if state.is_world_process_zero and self._wandb.run is None:
-            known = {"id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), "step": -1}
+            known: dict[str, Any] = {"id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), "step": -1}
             if self.memory.exists():
                 known = json.loads(self.memory.read_text(encoding="utf-8"))
             set_here = "project" in self.recipe.given
@@ -203,7 +203,7 @@ class Wandb(WandbCallback):
     ) -> None:
         if self.artifacts == WandbLogModel.CHECKPOINT and state.is_world_process_zero:
             name = f"checkpoint-{state.global_step}"
-            self._keep(Path(args.output_dir) / name, name)
+            self._keep(self.memory.parent / name, name)
 
     def finish(self, trainer: Any, model: Path, summary: Mapping[str, Any]) -> None:
         """Closes the W&B run when the stage has been evaluated.
