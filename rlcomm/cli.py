@@ -165,9 +165,12 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.stages.run import finished
 
     if finished(recipe.output_dir):
-        from rlcomm.stages.run import open_run
+        from rlcomm import hub
+        from rlcomm.stages.run import is_main, open_run
 
         open_run(recipe)  # refuses a folder of another recipe
+        if recipe.push_to_hub and is_main():
+            hub.push(recipe)
         print(f"{recipe.output_dir}: this stage is finished; remove the folder to train it again.")
         return
     if recipe.stage in ("base", "audio"):
@@ -268,7 +271,6 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, rest, "eval")
     from rlcomm import files
-    from rlcomm.evaluation import runner
     from rlcomm.evaluation.report import format_table
     from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, peak_rss_mb
 
@@ -281,10 +283,9 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
             return
         table = format_conflict(results)
     else:
-        evaluate_run(out, recipe.model_name_or_path, recipe)
+        row = evaluate_run(out, recipe.model_name_or_path, recipe)
         if not is_main():
             return
-        row = runner.summary(runner.read_records(out / "records.jsonl"))
         table = format_table({"stages": {out.name: row}})
     files.write_json(
         out / "stage.json",

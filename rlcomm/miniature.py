@@ -13,7 +13,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import Trainer, set_seed
 
-from rlcomm import files, steps
+from rlcomm import files, hub, model_card, steps
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
@@ -25,6 +25,7 @@ from rlcomm.reference import reference_prompt
 from rlcomm.stages import sft
 from rlcomm.stages.run import DONE, MetricsFile, is_main, open_run, peak_rss_mb, save_model
 from rlcomm.trainers.checkpoints import AtomicCheckpoints, last_checkpoint
+from rlcomm.trainers.watch import watch
 
 HEAR = "Open/Hear"
 TOKENIZER_ROWS = 1500
@@ -125,9 +126,16 @@ def train_audio(recipe: AudioRecipe) -> None:
         data_collator=AudioCollator(samples, processor, MediaSettings()),
         callbacks=[MetricsFile(run_dir / "metrics.jsonl")],
     )  # fmt: skip
+    watcher = watch(trainer, recipe)
     trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
     save_model(trainer, processor, run_dir / "model")
     if is_main():
+        model_card.write(run_dir)
+    if watcher is not None:
+        watcher.finish(trainer, run_dir / "model", {})
+    if is_main():
+        if recipe.push_to_hub:
+            hub.push(recipe)
         files.write_json(run_dir / DONE, {
             "stage": recipe.stage, "steps": trainer.state.global_step,
             "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),

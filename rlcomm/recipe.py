@@ -18,7 +18,10 @@ import yaml
 
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
+from huggingface_hub.utils import HFValidationError, validate_repo_id  # isort: skip
 from transformers import TrainingArguments  # isort: skip
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, is_tensorboard_available  # isort: skip
+from transformers.trainer_utils import HubStrategy  # isort: skip
 from trl import GRPOConfig, SFTConfig, TrlParser  # isort: skip
 
 from rlcomm import files
@@ -41,11 +44,12 @@ _AT_LEAST_1 = (
     "generation_batch_size", "num_iterations", "max_completion_length", "max_new_tokens", "batch_size",
     "rollout_batch_size", "eval_batch_size", "eval_max_new_tokens", "max_rows", "eval_max_rows", "lora_r",
     "lora_alpha", "eval_subset", "concurrency", "audio_window", "dataloader_prefetch_factor",
+    "rollouts_shown",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learning_rate", "max_grad_norm", "prompt_memory_mb", "seed", "temperature", "top_k", "ansco_lambda",
     "ansco_threshold", "eval_every", "eval_budget", "budget_points", "gacl_lambda", "retries",
-    "dataloader_num_workers",
+    "dataloader_num_workers", "rollouts_every",
 )  # fmt: skip
 RANGES: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(_AT_LEAST_1, (1, None)),
@@ -218,6 +222,18 @@ class ConflictFields:
 
 
 @dataclass
+class WatchFields:
+    """Where a run is watched and its model published: transformers' own keys, with our defaults."""
+
+    project: str = field(
+        default="rlcomm", metadata={"help": "W&B project of `report_to: wandb`; unset: WANDB_PROJECT, rlcomm"}
+    )
+    hub_strategy: HubStrategy | str = field(
+        default="end", metadata={"help": "end: only the finished model/ goes to the Hub"}
+    )
+
+
+@dataclass
 class RewardFields:
     """Rewards of a rollout: r = sum of weight x reward, METHOD's r_format + r_arr + r_avc by default."""
 
@@ -235,7 +251,7 @@ class RewardFields:
 
 
 @dataclass
-class SFTRecipe(WorkerFields, DataFields, PolicyFields, SFTConfig):
+class SFTRecipe(WatchFields, WorkerFields, DataFields, PolicyFields, SFTConfig):
     """Base, warm-up and conflict SFT (trl.SFTConfig plus ours)."""
 
     modality_dropout_start: float = field(
@@ -266,13 +282,20 @@ class SFTRecipe(WorkerFields, DataFields, PolicyFields, SFTConfig):
 
 
 @dataclass
-class StepRRRecipe(RewardFields, WorkerFields, DataFields, PolicyFields, GRPOConfig):
+class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFields, GRPOConfig):
     """Step-RR, and GRPO with any of our rewards (trl.GRPOConfig plus ours)."""
 
     scoring: str = field(
         default="auto", metadata={"help": "packed, rows or auto: how completions are scored"}
     )
     loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
+    rollouts_every: int = field(
+        default=50,
+        metadata={"help": "steps between two looks at the rollouts in W&B or TensorBoard; 0: none"},
+    )
+    rollouts_shown: int = field(
+        default=4, metadata={"help": "completions a look, the best and the worst of each prompt"}
+    )
 
     def __post_init__(self) -> None:
         _check_values(self)
@@ -302,7 +325,7 @@ class StepRRRecipe(RewardFields, WorkerFields, DataFields, PolicyFields, GRPOCon
 
 
 @dataclass
-class AnsCORecipe(RewardFields, WorkerFields, DataFields, PolicyFields, SFTConfig):
+class AnsCORecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFields, SFTConfig):
     """Ans-CO (trl.SFTConfig for the optimiser, rollout settings named as in trl.GRPOConfig)."""
 
     num_generations: int = field(
@@ -329,7 +352,7 @@ class AnsCORecipe(RewardFields, WorkerFields, DataFields, PolicyFields, SFTConfi
 
 
 @dataclass
-class AudioRecipe(TrainingArguments):
+class AudioRecipe(WatchFields, TrainingArguments):
     """The miniature reference model (transformers.TrainingArguments plus ours)."""
 
     stage: str = field(default="audio", metadata={"help": "audio"})
@@ -338,6 +361,7 @@ class AudioRecipe(TrainingArguments):
     def __post_init__(self) -> None:
         _check_values(self)
         super().__post_init__()
+        _check_watched(self)
         if not self.dataset or self.max_steps < 1:
             raise UserError(
                 "dataset and max_steps are not both set; name Orchestra's sync.jsonl and how long to train."
@@ -628,6 +652,7 @@ def _commas(items: list[str]) -> list[str]:
 
 
 def _check_common(recipe: Any) -> None:
+    _check_watched(recipe)
     _check_choice(recipe, "prompt_style", PROMPT_STYLES)
     for name in ("eval_benchmarks", "eval_decoders"):
         setattr(recipe, name, _commas(getattr(recipe, name)))
@@ -653,6 +678,38 @@ def _check_common(recipe: Any) -> None:
         raise UserError(
             "dataset is not set; name a JSON Lines file of samples (`rlcomm data --help` makes them)."
         )
+
+
+def _check_watched(recipe: Any) -> None:
+    """Reporting and publishing, after transformers has made a list of `report_to`."""
+    for name in recipe.report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise UserError(
+                f"report_to is {name!r}, which nothing reports to; use none, wandb or tensorboard."
+            )
+        if name == "tensorboard" and not is_tensorboard_available():
+            raise UserError(
+                "report_to is 'tensorboard', which is not installed; `pip install tensorboard` or set "
+                "report_to none."
+            )
+    if recipe.hub_token:
+        raise UserError(
+            "hub_token is set, and what a recipe holds is written into its run folder; leave it out and log "
+            "in with `hf auth login` or set HF_TOKEN."
+        )
+    if recipe.hub_strategy != HubStrategy.END:
+        raise UserError(
+            f"hub_strategy is {recipe.hub_strategy.value!r}, which would upload checkpoints and the pickles "
+            "in them; leave it out, the finished model/ is what goes to the Hub."
+        )
+    if recipe.hub_model_id:
+        try:
+            validate_repo_id(recipe.hub_model_id)
+        except HFValidationError as error:
+            raise UserError(
+                f"hub_model_id is {recipe.hub_model_id!r}, which is no name of a Hub repository; write "
+                "owner/name of letters, digits, '-', '_' and '.'."
+            ) from error
 
 
 def _check_rewards(recipe: Any) -> None:

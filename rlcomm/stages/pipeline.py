@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files
+from rlcomm import files, model_card
 from rlcomm.errors import UserError
 from rlcomm.evaluation import report, runner
 from rlcomm.recipe import PipelineRecipe, read_yaml, save_recipe
@@ -50,6 +50,12 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
         UserError: a stage failed with a user error; its own sentence has been printed.
     """
     out = Path(recipe.output_dir)
+    for item in recipe.overrides:
+        if (key := item.partition("=")[0]).endswith(".hub_token"):
+            raise UserError(
+                f"{key} is set, and what a recipe holds is written into its run folder; leave it out and log "
+                "in with `hf auth login` or set HF_TOKEN."
+            )
     before, given = out / "recipe.yaml", dict(recipe.given)
     if before.exists() and {k: v for k, v in read_yaml(before).items() if k != "launch"} != {
         k: v for k, v in given.items() if k != "launch"
@@ -66,7 +72,9 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
             continue
         print(f"{name}: {' '.join(command[command.index('rlcomm') :])}", flush=True)
         started = time.time()
-        code = subprocess.run(command, check=False).returncode
+        # the stages' W&B runs stand together, unless somebody groups them otherwise
+        environment = {"WANDB_RUN_GROUP": str(out), **os.environ}
+        code = subprocess.run(command, env=environment, check=False).returncode
         if code != 0:
             raise UserError(
                 f"stage {name} ended with code {code} (its message stands above); mend that and run the "
@@ -167,6 +175,9 @@ def summarise(out: Path, names: list[str], seconds: dict[str, float]) -> dict[st
         "versions": versions(),
     }
     files.write_json(out / "summary.json", summary)
+    for name in names:
+        if (out / name / "model").is_dir():
+            model_card.write(out / name)  # once more, now with the stages side by side
     if results:
         last = list(results)[-1]
         shutil.copyfile(out / last / "results.json", out / ".results.json.tmp")

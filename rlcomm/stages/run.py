@@ -1,7 +1,8 @@
 """What every training stage shares: recipe -> policy -> data -> trainer -> run (resume, save, evaluate).
 
-A run folder holds recipe.yaml (as resolved), metrics.jsonl, checkpoint-*/, model/, and after evaluation
-results.json, records.jsonl and stage.json, which is written last and says that the stage is finished.
+A run folder holds recipe.yaml (as resolved), metrics.jsonl, checkpoint-*/, model/ with its card, and after
+evaluation results.json, records.jsonl and stage.json, which is written last and says that the stage is
+finished.
 """
 
 import json
@@ -17,7 +18,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from rlcomm import files, processes
+from rlcomm import files, hub, model_card, processes
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
@@ -25,6 +26,7 @@ from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.recipe import read_yaml, resolved, save_recipe
 from rlcomm.trainers.checkpoints import last_checkpoint
+from rlcomm.trainers.watch import watch
 from rlcomm.zero3 import outside_zero3
 
 logger = logging.getLogger("rlcomm")
@@ -35,7 +37,8 @@ _FREE = {
     "resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
     "disable_tqdm", "dataloader_num_workers", "dataloader_prefetch_factor", "run_name", "media_cache_dir",
     "prompt_memory_mb", "eval_batch_size", "eval_every", "eval_benchmarks", "eval_decoders", "eval_subset",
-    "eval_metric", "eval_budget",
+    "eval_metric", "eval_budget", "project", "rollouts_every", "rollouts_shown", "push_to_hub",
+    "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy",
 }  # fmt: skip
 
 
@@ -68,6 +71,8 @@ def open_run(recipe: Any) -> str | None:
             )
     elif is_main():
         save_recipe(recipe, written)
+    if is_main():
+        hub.foresee(recipe)
     return last_checkpoint(run_dir)
 
 
@@ -191,7 +196,9 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
         **facts: further entries of stage.json.
     """
     run_dir = Path(recipe.output_dir)
-    if not (run_dir / "model").exists():  # else only the evaluation was cut off: model/ is whole or absent
+    watcher = watch(trainer, recipe)
+    trained_before = (run_dir / "model").exists()  # whole or absent: what came after it was cut off
+    if not trained_before:
         trainer.add_callback(MetricsFile(run_dir / "metrics.jsonl"))
         if recipe.eval_every:
             trainer.add_callback(_during(trainer, policy, recipe))
@@ -201,11 +208,21 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
     steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
     at_the_end = recipe.eval_data and (not recipe.eval_every or runner.holds_benchmarks(recipe.eval_data))
+    found: dict[str, Any] = {}
     if at_the_end:
-        with torch.random.fork_rng(), outside_zero3():
-            evaluate_run(run_dir, str(run_dir / "model"), recipe)
+        if trained_before and (run_dir / "results.json").exists():  # only the upload had failed
+            found = runner.summary(runner.read_records(run_dir / "records.jsonl"))
+        else:
+            with torch.random.fork_rng(), outside_zero3():
+                found = evaluate_run(run_dir, str(run_dir / "model"), recipe)
     trainer.accelerator.wait_for_everyone()
     if is_main():
+        model_card.write(run_dir)
+    if watcher is not None:
+        watcher.finish(trainer, run_dir / "model", found)
+    if is_main():
+        if recipe.push_to_hub:
+            hub.push(recipe)
         files.write_json(
             run_dir / DONE,
             {"stage": recipe.stage, "steps": steps, "seconds_training": round(trained, 1),
@@ -254,8 +271,12 @@ def save_model(trainer: Any, processor: Any, path: Path) -> None:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> None:
-    """Evaluates a saved model, the items shared by all processes; writes records.jsonl and results.json."""
+def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | None = None) -> dict[str, Any]:
+    """Evaluates a saved model, the items shared by all processes; writes records.jsonl and results.json.
+
+    Returns:
+        The row of the summary; {} on all processes but the first.
+    """
     policy = load_policy(
         model,
         recipe.dtype,
@@ -273,8 +294,10 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
         rejudge=(lambda found: judged.judge_records(found, **judge)) if judge else None,
     )  # fmt: skip
     results["decoders"]["greedy"]["settings"]["judge"] = judged.name(judge)
-    if is_main():
-        files.write_json(run_dir / "results.json", results)
+    if not is_main():
+        return {}
+    files.write_json(run_dir / "results.json", results)
+    return runner.summary(runner.read_records(records))
 
 
 def _judge(recipe: Any, run_dir: Path) -> dict[str, Any] | None:

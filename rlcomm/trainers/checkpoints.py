@@ -63,6 +63,16 @@ class AtomicCheckpoints:
         saved = type(resumed).from_pretrained(resume_from_checkpoint, dtype=resumed.dtype)
         resumed.load_state_dict(saved.state_dict())
 
+    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: what goes to the Hub is a finished stage's `model/` (`rlcomm.hub`), no checkpoint with its
+        pickles."""
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """Nothing, as above; transformers would push whenever a model is saved."""
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing, as above."""
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL's card of every checkpoint; the run folder describes itself."""
 

@@ -7,8 +7,10 @@ advantages, clipping, logging) is TRL's.
 """
 
 import logging
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from rlcomm.omni.encode import EncodedPrompt
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate_ids
 from rlcomm.omni.score import score
+from rlcomm.rewards.adapters import completion_text
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
 
 logger = logging.getLogger("rlcomm")
@@ -28,6 +31,25 @@ logger = logging.getLogger("rlcomm")
 PATIENCE = 20
 LOW_FORMAT = 0.05
 MANY_FLAT_GROUPS = 0.9
+
+
+@dataclass
+class Rollout:
+    """One completion of the latest generation and what it earned.
+
+    Attributes:
+        sample: the row it answers.
+        prompt: the user's words.
+        completion: its text.
+        rewards: by name, before their weights; None: not applicable.
+        advantage: A_i.
+    """
+
+    sample: Sample
+    prompt: str
+    completion: str
+    rewards: dict[str, float | None]
+    advantage: float
 
 
 class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
@@ -54,6 +76,7 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     data_collator: Any
     max_completion_length: int
     _signature_columns: Any
+    _logs: Any
 
     def __init__(
         self, *args: Any, samples: Sequence[Sample], prompts: Prompts, scoring: str = "auto", **kwargs: Any
@@ -86,6 +109,7 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
             row["sample"] = self.samples[row["row"]]
         asked = time.perf_counter()
         self._encoded = [self.prompts(row["sample"]) for row in inputs]
+        self._log_completion_extra("row", [row["row"] for row in inputs])  # gathered with the completions
         started = time.perf_counter()
         output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
@@ -169,6 +193,26 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._encoded = inputs["encoded"]
         return super()._compute_loss(model, inputs)
+
+    def rollouts(self) -> list[Rollout]:
+        """The latest generation, completions of one prompt side by side; whole on the main process."""
+        logs = self._logs
+        found = []
+        for i, (row, prompt, completion, advantage) in enumerate(
+            zip(logs["extra"]["row"], logs["prompt"], logs["completion"], logs["advantages"], strict=True)
+        ):
+            earned = {name: values[i] for name, values in logs["rewards"].items()}
+            rewards = {name: None if math.isnan(value) else value for name, value in earned.items()}
+            found.append(
+                Rollout(
+                    self.samples[row],
+                    completion_text(prompt),
+                    completion_text(completion),
+                    rewards,
+                    advantage,
+                )
+            )
+        return found
 
     def _warn_if_silent(self, metrics: dict[str, list[float]]) -> None:
         """Counts generation batches that teach nothing and warns each time PATIENCE is reached."""
