@@ -345,8 +345,8 @@ def write_report(
 
 def _judges(results: Mapping[str, Any]) -> str:
     """Who scored the modified clips, in words."""
-    settings = [one["decoders"]["greedy"].get("settings", {}) for one in results.values()]
-    names = {one.get("judge", "keywords") for one in settings}
+    greedy = [one.get("decoders", {}).get("greedy", {}) for one in results.values()]
+    names = {one.get("settings", {}).get("judge", "keywords") for one in greedy}
     models = "; ".join(sorted(names - {"keywords"}))
     if not models:
         return _KEYWORDS

@@ -205,6 +205,7 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
         trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
         trainer.accelerator.wait_for_everyone()
         save_model(trainer, policy.processor, run_dir / "model")
+        trainer.accelerator.wait_for_everyone()  # who evaluates it needs it whole
     steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
     at_the_end = recipe.eval_data and (not recipe.eval_every or runner.holds_benchmarks(recipe.eval_data))
