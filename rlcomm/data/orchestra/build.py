@@ -45,13 +45,9 @@ _READING_KINDS = {"Read": 0.4, "Heard": 0.4, "Seen": 0.2}  # the text alone, wit
 # Of its last stretch as well: wrong texts that are believed, as nobody listens who copies a description.
 BELIEVED = 0.15
 _EXISTENCE_SHARE = 0.6  # of the training questions
-_OPEN_SHARE = 0.05
+_OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
 _WARMUP_EXISTENCE_SHARE = 0.5
 _WARMUP_OPEN_SHARE = 0.1
-# Of the scenes of training and warm-up: an ambient sound replaces everything, and the question is open. With
-# none, the format held on four in ten clips of the modified split.
-_AMBIENT = 0.05
-_WARMUP_AMBIENT = 0.1
 _MODIFIED_PER_SOUND = 20  # as in AV-ConfuseBench
 _CAPTIONS = "test/captions/captions.yaml"
 
@@ -63,13 +59,6 @@ def _source(seed: int, split: str, index: int) -> np.random.Generator:
 def _chosen(index: int, share: float) -> bool:
     """Whether row `index` belongs to a share spread evenly over the rows: exact for every length."""
     return int((index + 1) * share + 1e-9) > int(index * share + 1e-9)
-
-
-def _kind(index: int, muted: float, ambient: float) -> str:
-    """Of scene `index`, by the shares of muted and ambient ones; muted where it is due to be both."""
-    if _chosen(index, muted):
-        return "muted"
-    return "ambient" if _chosen(index + 11, ambient) else "symmetric"
 
 
 def _pick(rng: np.random.Generator, items: Iterable[Any]) -> Any:
@@ -101,7 +90,7 @@ def _existence(rng: np.random.Generator, scene: Scene) -> Question:
 
 def _mixed(rng: np.random.Generator, scene: Scene, existence_share: float, open_share: float) -> Question:
     draw = rng.random()
-    if scene.ambient or draw < open_share:
+    if draw < open_share:
         return questions.open_question(scene)
     if draw < open_share + existence_share:
         return _existence(rng, scene)
@@ -179,7 +168,12 @@ class _Builder:
 def _sync(b: _Builder, rows: int) -> list[Sample]:
     samples = []
     for index in range(rows):
-        scene, rng = b.scene("sync", index, _kind(index, SYNC_MUTED, SYNC_AMBIENT))
+        kind = "symmetric"
+        if _chosen(index, SYNC_MUTED):
+            kind = "muted"
+        elif _chosen(index + 10, SYNC_AMBIENT):  # other rows than the muted ones
+            kind = "ambient"
+        scene, rng = b.scene("sync", index, kind)
         samples.append(b.sample(scene, "sync", _dense(rng, scene)))
     return samples
 
@@ -232,7 +226,7 @@ def _only_heard(sample: Sample) -> Sample:
 def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
     samples = []
     for index in range(rows):
-        scene, rng = b.scene("warmup", index, _kind(index, asymmetric, _WARMUP_AMBIENT))
+        scene, rng = b.scene("warmup", index, "muted" if _chosen(index, asymmetric) else "symmetric")
         question = _mixed(rng, scene, _WARMUP_EXISTENCE_SHARE, _WARMUP_OPEN_SHARE)
         target = steps.build(
             questions.hear_text(scene.audible, scene.ambient),
@@ -246,7 +240,7 @@ def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
 def _train(b: _Builder, rows: int, asymmetric: float) -> list[dict]:
     out: list[dict] = []
     for index in range(rows):
-        scene, rng = b.scene("train", index, _kind(index, asymmetric, _AMBIENT))
+        scene, rng = b.scene("train", index, "muted" if _chosen(index, asymmetric) else "symmetric")
         question = _mixed(rng, scene, _EXISTENCE_SHARE, _OPEN_SHARE)
         out.append(question.music_avqa(scene.id, index))
     return out
@@ -399,11 +393,9 @@ def build(
       rows and 30 % more with texts in the questions, which are right or beside the point ("Text/" types), for
       the base; `settle.jsonl`: these, 15 % more whose texts are wrong and believed, and 6 % more in which an
       instrument is silent and the words name it all the same, as captions do ("Captioned/" types).
-    - `warmup.jsonl`: single questions whose target has all three segments; in a tenth of the scenes an
-      ambient sound replaces everything, and they get the open question.
-    - `music_avqa/train.json`: single questions in the official format, six in ten of them "Is there a ...
-      sound?", a twentieth the open question over an ambient sound; `train.jsonl`: the same rows through the
-      importer.
+    - `warmup.jsonl`: single questions whose target has all three segments.
+    - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
+      `train.jsonl`: the same rows through the importer.
     - `test/avconfuse/{muted,control,modified}.json`, `test/music_avqa/test.json` in the official formats, and
       the same rows as `test/{muted,control,modified,sync}.jsonl`.
     - below `test/`, every other benchmark in its official format, at most 200 rows each over the test clips

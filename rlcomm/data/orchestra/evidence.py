@@ -10,6 +10,7 @@ adversarial text is learned from both.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from rlcomm.data.sample import Turn
 
 TASKS = ("AQA", "SER", "VSC")
 CONDITIONS = ("neutral", "faithful", "adversarial", "irrelevant")
-MOODS = ("bright", "dark")
+MOODS = ("gentle", "fierce")
 FAMILIES = ("struck", "plucked", "bowed", "blown")
 LEADS = ("Description of the audio:", "Transcript of the audio:")
 CAPTION = "Caption of the picture:"
@@ -34,9 +35,9 @@ ASIDES = (
     "The recording was made in winter.",
 )
 _OPTIONS = 4  # instruments to choose from
-_BRIGHT = 64  # lowest note (MIDI) from which an instrument is bright: of every family one is
 _SHARES = {"faithful": 0.9, "irrelevant": 0.1}  # of the texts in training
 _BARE = 0.3  # share of the training questions that a sense could answer, asked without any text
+_MOOD_LEVEL = 2.0  # dB around the standard level that are neither gentle nor fierce
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,15 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def mood(scene: Scene) -> str | None:
-    """bright or dark, by register, where all that sounds agrees; None where it does not or nothing sounds."""
-    moods = {MOODS[BY_NAME[name].lowest < _BRIGHT] for name in scene.audible}
-    return moods.pop() if len(moods) == 1 else None
+    """gentle or fierce, by the level of all that sounds together; None in between or where nothing sounds.
+
+    The mean power against that of the standard level: 10 log10 (1/n sum_i 10^(dB_i / 10)).
+    """
+    if not scene.audible:
+        return None
+    power = sum(10 ** (scene.loudness[name] / 10) for name in scene.audible) / len(scene.audible)
+    level = 10 * math.log10(power)
+    return None if abs(level) < _MOOD_LEVEL else MOODS[level > 0]
 
 
 def evidence(scene: Scene, task: str, rng: np.random.Generator) -> Evidence | None:
