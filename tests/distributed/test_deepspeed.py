@@ -21,7 +21,9 @@ pytestmark = pytest.mark.distributed
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "orchestra"
 # As on a small machine: batches of two a rank, a few steps, and an evaluation of an odd number of items.
 SHORT = {
-    "warmup": {"max_steps": 60, "per_device_train_batch_size": 4, "eval_every": 60},
+    "warmup": {
+        "max_steps": 150, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "eval_every": 150,
+    },
     "step_rr": {"max_steps": 3, "per_device_train_batch_size": 4, "num_generations": 4, "logging_steps": 1},
     "ans_co": {"max_steps": 2, "per_device_train_batch_size": 2, "num_generations": 4, "logging_steps": 1},
 }  # fmt: skip
