@@ -322,17 +322,17 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> None:
     for name in ("rows", "ranks", "width", "height", "seconds", "memory_gb"):
         if (value := getattr(arguments, name)) is not None and value <= 0:
             raise UserError(f"--{name} is {value:g}, which is nothing to look at; give a number above 0.")
-    from rlcomm import doctor, files
+    from rlcomm import doctor, files, machine
 
     found: dict[str, Any] = {}
     if arguments.recipe is not None:
         options = {field: getattr(arguments, field) for field in doctor.Options.__dataclass_fields__}
         found["recipe"] = doctor.examine(arguments.recipe, rest, doctor.Options(**options))
     places = [found["recipe"]["output_dir"]] if found else []
-    found["environment"] = doctor.environment(places)
-    print("\n".join(doctor.lines(found["environment"])))
+    found["environment"] = machine.environment(places)
+    print("\n".join(machine.lines(found["environment"])))
     if "recipe" in found:
-        print("\n".join(["", *doctor.recipe_lines(found["recipe"])]))
+        print("\n".join(["", *doctor.lines(found["recipe"])]))
     if arguments.json:
         files.write_json(arguments.json, found)
     problems = found.get("recipe", {}).get("problems", [])

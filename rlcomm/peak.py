@@ -1,8 +1,9 @@
 """The peak memory of real steps of a recipe: what `rlcomm.memory` estimates, measured.
 
-On a GPU it is `torch.cuda.max_memory_allocated`; on a CPU, torch's profiler counts every allocation and every
-release of its allocator, kernels' own workspaces included, on top of the weights. Nothing is saved but the
-recipe, in a folder that is removed.
+On a GPU it is `torch.cuda.max_memory_allocated` of the whole stage; on a CPU, torch's profiler counts every
+allocation and every release of its allocator in the training, kernels' own workspaces included, on top of the
+weights (the rollouts of Ans-CO come before and are left out). Nothing is saved but the recipe, in a folder that
+is removed.
 """
 
 import json
@@ -52,12 +53,11 @@ def measure(path: str, overrides: list[str]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="rlcomm-peak-") as folder:
         settings = {
-            "max_steps": STEPS, "save_strategy": "no", "report_to": "none", "eval_every": 0,
-            "push_to_hub": False, "output_dir": folder, "disable_tqdm": True,
+            "max_steps": STEPS, "save_strategy": "no", "report_to": "none", "push_to_hub": False,
+            "output_dir": folder, "disable_tqdm": True,
         }  # fmt: skip
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         recipe = load_recipe(path, [*overrides, *words])
-        recipe.eval_benchmarks = []
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         stages = {"step_rr": step_rr.train, "grpo": step_rr.train, "ans_co": ans_co.train}
