@@ -345,21 +345,25 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(found: dict[str, Any]) -> Iterator[str]:
-    checkpointed = ("off", "on")[found["checkpointing"]]
+    on = found["checkpointing"]
+    columns = [found[name] for name in memory.STRATEGIES]
+
+    def row(name: str, values: list[Any]) -> str:
+        words = [value if isinstance(value, str) else f"{value / 1e9:.3g}" for value in values]
+        return f"  {name:24s}" + "".join(f"{word:>16s}" for word in words)
+
     yield (
         f"memory of a rank in GB, estimated: per_device_train_batch_size {found['batch']}, gradient "
-        f"checkpointing {checkpointed}, ZeRO over {found['ranks']} ranks"
+        f"checkpointing {'on' if on else 'off'}, ZeRO over {found['ranks']} ranks"
     )
-    columns = [found[name] for name in memory.STRATEGIES]
-    yield " " * 26 + "".join(f"{name:>14s}" for name in memory.STRATEGIES)
-    for term in columns[0]:
-        values = [column[term] for column in columns]
-        if term in ("at", "largest_batch", "other_peak") or not any(values):
-            continue
-        yield f"  {term:24s}" + "".join(f"{value / 1e9:14.3g}" for value in values)
-    yield f"  {'largest moment':24s}" + "".join(f"{column['at']:>14s}" for column in columns)
-    other = f"peak, checkpointing {('on', 'off')[found['checkpointing']]}"
-    yield f"  {other:24s}" + "".join(f"{column['other_peak'] / 1e9:14.3g}" for column in columns)
+    yield row("", list(memory.STRATEGIES))
+    for term in dict.fromkeys(name for column in columns for name in column):
+        values = [column.get(term, 0) for column in columns]
+        if term not in ("peak", "at", "largest_batch", "other_peak") and any(values):
+            yield row(term, values)
+    yield row("peak", [column["peak"] for column in columns])
+    yield row("comes at", [column["at"] for column in columns])
+    yield row(f"peak, checkpointing {'off' if on else 'on'}", [column["other_peak"] for column in columns])
     for number, room in enumerate(found["rooms_gb"]):
-        name = f"largest batch, {room:.0f} GB"
-        yield f"  {name:24s}" + "".join(f"{column['largest_batch'][number]:>14d}" for column in columns)
+        batches = [str(column["largest_batch"][number]) for column in columns]
+        yield row(f"largest batch, {room:g} GB", batches)

@@ -270,6 +270,17 @@ class Stacks:
         """A decoder layer over (lines, tokens); several plain rows have a Boolean mask for their padding."""
         return _along(lambda number: self._decoder(number, tokens, packed), lines)
 
+    def towers(self, prompt: Prompt, lines: int) -> list[tuple[int, Layer]]:
+        """(Layers, one of them) of each tower that has something to read in so many such prompts."""
+        places = {"visual": prompt.patches, "audio_tower": math.ceil(prompt.mel_frames / 2)}
+        return [self.tower(name, count, lines) for name, count in places.items() if count]
+
+    def clip(self, prompt: Prompt) -> int:
+        """Bytes of what the towers read of one prompt: in float32, and again where that is not s."""
+        values = prompt.patches * 3 * 2 * self.config.vision_config.patch_size**2
+        values += prompt.mel_frames * self.config.audio_config.num_mel_bins
+        return values * (4 if self.dtype == torch.float32 else 6)
+
     def tower(self, name: str, places: int, lines: int) -> tuple[int, Layer]:
         """Layers of a tower and one of them over so many places (patches, or pairs of mel frames) a line."""
         layers = getattr(self.inner, name).blocks if name == "visual" else getattr(self.inner, name).layers
@@ -317,32 +328,12 @@ def weigh(parameters: Iterable[torch.nn.Parameter]) -> tuple[int, int, int, int]
     return (*(sum(s[i] for s in some) for some in (sizes, trained) for i in (0, 1)),)  # type: ignore[return-value]
 
 
-def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: str) -> dict[str, int]:
-    """Bytes of one rank, by term, and their `peak`.
+def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: str) -> dict[str, Any]:
+    """Bytes of one rank by term (`held`, `training`, `rollout`), their `peak`, and the moment it comes `at`.
 
-    N weights of s bytes of which n train (t bytes each), W ranks, L layers, B rows, G completions a prompt of
-    P tokens, C tokens a completion, T = P - 1 + G C in each of B / G packed lines, else P + C in B lines:
-
-        weights     N s; ZeRO-3: N s / W + the layers gathered at a time, at most 1e9 weights
-        optimizer   Adam: 2 n t; ZeRO: float32 masters and Adam, 12 n / W
-        gradients   n t, whole from the second of the accumulated batches on; ZeRO: n s / W always, and
-                    `buckets`, the buffer of at most 5e8 gradients that are being reduced
-        embedder    weights of the reward embedder
-        media       what the towers read, in float32 and in s
-        mask        T^2 s a packed line, T^2 a padded row
-        kept        L (input + kept of a layer); checkpointed: L inputs. Towers likewise where a gradient
-                    passes through them. Three hidden states more: embeddings, last norm, scored ones
-        layer       the layer at work in the backward (and what it keeps, where it is checkpointed)
-        head        TRL's fused head: a buffer of C B x 32768 s (4096 rows at most; on a CPU seven float32
-                    copies of what the vocabulary fills of it), C B hidden states, its float32 gradient
-        cache       keys and values of the sampled completions, R (P + C) 2 kv d s L, one layer twice
-        prefill     the prompts of a rollout through a layer of each stack, keys and values beside
-        logits      3 R V float32
-        update      ZeRO: the float32 copy of a rank's gradients, 4 n / W
-
-    DDP adds n t of buckets to `single`. Weights, optimizer, embedder and a rank's gradients are always there. To them comes the largest of four
-    moments: the rollout; the start of the backward (all kept, the head or a first layer at work); its end
-    (whole gradients, one layer at work); the update.
+    What is held is always there. To it comes the largest of five moments: the rollout; the towers reading;
+    the start of the backward (all that is kept, and the head or a first layer at work); its end (all
+    gradients, one layer at work); the update.
 
     Args:
         model: of `meta_model`, with adapters where `strategy` is LoRA.
@@ -351,84 +342,115 @@ def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: s
         step: what a rank does.
         strategy: one of `STRATEGIES`.
     """
-    count, size, trained, trained_size = weigh(model.parameters())
+    always = held(model, step, strategy)
+    work = training(stacks, prompt, step, strategy != "LoRA")
+    drawn = rollout(stacks, prompt, step)
+    _, size, trained, trained_size = weigh(model.parameters())
     zero = strategy.startswith("ZeRO")
-    s = torch.empty(0, dtype=stacks.dtype).element_size()
-    text, ranks = stacks.text, step.ranks if zero else 1
-    if zero and step.autocast:
-        size, trained_size = 2 * count, 2 * trained  # DeepSpeed holds bfloat16 weights
-    gathered = 0
-    if strategy == "ZeRO-3":
-        gathered = min(size, LIVE * size // count)
-    lines = max(1, step.batch // step.group) if step.packed else step.batch
-    behind = min(step.batch, step.group) * prompt.completion - 1 if step.packed else prompt.completion
-    tokens = prompt.tokens + behind
-    layer = stacks.decoder(lines, tokens, step.packed)
-    layers, hidden, vocab = text.num_hidden_layers, text.hidden_size, text.vocab_size
+    whole = 0 if zero or step.accumulation > 1 else trained_size  # gradients that `held` does not have yet
+    update = 4 * trained // step.ranks if zero else 0  # DeepSpeed's float32 copy of a rank's gradients
+    if strategy == "ZeRO-3" and drawn["cache"]:
+        drawn["gathered"] = size  # TRL gathers all weights to generate
+    read = work["media"] + work["mask"]
+    moments = {
+        "rollout": max(drawn["cache"] + drawn["logits"], drawn["prefill"]) + drawn.get("gathered", 0),
+        "towers": work["media"] + work["towers"],
+        "backward, start": read + work["kept"] + max(work["head"], work["head_gradient"] + work["layer"]),
+        "backward, end": read + whole + work["layer"],
+        "update": whole + update,
+    }
+    at = max(moments, key=lambda name: moments[name])
+    return {**always, **work, **drawn, "update": update, "peak": sum(always.values()) + moments[at], "at": at}
 
-    kept, forward = layers * layer.hidden + 3 * layer.hidden, 0
-    work = layer.kept + layer.work
-    if not step.checkpointing:
-        kept, work = kept + layers * layer.kept, layer.work
-    places = {"visual": prompt.patches, "audio_tower": math.ceil(prompt.mel_frames / 2)}
-    for name, count_of in places.items():
-        if not count_of:
-            continue
-        depth, part = stacks.tower(name, count_of, lines)
-        forward = max(forward, part.hidden + part.forward)
-        if part.kept:
-            kept += depth * part.hidden + (0 if step.checkpointing else depth * part.kept)
-            kept += 3 * part.hidden  # the convolutions before the layers
-            work = max(work, part.work + (part.kept if step.checkpointing else 0))
-    values = 3 * 2 * stacks.config.vision_config.patch_size**2
-    clip = prompt.patches * values + prompt.mel_frames * stacks.config.audio_config.num_mel_bins
-    scored = min(step.batch * prompt.completion, HEAD_ROWS)
-    tiles = scored * (HEAD_COLUMNS * s + HEAD_COPIES[step.device] * min(vocab, HEAD_COLUMNS) * 4)
-    head_trains = strategy != "LoRA"
-    terms = {
-        "weights": size // ranks + gathered if strategy == "ZeRO-3" else size,
-        "optimizer": 12 * trained // ranks if zero else 2 * trained_size,
-        "gradients": trained_size // ranks if zero else trained_size if step.accumulation > 1 else 0,
-        "buckets": min(BUCKET, trained) * s if zero else 0,
+
+def held(model: Any, step: Step, strategy: str) -> dict[str, int]:
+    """What is there all the time: N weights of s bytes, of which n of t bytes train, over W ranks.
+
+    weights     N s; ZeRO-3: N s / W, and what is gathered at a time, at most 1e9 weights
+    optimizer   Adam's moments, 2 n t; ZeRO: those and masters in float32, 12 n / W
+    gradients   n t where several batches are accumulated (else they come and go); ZeRO: n s / W
+    buckets     ZeRO: at most 5e8 gradients being reduced; DDP's, n t, are not in `single`
+    embedder    weights of the reward embedder
+    """
+    count, size, trained, trained_size = weigh(model.parameters())
+    if not strategy.startswith("ZeRO"):
+        gradients = trained_size if step.accumulation > 1 else 0
+        return {"weights": size, "optimizer": 2 * trained_size, "gradients": gradients, "buckets": 0,
+                "embedder": step.embedder}  # fmt: skip
+    s = 2 if step.autocast else size // count  # DeepSpeed's bf16 makes the weights bfloat16
+    gathered = min(count, LIVE) * s
+    return {
+        "weights": count * s // step.ranks + gathered if strategy == "ZeRO-3" else count * s,
+        "optimizer": 12 * trained // step.ranks,
+        "gradients": trained * s // step.ranks,
+        "buckets": min(BUCKET, trained) * s,
         "embedder": step.embedder,
-        "media": lines * clip * (4 + s if s != 4 else 4),
+    }
+
+
+def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> dict[str, int]:
+    """What one forward and backward needs: B rows, G completions of C tokens to a prompt of P, width h.
+
+    There are B / G packed lines of T = P - 1 + G C tokens, or B lines of T = P + C.
+
+        media       what the towers read, in float32 and in s
+        mask        T^2 s a packed line, T^2 a padded row
+        kept        L (input + `Layer.kept`) of the decoder, L inputs where it is checkpointed, and three more
+                    (embeddings, last norm, scored positions); of a tower likewise where a gradient passes
+        layer       the layer at work in the backward, with what it keeps where it is checkpointed
+        towers      the largest layer of a tower at work in the forward
+        head        TRL's fused head: a buffer of B C x 32768 s (4096 rows at most; on a CPU seven float32
+                    copies of the vocabulary's part of it), B C (s + 4) h, its float32 gradient 4 V h
+        head_gradient  s V h, once the head is done
+    """
+    s = torch.empty(0, dtype=stacks.dtype).element_size()
+    text, group = stacks.text, min(step.batch, step.group)
+    lines = max(1, step.batch // step.group) if step.packed else step.batch
+    tokens = prompt.tokens + (group * prompt.completion - 1 if step.packed else prompt.completion)
+    layers = [(text.num_hidden_layers, stacks.decoder(lines, tokens, step.packed))]
+    towers = stacks.towers(prompt, lines)
+    layers += [(depth, layer) for depth, layer in towers if layer.kept]  # a gradient passes
+    kept = sum((depth + 3) * layer.hidden for depth, layer in layers)
+    work = max(layer.work + step.checkpointing * layer.kept for _, layer in layers)
+    if not step.checkpointing:
+        kept += sum(depth * layer.kept for depth, layer in layers)
+    rows = step.batch * prompt.completion
+    copies = HEAD_COPIES[step.device] * min(text.vocab_size, HEAD_COLUMNS) * 4
+    head = min(rows, HEAD_ROWS) * (HEAD_COLUMNS * s + copies) + rows * text.hidden_size * (s + 4)
+    matrix = head_trains * text.vocab_size * text.hidden_size
+    return {
+        "media": lines * stacks.clip(prompt),
         "mask": lines * tokens**2 * (s if step.packed else 1) if step.packed or lines > 1 else 0,
         "kept": kept,
         "layer": work,
-        "head": tiles + step.batch * prompt.completion * hidden * (s + 4) + head_trains * vocab * hidden * 4,
-        "cache": 0, "prefill": 0, "logits": 0,
-        "update": 4 * trained // ranks if zero else 0,
-    }  # fmt: skip
-    whole_gradients = 0 if zero or step.accumulation > 1 else trained_size
-    if step.sampled:
-        kv = 2 * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * s * layers
-        prompts = max(1, step.sampled // step.sampled_group)
-        read = stacks.decoder(prompts, prompt.tokens, False)
-        for name, count_of in places.items():
-            if count_of:
-                _, part = stacks.tower(name, count_of, prompts)
-                forward = max(forward, part.hidden + part.forward)
-        terms["cache"] = step.sampled * (prompt.tokens + prompt.completion) * kv * (layers + 1) // layers
-        terms["prefill"] = (
-            prompts * clip * (4 + s if s != 4 else 4)
-            + max(forward, 2 * read.hidden + read.forward + prompts * prompt.tokens * kv)
-        )  # fmt: skip
-        terms["logits"] = 3 * step.sampled * vocab * 4
-        if strategy == "ZeRO-3":
-            terms["prefill"] += size - gathered  # TRL gathers all weights to generate
-            terms["cache"] += size - gathered
-    read_in = terms["media"] + terms["mask"]
-    always = sum(terms[name] for name in ("weights", "optimizer", "gradients", "buckets", "embedder"))
-    head_gradient = head_trains * vocab * hidden * s
-    moments = {
-        "rollout": max(terms["cache"] + terms["logits"], terms["prefill"]),
-        "backward, start": read_in + kept + max(terms["head"], head_gradient + work),
-        "backward, end": read_in + whole_gradients + work,
-        "towers": terms["media"] + forward,
-        "update": whole_gradients + terms["update"],
+        "towers": max((layer.hidden + layer.forward for _, layer in towers), default=0),
+        "head": head + 4 * matrix,
+        "head_gradient": s * matrix,
     }
-    moment = max(moments, key=lambda name: moments[name])
-    return {**terms, "peak": always + moments[moment], "at": moment}  # type: ignore[dict-item]
+
+
+def rollout(stacks: Stacks, prompt: Prompt, step: Step) -> dict[str, int]:
+    """What sampling R completions of C tokens to R / G prompts of P needs; zeros where nothing is sampled.
+
+    cache       keys and values, R (P + C) 2 kv d s L, and one layer of them twice while it grows
+    prefill     the prompts' media and the largest layer reading them, or two hidden states, a decoder
+                layer at work and the prompts' keys and values
+    logits      3 R V in float32
+    """
+    if not step.sampled:
+        return {"cache": 0, "prefill": 0, "logits": 0}
+    s = torch.empty(0, dtype=stacks.dtype).element_size()
+    text, layers = stacks.text, stacks.text.num_hidden_layers
+    token = 2 * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * s
+    prompts = max(1, step.sampled // step.sampled_group)
+    read = stacks.decoder(prompts, prompt.tokens, False)
+    seen = max((layer.hidden + layer.forward for _, layer in stacks.towers(prompt, prompts)), default=0)
+    reading = 2 * read.hidden + read.forward + prompts * prompt.tokens * token * layers
+    return {
+        "cache": step.sampled * (prompt.tokens + prompt.completion) * token * (layers + 1),
+        "prefill": prompts * stacks.clip(prompt) + max(seen, reading),
+        "logits": 3 * step.sampled * text.vocab_size * 4,
+    }
 
 
 def largest_batch(peak: Callable[[int], int], memory: float, unit: int) -> int:

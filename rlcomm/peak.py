@@ -2,8 +2,8 @@
 
 On a GPU it is `torch.cuda.max_memory_allocated` of the whole stage; on a CPU, torch's profiler counts every
 allocation and every release of its allocator in the training, kernels' own workspaces included, on top of the
-weights (the rollouts of Ans-CO come before and are left out). Nothing is saved but the recipe, in a folder that
-is removed.
+weights (the rollouts of Ans-CO come before and are left out). Nothing is saved but the recipe, in a folder
+that is removed.
 """
 
 import json
