@@ -391,7 +391,7 @@ def held(model: Any, step: Step, strategy: str) -> dict[str, int]:
 def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> dict[str, int]:
     """What one forward and backward needs: B rows, G completions of C tokens to a prompt of P, width h.
 
-    There are B / G packed lines of T = P - 1 + G C tokens, or B lines of T = P + C.
+    The lines are those of `lines_of`, of T tokens.
 
         media       what the towers read, in float32 and in s
         mask        T^2 s a packed line, T^2 a padded row
@@ -404,9 +404,8 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
         head_gradient  s V h, once the head is done
     """
     s = torch.empty(0, dtype=stacks.dtype).element_size()
-    text, group = stacks.text, min(step.batch, step.group)
-    lines = max(1, step.batch // step.group) if step.packed else step.batch
-    tokens = prompt.tokens + (group * prompt.completion - 1 if step.packed else prompt.completion)
+    text = stacks.text
+    lines, tokens = lines_of(prompt, step)
     layers = [(text.num_hidden_layers, stacks.decoder(lines, tokens, step.packed))]
     towers = stacks.towers(prompt, lines)
     layers += [(depth, layer) for depth, layer in towers if layer.kept]  # a gradient passes
@@ -427,6 +426,26 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
         "head": head + 4 * matrix,
         "head_gradient": s * matrix,
     }
+
+
+def lines_of(prompt: Prompt, step: Step) -> tuple[int, int]:
+    """Lines of one forward and their length in tokens, at most.
+
+    Plain: B lines of P + C. Packed: B / G lines of P - 1 + G C where a batch is a whole generation. Else TRL
+    shuffles the completions of a generation over its batches: d prompts of which one has m = min(G, B - d + 1)
+    completions make d lines of P - 1 + m C; the d that makes the most tokens.
+    """
+    if not step.packed:
+        return step.batch, prompt.tokens + prompt.completion
+
+    def longest(completions: int) -> int:
+        return prompt.tokens - 1 + min(step.group, completions) * prompt.completion
+
+    whole = max(1, step.batch // step.group)
+    if step.sampled <= step.batch:
+        return whole, longest(step.batch)
+    distinct = range(whole, min(step.batch, step.sampled // step.group) + 1)
+    return max(((d, longest(step.batch - d + 1)) for d in distinct), key=math.prod)
 
 
 def rollout(stacks: Stacks, prompt: Prompt, step: Step) -> dict[str, int]:

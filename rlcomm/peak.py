@@ -88,5 +88,14 @@ def allocated(work: Callable[[], Any]) -> int:
         file = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(file))
         events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
-    # "Total Allocated" is the running sum since the profiler began
-    return max((e["args"]["Total Allocated"] for e in events if e.get("name") == "[memory]"), default=0)
+    alive: dict[int, int] = {}
+    now = peak = 0
+    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]):
+        address, size = event["args"]["Addr"], event["args"]["Bytes"]
+        if size > 0:
+            alive[address] = size
+        else:  # what was allocated before is not ours, even where the profiler knows it
+            size = -alive.pop(address, 0)
+        now += size
+        peak = max(peak, now)
+    return peak

@@ -109,7 +109,10 @@ def test_the_allocators_peak_is_the_sum_of_what_is_alive():
         third = torch.empty(125_000)
         del second, third
 
+    before = torch.empty(1_000_000)
     assert peak.allocated(work) == 4 * 750_000
+    assert peak.allocated(lambda: before.resize_(0)) == 0
+    assert peak.allocated(work) == 4 * 750_000  # a second time: nothing is carried over
 
 
 # -- the parts -----------------------------------------------------------------------------------------------
