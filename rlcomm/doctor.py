@@ -29,7 +29,7 @@ from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
 from rlcomm.errors import UserError
 from rlcomm.omni.encode import conversation_pieces, encode
 from rlcomm.omni.policy import in_short, resolve_model
-from rlcomm.recipe import load_recipe
+from rlcomm.recipe import STAGES, load_recipe, read_yaml
 from rlcomm.stages import sft, step_rr
 from rlcomm.trainers.sft import targets
 
@@ -80,14 +80,14 @@ def examine(path: str, overrides: list[str], options: Options = Options()) -> di
     Raises:
         UserError: the recipe itself is wrong, or of a stage that does not train a policy.
     """
+    if (stage := read_yaml(path).get("stage")) in STAGES and stage not in TRAINING:
+        raise UserError(
+            f"{path}: is a recipe of stage {stage}, and the doctor looks at those that train a policy; give "
+            f"one of {', '.join(TRAINING)}, or no recipe."
+        )
     # without a GPU transformers refuses bf16 unless it is told that this is meant
     given = overrides if torch.cuda.is_available() else [*overrides, "--use_cpu", "true"]
     recipe = load_recipe(path, given)
-    if recipe.stage not in TRAINING:
-        raise UserError(
-            f"{path}: is a {recipe.stage} recipe, and the doctor looks at those that train a policy; give "
-            f"one of the stages {', '.join(TRAINING)}, or no recipe."
-        )
     found: dict[str, Any] = {"recipe": str(path), "stage": recipe.stage, "output_dir": recipe.output_dir,
                              "problems": [], "notes": []}  # fmt: skip
     samples = _rows(recipe, options, found["problems"])
@@ -252,17 +252,13 @@ def _memory(
     step = step_of(recipe, options.ranks, _embedder(recipe, notes))
     devices = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
     rooms = [options.memory_gb * 1e9] if options.memory_gb else sorted(set(devices)) or [80e9]
-    stacks = {
-        (kind, on): memory.Stacks(model, step.autocast, on)
-        for kind, model in models.items()
-        for on in (True, False)
-    }
+    stacks = {kind: memory.Stacks(model, step.autocast) for kind, model in models.items()}
 
     def estimate(strategy: str, on: bool, batch: int) -> dict[str, Any]:
         kind = "lora" if strategy == "LoRA" else "whole"
         rollouts = step.sampled * batch // step.batch if step.group > 1 else step.sampled
         changed = dataclasses.replace(step, checkpointing=on, batch=batch, sampled=rollouts)
-        return memory.estimate(models[kind], stacks[kind, on], prompt, changed, strategy)
+        return memory.estimate(models[kind], stacks[kind], prompt, changed, strategy)
 
     found: dict[str, Any] = {"batch": step.batch, "ranks": step.ranks, "checkpointing": step.checkpointing,
                              "group": step.group, "rooms_gb": [room / 1e9 for room in rooms]}  # fmt: skip
@@ -350,7 +346,7 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
 
     def row(name: str, values: list[Any]) -> str:
         words = [value if isinstance(value, str) else f"{value / 1e9:.3g}" for value in values]
-        return f"  {name:24s}" + "".join(f"{word:>16s}" for word in words)
+        return f"  {name:24s}" + "".join(f"{word:>17s}" for word in words)
 
     yield (
         f"memory of a rank in GB, estimated: per_device_train_batch_size {found['batch']}, gradient "

@@ -103,7 +103,7 @@ class Layer:
     Attributes:
         hidden: its input.
         kept: what its backward keeps, input and output left out.
-        forward: most alive at once in a forward without gradient, input left out.
+        forward: most alive at once in its forward, input left out.
         work: most alive at once in its backward, beyond `kept`; the gradients of its weights included.
     """
 
@@ -232,16 +232,14 @@ def trace(
             out = torch.func.functional_call(layer, weights, (hidden,), arguments)
             return out[0] if isinstance(out, tuple) else out
 
-        with torch.no_grad(), Alive() as plain:
-            run()
         size = hidden.untyped_storage().nbytes()
-        if not grad:
-            return Layer(size, 0, plain.peak, 0)
-        with Alive() as alive:
+        with torch.set_grad_enabled(grad), Alive() as alive:
             out = run()
-            kept = alive.now - out.untyped_storage().nbytes()
+            kept, forward = alive.now - out.untyped_storage().nbytes(), alive.peak
+            if not grad:
+                return Layer(size, 0, forward, 0)
             out.backward(torch.empty_like(out))
-        return Layer(size, kept, plain.peak, max(0, alive.peak - kept - size))
+        return Layer(size, kept, forward, max(0, alive.peak - kept - size))
 
 
 def _fake(value: Any) -> Any:
@@ -256,24 +254,26 @@ class Stacks:
     Args:
         model: of `meta_model`.
         autocast: see `Step`.
-        checkpointing: transformers then makes the towers' first outputs require a gradient, frozen or not
-            (`enable_input_require_grads`), so their layers keep their inputs too.
     """
 
-    def __init__(self, model: Any, autocast: bool, checkpointing: bool):
+    def __init__(self, model: Any, autocast: bool):
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config, self.dtype, self.inner = inner.config, inner.dtype, inner.model
-        self.text, self.autocast, self.checkpointing = inner.config.text_config, autocast, checkpointing
+        self.text, self.autocast = inner.config.text_config, autocast
         self._decoder, self._tower = lru_cache(None)(self._decode), lru_cache(None)(self._watch)
 
-    def decoder(self, lines: int, tokens: int, packed: bool) -> Layer:
+    def decoder(self, lines: int, tokens: int, packed: bool, grad: bool = True) -> Layer:
         """A decoder layer over (lines, tokens); several plain rows have a Boolean mask for their padding."""
-        return _along(lambda number: self._decoder(number, tokens, packed), lines)
+        return _along(lambda number: self._decoder(number, tokens, packed, grad), lines)
 
-    def towers(self, prompt: Prompt, lines: int) -> list[tuple[int, Layer]]:
-        """(Layers, one of them) of each tower that has something to read in so many such prompts."""
+    def towers(self, prompt: Prompt, lines: int, checkpointed: bool) -> list[tuple[int, Layer]]:
+        """(Layers, one of them) of each tower that has something to read in so many such prompts.
+
+        Where checkpointing is on transformers makes the towers' first outputs require a gradient, frozen or
+        not (`enable_input_require_grads`), so that their layers keep their inputs too.
+        """
         places = {"visual": prompt.patches, "audio_tower": math.ceil(prompt.mel_frames / 2)}
-        return [self.tower(name, count, lines) for name, count in places.items() if count]
+        return [self.tower(name, count, lines, checkpointed) for name, count in places.items() if count]
 
     def clip(self, prompt: Prompt) -> int:
         """Bytes of what the towers read of one prompt: in float32, and again where that is not s."""
@@ -281,22 +281,24 @@ class Stacks:
         values += prompt.mel_frames * self.config.audio_config.num_mel_bins
         return values * (4 if self.dtype == torch.float32 else 6)
 
-    def tower(self, name: str, places: int, lines: int) -> tuple[int, Layer]:
+    def tower(self, name: str, places: int, lines: int, grad: bool) -> tuple[int, Layer]:
         """Layers of a tower and one of them over so many places (patches, or pairs of mel frames) a line."""
-        layers = getattr(self.inner, name).blocks if name == "visual" else getattr(self.inner, name).layers
-        return len(layers), _along(lambda number: self._tower(name, places, number), lines)
+        tower = getattr(self.inner, name)
+        grad = grad or any(p.requires_grad for p in tower.parameters())
+        layers = tower.blocks if name == "visual" else tower.layers
+        return len(layers), _along(lambda number: self._tower(name, places, number, grad), lines)
 
-    def _decode(self, lines: int, tokens: int, packed: bool) -> Layer:
+    def _decode(self, lines: int, tokens: int, packed: bool, grad: bool) -> Layer:
         heads = getattr(self.text, "head_dim", None) or self.text.hidden_size // self.text.num_attention_heads
         kind = self.dtype if packed else torch.bool
         mask = (kind, lines, 1, tokens, tokens) if packed or lines > 1 else None
         return trace(
             self.inner.language_model.layers[0], (lines, tokens, self.text.hidden_size), self.dtype,
-            self.autocast, True, attention_mask=mask,
+            self.autocast, grad, attention_mask=mask,
             position_embeddings=[(self.dtype, lines, tokens, heads)] * 2,
         )  # fmt: skip
 
-    def _watch(self, name: str, places: int, lines: int) -> Layer:
+    def _watch(self, name: str, places: int, lines: int, grad: bool) -> Layer:
         tower = getattr(self.inner, name)
         layer = tower.blocks[0] if name == "visual" else tower.layers[0]
         width = tower.config.hidden_size if name == "visual" else tower.config.d_model
@@ -305,7 +307,6 @@ class Stacks:
             given["position_embeddings"] = [
                 (torch.float32, lines * places, width // tower.config.num_heads)
             ] * 2
-        grad = self.checkpointing or any(p.requires_grad for p in tower.parameters())
         return trace(layer, (lines * places, width), self.dtype, self.autocast, grad, **given)
 
 
@@ -350,7 +351,8 @@ def estimate(model: Any, stacks: Stacks, prompt: Prompt, step: Step, strategy: s
     whole = 0 if zero or step.accumulation > 1 else trained_size  # gradients that `held` does not have yet
     update = 4 * trained // step.ranks if zero else 0  # DeepSpeed's float32 copy of a rank's gradients
     if strategy == "ZeRO-3" and drawn["cache"]:
-        drawn["gathered"] = size  # TRL gathers all weights to generate
+        # TRL gathers all weights to generate
+        drawn["gathered"] = size + size // step.ranks - always["weights"]
     read = work["media"] + work["mask"]
     moments = {
         "rollout": max(drawn["cache"] + drawn["logits"], drawn["prefill"]) + drawn.get("gathered", 0),
@@ -407,7 +409,7 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
     text = stacks.text
     lines, tokens = lines_of(prompt, step)
     layers = [(text.num_hidden_layers, stacks.decoder(lines, tokens, step.packed))]
-    towers = stacks.towers(prompt, lines)
+    towers = stacks.towers(prompt, lines, step.checkpointing)
     layers += [(depth, layer) for depth, layer in towers if layer.kept]  # a gradient passes
     kept = sum((depth + 3) * layer.hidden for depth, layer in layers)
     work = max(layer.work + step.checkpointing * layer.kept for _, layer in layers)
@@ -432,8 +434,8 @@ def lines_of(prompt: Prompt, step: Step) -> tuple[int, int]:
     """Lines of one forward and their length in tokens, at most.
 
     Plain: B lines of P + C. Packed: B / G lines of P - 1 + G C where a batch is a whole generation. Else TRL
-    shuffles the completions of a generation over its batches: d prompts of which one has m = min(G, B - d + 1)
-    completions make d lines of P - 1 + m C; the d that makes the most tokens.
+    shuffles the completions of a generation over its batches: d prompts, one of them with
+    m = min(G, B - d + 1) completions, make d lines of P - 1 + m C; the d that makes the most tokens.
     """
     if not step.packed:
         return step.batch, prompt.tokens + prompt.completion
@@ -462,8 +464,9 @@ def rollout(stacks: Stacks, prompt: Prompt, step: Step) -> dict[str, int]:
     text, layers = stacks.text, stacks.text.num_hidden_layers
     token = 2 * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * s
     prompts = max(1, step.sampled // step.sampled_group)
-    read = stacks.decoder(prompts, prompt.tokens, False)
-    seen = max((layer.hidden + layer.forward for _, layer in stacks.towers(prompt, prompts)), default=0)
+    read = stacks.decoder(prompts, prompt.tokens, False, grad=False)
+    towers = stacks.towers(prompt, prompts, False)
+    seen = max((layer.hidden + layer.forward for _, layer in towers), default=0)
     reading = 2 * read.hidden + read.forward + prompts * prompt.tokens * token * layers
     return {
         "cache": step.sampled * (prompt.tokens + prompt.completion) * token * (layers + 1),

@@ -91,7 +91,7 @@ def test_another_version_than_the_tested_one_is_named(told, monkeypatch):
 
 
 def test_a_key_needs_a_recipe_and_numbers_are_above_0(told, recipe):
-    assert "without a recipe" in told("--lora_r", "8")[2]
+    assert "without a recipe" in told("--lora_r=8")[2]
     assert "--rows is 0" in told(recipe(), "--rows", "0")[2]
 
 
@@ -181,7 +181,7 @@ def test_a_row_without_what_the_stage_needs_is_a_problem(stage, field, told, rec
 def test_a_recipe_that_trains_no_policy_is_refused(told):
     code, _, sentence = told(str(ROOT / "recipes/orchestra/eval.yaml"))
     assert code == 2
-    assert "is a eval recipe" in sentence
+    assert "is a recipe of stage eval" in sentence
 
 
 # -- the real recipes, offline -------------------------------------------------------------------------------

@@ -147,9 +147,9 @@ def test_a_layer_keeps_what_its_backward_needs():
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
 def test_many_lines_cost_what_they_cost(packed, attn, nano_config):
     """Lines beyond three are not traced: their cost is drawn out from two and three."""
-    stacks = Stacks(memory.meta_model(nano_config, "float32", attn, True), False, True)
-    assert stacks.decoder(7, 50, packed) == stacks._decode(7, 50, packed)
-    assert stacks.tower("visual", 24, 7)[1] == stacks._watch("visual", 24, 7)
+    stacks = Stacks(memory.meta_model(nano_config, "float32", attn, True), False)
+    assert stacks.decoder(7, 50, packed) == stacks._decode(7, 50, packed, True)
+    assert stacks.tower("visual", 24, 7, True)[1] == stacks._watch("visual", 24, 7, True)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_real_models_have_the_sizes_that_the_readmes_say(size, total, traine
 
 def test_zero_divides_what_it_says_it_divides(nano_config):
     model = memory.meta_model(nano_config, "bfloat16", "sdpa", True)
-    stacks = Stacks(model, True, True)
+    stacks = Stacks(model, True)
     prompt = memory.prompt_sizes(model.config, MediaSettings(), 1.0, 84, 56, True, 40, 16)
     _, size, trained, _ = memory.weigh(model.parameters())
     found = {
@@ -218,10 +218,22 @@ def test_the_largest_batch_fits_and_the_next_does_not():
 
 
 def test_layers_grow_with_their_tokens(nano_config):
-    stacks = Stacks(memory.meta_model(nano_config, "float32", "sdpa", True), False, False)
+    stacks = Stacks(memory.meta_model(nano_config, "float32", "sdpa", True), False)
     short, long = stacks.decoder(2, 50, True), stacks.decoder(2, 100, True)
     assert isinstance(long, Layer)
     assert long.kept == 2 * short.kept
     assert (
-        stacks.tower("visual", 24, 1)[1].kept == 0
+        stacks.tower("visual", 24, 1, False)[1].kept == 0
     )  # frozen, and nothing in front of it asks for a gradient
+
+
+def test_a_shuffled_generation_has_as_many_lines_as_it_may():
+    """TRL shuffles a generation over its batches, so a group is no longer one line."""
+    prompt = memory.Prompt(100, 0, 0, 0, 0, completion=10)
+    whole = Step(8, group=4, packed=True, sampled=8, sampled_group=4)
+    assert memory.lines_of(prompt, whole) == (2, 99 + 4 * 10)
+    assert memory.lines_of(prompt, dataclasses.replace(whole, packed=False)) == (8, 110)
+    cut = dataclasses.replace(whole, batch=4, sampled=16)  # of four prompts
+    assert memory.lines_of(prompt, cut) == (4, 109)
+    long = dataclasses.replace(prompt, completion=200)
+    assert memory.lines_of(long, cut) == (2, 99 + 3 * 200)
