@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -250,8 +251,8 @@ def _memory(
     recipe: Any, models: dict[str, Any], prompt: memory.Prompt, options: Options, notes: list[str]
 ) -> dict[str, Any]:
     step = step_of(recipe, options.ranks, _embedder(recipe, notes))
-    devices = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
-    rooms = [options.memory_gb * 1e9] if options.memory_gb else sorted(set(devices)) or [80e9]
+    devices = {torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())}
+    rooms: list[float] = [options.memory_gb * 1e9] if options.memory_gb else sorted(devices) or [80e9]
     stacks = {kind: memory.Stacks(model, step.autocast) for kind, model in models.items()}
 
     def estimate(strategy: str, on: bool, batch: int) -> dict[str, Any]:
@@ -260,18 +261,20 @@ def _memory(
         changed = dataclasses.replace(step, checkpointing=on, batch=batch, sampled=rollouts)
         return memory.estimate(models[kind], stacks[kind], prompt, changed, strategy)
 
+    def peak(strategy: str, batch: int) -> int:
+        return estimate(strategy, step.checkpointing, batch)["peak"]
+
     found: dict[str, Any] = {"batch": step.batch, "ranks": step.ranks, "checkpointing": step.checkpointing,
                              "group": step.group, "rooms_gb": [room / 1e9 for room in rooms]}  # fmt: skip
     for strategy in memory.STRATEGIES:
-        found[strategy] = estimate(strategy, step.checkpointing, step.batch)
-        found[strategy]["other_peak"] = estimate(strategy, not step.checkpointing, step.batch)["peak"]
-        found[strategy]["largest_batch"] = [
-            memory.largest_batch(
-                lambda batch, name=strategy: estimate(name, step.checkpointing, batch)["peak"],
-                memory.HEADROOM * room, step.group,
-            )
-            for room in rooms
-        ]  # fmt: skip
+        found[strategy] = {
+            **estimate(strategy, step.checkpointing, step.batch),
+            "other_peak": estimate(strategy, not step.checkpointing, step.batch)["peak"],
+            "largest_batch": [
+                memory.largest_batch(partial(peak, strategy), memory.HEADROOM * room, step.group)
+                for room in rooms
+            ],
+        }
     return found
 
 

@@ -33,7 +33,7 @@ def environment(places: Iterable[str] = ()) -> dict[str, Any]:
         for line in resources("rlcomm").joinpath("assets/constraints.txt").read_text("utf-8").splitlines()
         if "==" in line and not line.startswith("#")
     )
-    versions = {}
+    versions: dict[str, dict[str, str | None]] = {}
     for name, wanted in tested.items():
         try:
             versions[name] = {"installed": importlib.metadata.version(name), "tested": wanted}

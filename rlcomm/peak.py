@@ -60,7 +60,11 @@ def measure(path: str, overrides: list[str]) -> dict[str, Any]:
         recipe = load_recipe(path, [*overrides, *words])
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        stages = {"step_rr": step_rr.train, "grpo": step_rr.train, "ans_co": ans_co.train}
+        stages: dict[str, Callable[..., None]] = {
+            "step_rr": step_rr.train,
+            "grpo": step_rr.train,
+            "ans_co": ans_co.train,
+        }
         stages.get(recipe.stage, sft.train)(recipe, finish)
     return {**found, "steps": STEPS}
 

@@ -75,7 +75,7 @@ def nano_config(nano_folder):
     ],
     ids=lambda keys: " ".join(f"{k} {v}" for k, v in keys.items() if k in CHANGED),
 )  # fmt: skip
-def test_the_estimate_is_within_a_quarter_of_what_real_steps_take(keys, long_rows, nano_folder, tmp_path):
+def test_the_estimate_is_what_real_steps_take(keys, long_rows, nano_folder, tmp_path):
     """The peak of torch's own allocator over two steps of the real stage; the weights are a third at most."""
     path = tmp_path / "recipe.yaml"
     values = {"model_name_or_path": str(nano_folder), "dataset": str(long_rows), **COMMON, **keys}
@@ -83,7 +83,7 @@ def test_the_estimate_is_within_a_quarter_of_what_real_steps_take(keys, long_row
     found = doctor.examine(str(path), [], doctor.Options(rows=6, measure=True))
     assert found["problems"] == []
     measured = found["measured"]
-    assert 0.75 < measured["ratio"] < 1.25, measured
+    assert 0.85 < measured["ratio"] < 1.15, measured  # seen: 1.01 to 1.07
     assert found["model"]["whole"]["bytes"] < 0.34 * measured["peak"]
     assert not (tmp_path / "run").exists()
 
@@ -236,4 +236,4 @@ def test_a_shuffled_generation_has_as_many_lines_as_it_may():
     cut = dataclasses.replace(whole, batch=4, sampled=16)  # of four prompts
     assert memory.lines_of(prompt, cut) == (4, 109)
     long = dataclasses.replace(prompt, completion=200)
-    assert memory.lines_of(long, cut) == (2, 99 + 3 * 200)
+    assert memory.lines_of(long, cut) == (3, 99 + 2 * 200)  # 1,497 tokens: more than 2 x 699 and 4 x 299
