@@ -16,8 +16,9 @@ from rlcomm import doctor, memory, peak, steps
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import write_jsonl
 from rlcomm.memory import Layer, Stacks, Step
-from rlcomm.omni.encode import encode
-from tests.conftest import make_clip, make_sample
+from rlcomm.omni.encode import encode, merge_media
+from rlcomm.omni.policy import set_trainable
+from tests.conftest import make_clip, make_prompt, make_sample
 from tests.real_shapes import omni_config
 
 COMMON = dict(
@@ -237,3 +238,18 @@ def test_a_shuffled_generation_has_as_many_lines_as_it_may():
     assert memory.lines_of(prompt, cut) == (4, 109)
     long = dataclasses.replace(prompt, completion=200)
     assert memory.lines_of(long, cut) == (3, 99 + 2 * 200)  # 1,497 tokens: more than 2 x 699 and 4 x 299
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_checkpointing_sends_gradients_through_frozen_towers(on, policy):
+    """Why `Stacks.towers` counts what frozen towers keep; where transformers mends it, that must go."""
+    set_trainable(policy.model, freeze_encoders=True)
+    policy.model.train()
+    if on:
+        policy.model.activation_checkpointing_enable()
+    media = merge_media([make_prompt(policy, 0)], torch.device("cpu"), torch.float32)
+    model = policy.model.model
+    heard = model.get_audio_features(media["input_features"], media["feature_attention_mask"])
+    seen = model.get_video_features(media["pixel_values_videos"], media["video_grid_thw"])
+    assert heard.last_hidden_state.requires_grad is on
+    assert seen.last_hidden_state.requires_grad is on
