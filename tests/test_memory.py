@@ -72,7 +72,7 @@ def nano_config(nano_folder):
         STEP_RR | dict(per_device_train_batch_size=24),
         STEP_RR | dict(per_device_train_batch_size=24, gradient_checkpointing=True),
         STEP_RR | dict(per_device_train_batch_size=24, scoring="rows"),
-        STEP_RR | dict(gradient_accumulation_steps=3, use_peft=True, lora_r=8),
+        STEP_RR | dict(gradient_accumulation_steps=3, use_peft=True, lora_r=8, rewards=["format", "arr"]),
     ],
     ids=lambda keys: " ".join(f"{k} {v}" for k, v in keys.items() if k in CHANGED),
 )  # fmt: skip
