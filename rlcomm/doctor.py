@@ -7,6 +7,7 @@ Nothing is trained, and of the model only config.json and the processor are read
 real steps (`rlcomm.peak`).
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import tempfile
@@ -142,13 +143,18 @@ def _rows(recipe: Any, options: Options, problems: list[str]) -> list[Sample]:
     return [] if wrong else first
 
 
+def _folders(recipe: Any) -> list[str]:
+    """Where the model is: the folder or hub id given, and the base of its adapters where it holds those."""
+    given = resolve_model(recipe.model_name_or_path)
+    if not (Path(given) / "adapter_config.json").exists():
+        return [given]
+    return [given, resolve_model(LoraConfig.from_pretrained(given).base_model_name_or_path or "")]
+
+
 def _config(recipe: Any, problems: list[str]) -> Any:
     """The configuration of the policy, of its base where it is a folder of adapters; None: out of reach."""
     try:
-        name = resolve_model(recipe.model_name_or_path)
-        if (Path(name) / "adapter_config.json").exists():
-            name = resolve_model(LoraConfig.from_pretrained(name).base_model_name_or_path or "")
-        config = AutoConfig.from_pretrained(name, revision=recipe.model_revision)
+        config = AutoConfig.from_pretrained(_folders(recipe)[-1], revision=recipe.model_revision)
         memory.thinker_class(config.model_type, recipe.model_name_or_path)
         return config
     except UserError as error:
@@ -167,11 +173,11 @@ def _prompt(
     recipe: Any, config: Any, samples: list[Sample], options: Options, notes: list[str]
 ) -> tuple[memory.Prompt, dict[str, Any]]:
     """Sizes of the longest prompt of the first rows, or of the clip that the options describe."""
-    try:
-        name = resolve_model(recipe.model_name_or_path)
-        processor = AutoProcessor.from_pretrained(name, revision=recipe.model_revision)
-    except (UserError, OSError, ValueError):
-        processor = None
+    processor = None
+    for folder in _folders(recipe):
+        with contextlib.suppress(OSError, ValueError):
+            processor = processor or AutoProcessor.from_pretrained(folder, revision=recipe.model_revision)
+    if processor is None:
         notes.append(f"no processor can be read: {WORDS} tokens of text a prompt are assumed.")
     answer = getattr(recipe, "max_completion_length", None)
     media = recipe.media()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from peft import LoraConfig
 
 from rlcomm import doctor, machine
 from rlcomm.cli import main
@@ -118,6 +119,19 @@ def test_what_trains_and_how_long_a_prompt_is_are_those_of_the_stage(keys, told,
         behind[longest],
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_adapters_are_sized_with_their_base(told, recipe, nano_folder, tmp_path):
+    """A later LoRA stage starts from a folder of adapters, which has no config.json of its own."""
+    LoraConfig(r=4, base_model_name_or_path=str(nano_folder)).save_pretrained(tmp_path / "model")
+    keys = dict(use_peft=True, lora_r=4)
+    plain = told(recipe(**keys))[1].splitlines()
+    code, out, _ = told(recipe(model_name_or_path=str(tmp_path / "model"), **keys))
+    assert code == 0
+    same = [line for line in plain[plain.index("") :] if not line.startswith("model ")]
+    assert [
+        line for line in out.splitlines() if line in same
+    ] == same  # the prompt too: its processor is there
 
 
 def test_more_memory_takes_more_rows_and_all_four_ways_are_shown(told, recipe, tmp_path):
