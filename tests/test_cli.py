@@ -11,7 +11,7 @@ from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
 from rlcomm.errors import UserError
 
-COMMANDS = ["quickstart", "train", "pipeline", "reference", "eval", "export", "show", "data"]
+COMMANDS = ["quickstart", "train", "pipeline", "reference", "eval", "export", "doctor", "show", "data"]
 HEAVY = {"torch", "transformers", "trl", "numpy", "av", "datasets", "yaml"}
 
 

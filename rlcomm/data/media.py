@@ -214,6 +214,28 @@ def cache_key(
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
+def expected(
+    seconds: float, width: int | None, height: int | None, settings: MediaSettings
+) -> tuple[int, int, int, int]:
+    """What `load_clip` gives for a clip of this length and size, by arithmetic alone.
+
+    Args:
+        seconds: length of the clip; 0 for an image.
+        width: of its picture in pixels; None: no picture.
+        height: likewise.
+        settings: rates, sizes, lengths.
+
+    Returns:
+        Frames, their width and height (all 0 without picture), samples of the sound.
+    """
+    heard = seconds if settings.audio_seconds is None else min(seconds, settings.audio_seconds)
+    samples = round(heard * settings.sampling_rate)
+    if width is None or height is None:
+        return 0, 0, 0, samples
+    frames = min(max(1, round(seconds * settings.fps)), settings.max_frames)
+    return (frames + frames % 2 if seconds else 1), *_size(width, height, settings), samples
+
+
 def decode_audio(path: str | os.PathLike, rate: int, seconds: float | None = None) -> np.ndarray:
     """The sound of a file from clip time 0, (N,) float32 mono in [-1, 1] at `rate` Hz.
 

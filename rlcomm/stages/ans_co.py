@@ -5,7 +5,7 @@ row -> G rollouts -> well-formed and correct, highest reward -> chosen completio
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,12 @@ from rlcomm.stages.step_rr import check_references, reward_functions, reward_wei
 from rlcomm.trainers.ans_co import AnsCOCollator, AnsCOTrainer
 
 
-def train(recipe: AnsCORecipe) -> None:
+def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:
     """Runs the stage to its end: samples the targets (once; kept in the run folder), then trains on them.
+
+    Args:
+        recipe: of the stage.
+        finish: what is done with the trainer (`rlcomm.peak` measures it).
 
     Raises:
         UserError: no row has a usable rollout, missing references, a run folder of another recipe.
@@ -60,7 +64,7 @@ def train(recipe: AnsCORecipe) -> None:
         ansco_lambda=recipe.ansco_lambda, ansco_threshold=recipe.ansco_threshold,
         ansco_uncertainty=recipe.ansco_uncertainty,
     )  # fmt: skip
-    run(trainer, policy, recipe, started, rows=len(samples), skipped=skipped)
+    finish(trainer, policy, recipe, started, rows=len(samples), skipped=skipped)
 
 
 def targets(

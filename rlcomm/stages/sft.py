@@ -6,7 +6,8 @@ rows + targets -> (modality dropout) -> prompt + conversation -> -log p of the a
 import dataclasses
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from datasets import Dataset
 
@@ -26,8 +27,12 @@ _ANSWERABLE = {
 _GUESSED = ("Audio/Existential",)
 
 
-def train(recipe: SFTRecipe) -> None:
+def train(recipe: SFTRecipe, finish: Callable[..., Any] = run) -> None:
     """Runs one SFT stage to its end, from where its run folder stands.
+
+    Args:
+        recipe: of the stage.
+        finish: what is done with the trainer (`rlcomm.peak` measures it).
 
     Raises:
         UserError: rows without a target under the step prompt, unreadable data, a run folder of another
@@ -37,7 +42,7 @@ def train(recipe: SFTRecipe) -> None:
     open_run(recipe)
     policy = open_policy(recipe)
     samples, prompts = open_data(recipe, policy)
-    _check_targets(recipe, samples)
+    check_targets(recipe, samples)
     steps = recipe.max_steps if recipe.max_steps > 0 else None
     window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size
     if steps is None:
@@ -49,7 +54,7 @@ def train(recipe: SFTRecipe) -> None:
         model=policy.model, args=recipe, train_dataset=Dataset.from_list(rows),
         processing_class=policy.processor, data_collator=ConversationCollator(samples, prompts),
     )  # fmt: skip
-    run(trainer, policy, recipe, started, rows=len(rows))
+    finish(trainer, policy, recipe, started, rows=len(rows))
 
 
 def schedule(
@@ -100,7 +105,12 @@ def without(sample: Sample, lost: str, guess: bool = False) -> Sample | None:
     return dataclasses.replace(sample.without(lost), turns=turns) if turns else None
 
 
-def _check_targets(recipe: SFTRecipe, samples: Sequence[Sample]) -> None:
+def check_targets(recipe: SFTRecipe, samples: Sequence[Sample]) -> None:
+    """Under the step prompt SFT imitates targets, so every row needs one.
+
+    Raises:
+        UserError: names the first row without a target.
+    """
     if recipe.prompt_style == "direct":
         return
     for number, sample in enumerate(samples, 1):

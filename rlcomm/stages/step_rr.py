@@ -4,6 +4,7 @@ row -> prompt -> G rollouts -> <a-think> <v-think> <answer> -> r_format + r_arr 
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from datasets import Dataset
@@ -20,8 +21,12 @@ from rlcomm.trainers.grpo import OmniGRPOTrainer
 PAPER_OMEGA = 0.8
 
 
-def train(recipe: StepRRRecipe) -> None:
+def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     """Runs one GRPO stage to its end, from where its run folder stands.
+
+    Args:
+        recipe: of the stage.
+        finish: what is done with the trainer (`rlcomm.peak` measures it).
 
     Raises:
         UserError: rows without a reference although ARR is on, unreadable data, a run folder of another
@@ -51,7 +56,7 @@ def train(recipe: StepRRRecipe) -> None:
             f"{rollouts} completions, {updates} optimiser step(s)"
         )
     try:
-        run(trainer, policy, recipe, started, rows=len(rows))
+        finish(trainer, policy, recipe, started, rows=len(rows))
     finally:
         prompts.close()
 

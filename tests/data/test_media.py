@@ -17,6 +17,7 @@ from rlcomm.data.media import (
     MediaSettings,
     cache_key,
     decode_audio,
+    expected,
     load_clip,
     probe,
     write_audio,
@@ -389,3 +390,24 @@ def test_cache_under_processes_at_once(tmp_path):
     names = os.listdir(cache)
     assert len(names) == 6
     assert all(name.endswith(".npz") and not name.startswith(".") for name in names)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        MediaSettings(),
+        MediaSettings(fps=5.0),  # an odd number of frames
+        MediaSettings(fps=30.0, max_frames=4),
+        MediaSettings(height=28),
+        MediaSettings(width=40, height=30),
+        MediaSettings(max_pixels=1_000, audio_seconds=0.5),
+    ],
+)
+def test_what_a_clip_will_give_is_known_before_it_is_decoded(settings, clip_rows):
+    """`rlcomm doctor` sizes prompts by this: a frame more or less is hundreds of tokens."""
+    path = clip_rows[0].video
+    clip, found = load_clip(path, path, settings), probe(path)
+    frames, width, height, samples = expected(found.seconds, found.width, found.height, settings)
+    assert clip.frames.shape == (frames, height, width, 3)
+    assert abs(samples - len(clip.audio)) <= 160  # the header's length is rounded to frames of sound
+    assert expected(found.seconds, None, None, settings)[:3] == (0, 0, 0)

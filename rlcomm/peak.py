@@ -1,0 +1,105 @@
+"""The peak memory of real steps of a recipe: what `rlcomm.memory` estimates, measured.
+
+On a GPU it is `torch.cuda.max_memory_allocated` of the whole stage; on a CPU, torch's profiler counts every
+allocation and every release of its allocator in the training, kernels' own workspaces included, on top of the
+weights (the rollouts of Ans-CO come before and are left out). Nothing is saved but the recipe, in a folder
+that is removed.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlcomm.recipe import load_recipe
+from rlcomm.stages import ans_co, sft, step_rr
+
+STEPS = 2  # Adam's state is there from the first step on, so the second is the largest
+
+
+def measure(path: str, overrides: list[str]) -> dict[str, Any]:
+    """Trains `STEPS` steps of a recipe, saves nothing, and says how much memory they took.
+
+    Args:
+        path: recipe of a training stage.
+        overrides: `["--key", "value", ...]`.
+
+    Returns:
+        `{"device", "peak" (bytes), "steps"}`.
+
+    Raises:
+        UserError: as the stage.
+    """
+    found: dict[str, Any] = {}
+
+    def finish(trainer: Any, policy: Any, recipe: Any, started: float, **facts: Any) -> None:
+        device = trainer.accelerator.device
+        if device.type == "cuda":
+            trainer.train()
+            found.update(
+                device=torch.cuda.get_device_name(device), peak=torch.cuda.max_memory_allocated(device)
+            )
+            return
+        prompts = getattr(trainer, "prompts", None) or trainer.data_collator.prompts
+        for sample in prompts_of(trainer):  # encoded clips lie on the host, which here is the device
+            prompts(sample)
+        storages = {
+            w.untyped_storage().data_ptr(): w.untyped_storage().nbytes() for w in weights(policy.model)
+        }
+        found.update(device="cpu", peak=sum(storages.values()) + allocated(trainer.train))
+
+    with tempfile.TemporaryDirectory(prefix="rlcomm-peak-") as folder:
+        settings = {
+            "max_steps": STEPS, "save_strategy": "no", "report_to": "none", "push_to_hub": False,
+            "output_dir": folder, "disable_tqdm": True,
+        }  # fmt: skip
+        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+        recipe = load_recipe(path, [*overrides, *words])
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        stages: dict[str, Callable[..., None]] = {
+            "step_rr": step_rr.train,
+            "grpo": step_rr.train,
+            "ans_co": ans_co.train,
+        }
+        stages.get(recipe.stage, sft.train)(recipe, finish)
+    return {**found, "steps": STEPS}
+
+
+def weights(model: Any) -> list[torch.Tensor]:
+    """Parameters and buffers."""
+    return [*model.parameters(), *model.buffers()]
+
+
+def prompts_of(trainer: Any) -> list[Any]:
+    """The samples that a trainer will read."""
+    holder = trainer if hasattr(trainer, "samples") else trainer.data_collator
+    if hasattr(holder, "chosen"):
+        return [sample for sample, _ in holder.chosen]
+    return list({row["row"]: holder.samples[row["row"]] for row in trainer.train_dataset}.values())
+
+
+def allocated(work: Callable[[], Any]) -> int:
+    """Most bytes of CPU memory that torch held at once of those which `work` asked for."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        work()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(file))
+        events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    alive: dict[int, int] = {}
+    now = peak = 0
+    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]):
+        address, size = event["args"]["Addr"], event["args"]["Bytes"]
+        if size > 0:
+            alive[address] = size
+        else:  # what was allocated before is not ours, even where the profiler knows it
+            size = -alive.pop(address, 0)
+        now += size
+        peak = max(peak, now)
+    return peak
