@@ -237,9 +237,7 @@ def _split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
 
 def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
-    import torch
-
-    from rlcomm import files, reference
+    from rlcomm import files, processes, reference
     from rlcomm.data.sample import read_jsonl
     from rlcomm.stages.run import peak_rss_mb
 
@@ -256,7 +254,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         see = reference.policy_sight(
             recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
             batch_size=recipe.batch_size, dtype=recipe.dtype,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=processes.device(),
         )  # fmt: skip
         report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
     else:

@@ -29,6 +29,7 @@ from transformers import (
     LogitsProcessorList,
 )
 
+from rlcomm import processes
 from rlcomm.errors import UserError
 from rlcomm.omni.policy import resolve_model
 
@@ -228,7 +229,7 @@ class Hearer:
     """An audio-language model, loaded once; it is freed by `close`."""
 
     def __init__(self, ear: Ear, dtype: str | None, device: Any = None, window: float | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device or processes.device())
         kind = getattr(torch, dtype or ("bfloat16" if self.device.type == "cuda" else "float32"))
         self.processor = ear.processor
         self.window = window or ear.window

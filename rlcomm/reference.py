@@ -212,7 +212,7 @@ def write_references(
                 return audio
 
             if ear is not None:
-                hearer = Hearer(ear, dtype, device or processes.device(), window)
+                hearer = Hearer(ear, dtype, device, window)
                 _hear(mine, hearer, sampling, sound, keep, progress and rank == 0)
             else:
                 asking = endpoint.Asking(

@@ -1,6 +1,9 @@
 """Small runs of every stage: a recipe file, six real clips, the random miniature."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,3 +96,18 @@ def refused(capsys) -> Callable[..., str]:
 def changed(sample: Sample, **turn) -> Sample:
     """The sample with fields of its first question replaced."""
     return dataclasses.replace(sample, turns=(dataclasses.replace(sample.turns[0], **turn),))
+
+
+def on_two_processes(*program: str) -> None:
+    """Launches a program and its arguments on two CPU processes; all have ended when it returns."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "launch/cpu_2.yaml"]
+    with subprocess.Popen(
+        [*launcher, *program], env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as launched:  # fmt: skip
+        try:
+            _, said = launched.communicate(timeout=400)
+        except BaseException:
+            launched.terminate()  # takes its processes with it, which may wait for each other
+            raise
+    assert launched.returncode == 0, said[-3000:]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from rlcomm.omni.score import candidate_scores
 from rlcomm.recipe import load_recipe
 from rlcomm.stages.run import read_metrics
 from tests.conftest import make_prompt
+from tests.stages.conftest import on_two_processes
 
 ALIGNED, ACC = "mcr_aqa/aligned_acc", "mcr_aqa/acc"
 
@@ -275,25 +275,13 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def on_two_processes(program: list[str], path: str) -> None:
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "launch/cpu_2.yaml"]
-    with subprocess.Popen(
-        [*launcher, *program, "train", path, "--ddp_find_unused_parameters", "true"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as launched:  # fmt: skip
-        try:
-            _, said = launched.communicate(timeout=400)
-        except BaseException:
-            launched.terminate()  # takes its processes with it, which may wait for each other
-            raise
-    assert launched.returncode == 0, said[-3000:]
+UNUSED = ("--ddp_find_unused_parameters", "true")
 
 
 @pytest.mark.distributed
 def test_two_processes_give_the_numbers_of_one(recipe, world, policy, tmp_path):
     path = recipe("sft", **during(world, eval_metric=ACC, prompt_style="direct"))
-    on_two_processes(["-m", "rlcomm"], path)
+    on_two_processes("-m", "rlcomm", "train", path, *UNUSED)
     [file] = (tmp_path / "run").rglob("eval_during*")
     rows = read_records(file)
     assert [row["step"] for row in rows] == [0, 2, 4]
@@ -310,7 +298,7 @@ def test_two_processes_that_find_different_numbers_stay_in_step(recipe, world, t
     path = recipe("sft", **during(world, eval_metric=ALIGNED, eval_budget=50.0, prompt_style="direct"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "eval_during.jsonl").write_text(json.dumps({"step": 0, ALIGNED: -1.0}) + "\n")
-    on_two_processes([str(tmp_path / "apart.py")], path)
+    on_two_processes(str(tmp_path / "apart.py"), "train", path, *UNUSED)
     rows = read_records(tmp_path / "run" / "eval_during.jsonl")
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert all(row[ALIGNED] >= 0 for row in rows[1:])
