@@ -24,13 +24,8 @@ from rlcomm.trainers import checkpoints
 from tests.stages.conftest import format_
 
 _CONTEXT: Any = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "pytest",
-        "tests.distributed.forked",
-        *(f"rlcomm.stages.{name}" for name in ("sft", "step_rr", "ans_co")),
-    ]
-)
+_STAGES = [f"rlcomm.stages.{name}" for name in ("sft", "step_rr", "ans_co")]
+_CONTEXT.set_forkserver_preload(["pytest", *_STAGES, "tests.distributed.forked"])
 
 
 @dataclass

@@ -63,7 +63,8 @@ def configured(name: str, folder: Path) -> Path:
     )  # fmt: skip
     (folder / "deepspeed.json").write_text(json.dumps({**automatic, "zero_optimization": zero}))
     shipped["deepspeed_config"] = {
-        "deepspeed_config_file": str(folder / "deepspeed.json"), "zero3_init_flag": settings["zero3_init_flag"],
+        "deepspeed_config_file": str(folder / "deepspeed.json"),
+        "zero3_init_flag": settings["zero3_init_flag"],
     }  # fmt: skip
     (folder / name).write_text(yaml.safe_dump(shipped))
     return folder / name

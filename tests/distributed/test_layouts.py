@@ -75,7 +75,8 @@ def prepared(clip_rows, nano_folder, tmp_path_factory) -> Callable[..., Path]:
         values = {
             "stage": "sft" if mixed else stage, "model_name_or_path": str(nano_folder), **COMMON,
             **(MIXED[stage] if mixed else STAGES[stage]),
-            "dataset": str(folder / f"{file}.jsonl"), "output_dir": str(folder / layout / stage), "per_device_train_batch_size": batch,
+            "dataset": str(folder / f"{file}.jsonl"), "output_dir": str(folder / layout / stage),
+            "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": accumulated, "use_cpu": True, **keys,
         }  # fmt: skip
         path = folder / f"{stage}.{layout}.yaml"
