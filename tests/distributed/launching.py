@@ -1,5 +1,6 @@
 """Real processes on this machine's CPU: gloo instead of NCCL, everything else as on a cluster."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +8,31 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
+
+
+def configured(name: str, folder: Path) -> Path:
+    """A configuration of launch/, under which ZeRO-3 partitions small weights as well: DeepSpeed leaves those
+    whole that have fewer than 100,000 numbers, which is all of the miniature."""
+    shipped = yaml.safe_load((LAUNCH / name).read_text())
+    settings = shipped["deepspeed_config"]
+    zero = {
+        "stage": settings["zero_stage"], "stage3_param_persistence_threshold": 0,
+        "stage3_gather_16bit_weights_on_model_save": settings.get("zero3_save_16bit_model", False),
+    }  # fmt: skip
+    automatic = dict.fromkeys(
+        ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
+         "gradient_clipping"), "auto",
+    )  # fmt: skip
+    (folder / "deepspeed.json").write_text(json.dumps({**automatic, "zero_optimization": zero}))
+    shipped["deepspeed_config"] = {
+        "deepspeed_config_file": str(folder / "deepspeed.json"),
+        "zero3_init_flag": settings["zero3_init_flag"],
+    }  # fmt: skip
+    (folder / name).write_text(yaml.safe_dump(shipped))
+    return folder / name
 
 
 def launch(

@@ -1,13 +1,11 @@
 """DeepSpeed's real engine on two CPU ranks: every stage, the real embedder, benchmarks during training."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from rlcomm.data import orchestra
@@ -16,7 +14,7 @@ from rlcomm.data.sample import read_jsonl, write_jsonl
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import load_policy
 from rlcomm.stages.run import read_metrics
-from tests.distributed.launching import LAUNCH, launch
+from tests.distributed.launching import configured, launch
 
 pytestmark = pytest.mark.distributed
 
@@ -46,28 +44,6 @@ def world(tmp_path_factory) -> Path:
     ]
     write_jsonl(out / "train.jsonl", rows)
     return out
-
-
-def configured(name: str, folder: Path) -> Path:
-    """A configuration of launch/, under which ZeRO-3 partitions small weights as well: DeepSpeed leaves those
-    whole that have fewer than 100,000 numbers, which is all of the miniature."""
-    shipped = yaml.safe_load((LAUNCH / name).read_text())
-    settings = shipped["deepspeed_config"]
-    zero = {
-        "stage": settings["zero_stage"], "stage3_param_persistence_threshold": 0,
-        "stage3_gather_16bit_weights_on_model_save": settings.get("zero3_save_16bit_model", False),
-    }  # fmt: skip
-    automatic = dict.fromkeys(
-        ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps",
-         "gradient_clipping"), "auto",
-    )  # fmt: skip
-    (folder / "deepspeed.json").write_text(json.dumps({**automatic, "zero_optimization": zero}))
-    shipped["deepspeed_config"] = {
-        "deepspeed_config_file": str(folder / "deepspeed.json"),
-        "zero3_init_flag": settings["zero3_init_flag"],
-    }  # fmt: skip
-    (folder / name).write_text(yaml.safe_dump(shipped))
-    return folder / name
 
 
 def words(values: dict) -> list[str]:

@@ -20,7 +20,7 @@ from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
 from rlcomm.stages.run import read_metrics
 from tests.distributed import replay
-from tests.distributed.launching import launch
+from tests.distributed.launching import configured, launch
 from tests.stages.conftest import changed
 
 pytestmark = pytest.mark.distributed
@@ -104,12 +104,24 @@ def alone(prepared) -> Callable[[str, str], Path]:
 
 
 @pytest.fixture(scope="module")
-def ranks(prepared) -> Path:
-    """The folder of the same runs on two ranks, one after the other in one launch."""
-    recipes = [prepared(stage, "ranks") for stage in (*STAGES, *MIXED)]
-    done = launch("cpu_2.yaml", recipes, program=[replay.__file__])
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return recipes[0].parent / "ranks"
+def ranks(prepared, tmp_path_factory) -> Callable[[str], Path]:
+    """The folder of the same runs on two ranks, one after the other in one launch of a configuration."""
+    done: dict[str, Path] = {}
+
+    def train(config: str) -> Path:
+        if config not in done:
+            if config == "cpu_2.yaml":
+                start, keys, stages = Path(config), {}, [*STAGES, *MIXED]
+            else:
+                start = configured(config, tmp_path_factory.mktemp("configured"))
+                keys, stages = dict(use_cpu=False, ddp_backend="gloo"), [*STAGES]
+            recipes = [prepared(stage, config, **keys) for stage in stages]
+            ended = launch(start, recipes, program=[replay.__file__])
+            assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-4000:]
+            done[config] = recipes[0].parent / config
+        return done[config]
+
+    return train
 
 
 def logps(run: Path) -> dict[tuple, torch.Tensor]:
@@ -149,10 +161,16 @@ def test_accumulated_steps_are_those_of_whole_batches(stage, alone, nano_folder)
     assert max(found.values()) < TOLERANCE, found
 
 
-@pytest.mark.parametrize("stage", [*STAGES, *MIXED])
-def test_two_ranks_train_as_one(stage, alone, ranks, nano_folder):
+@pytest.mark.parametrize(
+    ("config", "stage"),
+    [
+        *(("cpu_2.yaml", stage) for stage in (*STAGES, *MIXED)),
+        *((config, stage) for config in ("zero2.yaml", "zero3.yaml") for stage in STAGES),
+    ],
+)
+def test_two_ranks_train_as_one(config, stage, alone, ranks, nano_folder):
     """Groups of four completions are cut in two here: advantages need the rewards of both ranks."""
-    found = differences(alone(stage, "one"), ranks / stage, nano_folder)
+    found = differences(alone(stage, "one"), ranks(config) / stage, nano_folder)
     assert max(found.values()) < TOLERANCE, found
 
 
