@@ -60,12 +60,13 @@ def replayed(
     model: Any, processor: Any, prompts: list, num_generations: int = 1, **options: Any
 ) -> list[list[list[int]]]:
     """In place of `generate_ids`. A group cut over ranks begins at this rank's share of it."""
+    step = (
+        Clock.step if "seed" not in options else -1
+    )  # Ans-CO seeds its rollouts, which come before all steps
     first = processes.rank() * num_generations % GROUP
     return [
         [
-            completion_ids(
-                processor.tokenizer, completion(row_of(processor.tokenizer, prompt), Clock.step, place)
-            )
+            completion_ids(processor.tokenizer, completion(row_of(processor.tokenizer, prompt), step, place))
             for place in range(first, first + num_generations)
         ]
         for prompt in prompts

@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -26,6 +28,7 @@ from tests.stages.conftest import changed
 pytestmark = pytest.mark.distributed
 
 STEPS = 10
+ROWS = 8  # whole batches: accelerate fills the last one of an epoch with rows from its beginning on two ranks
 TOLERANCE = 1e-4
 COMMON = dict(
     max_steps=STEPS, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True,
@@ -54,15 +57,20 @@ def prepared(clip_rows, nano_folder, tmp_path_factory) -> Callable[..., Path]:
     rows = [
         dataclasses.replace(
             changed(
-                row, question=f"Is there a violin sound in clip {i}?",
+                clip_rows[i % len(clip_rows)], question=f"Is there a violin sound in clip {i}?",
                 # of very different lengths: a mean over the tokens of a rank is not that of all tokens
                 target=replay.completion(i, 0, 0) + " Yes!" * 3 * i,
             ),
+            id=str(i),
         )
-        for i, row in enumerate(clip_rows)
+        for i in range(ROWS)
     ]  # fmt: skip
     write_jsonl(folder / "rows.jsonl", rows)
-    write_jsonl(folder / "swapped.jsonl", [dataclasses.replace(rows[0], audio=clip_rows[5].audio), *rows[1:]])
+    tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000).astype(np.float32)  # the clips are noise
+    soundfile.write(folder / "tone.wav", tone, 16_000)
+    write_jsonl(
+        folder / "swapped.jsonl", [dataclasses.replace(rows[0], audio=str(folder / "tone.wav")), *rows[1:]]
+    )
     write_jsonl(
         folder / "mixed.jsonl",
         [row.without(("audio", "video")[i % 2]) if i < 3 else row for i, row in enumerate(rows)],
@@ -178,7 +186,7 @@ def test_two_ranks_train_as_one(config, stage, alone, ranks, nano_folder):
 def test_another_sound_in_one_clip_is_told_apart(stage, alone, nano_folder):
     """The comparison itself: it must notice what a path that loses the sound would do."""
     found = differences(alone(stage, "one"), alone(stage, "swapped"), nano_folder)
-    assert min(found.values()) > 10 * TOLERANCE, found
+    assert min(found.values()) > 3 * TOLERANCE, found
 
 
 def test_rollouts_are_worth_comparing(alone):
@@ -189,4 +197,4 @@ def test_rollouts_are_worth_comparing(alone):
     rows = read_metrics(alone("ans_co", "one") / "metrics.jsonl")
     assert all(math.isclose(row["ansco/lambda"], 0.5) for row in rows)
     targets = json.loads((alone("ans_co", "one") / "targets.json").read_text())
-    assert len(targets) == 6
+    assert len(targets) == ROWS

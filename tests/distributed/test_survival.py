@@ -120,8 +120,10 @@ def test_a_killed_run_goes_on_to_the_same_end(stage, world, prepared, whole, nan
     ],
     ids=["weights", "optimiser", "optimiser-2", "other-rank-2", "rename", "model"],
 )
-def test_a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before(death, world, prepared, whole):
-    recipe = prepared("sft", f"{death.event}.{death.place.strip('.')}.{death.file}.{world}")
+def test_a_run_killed_while_it_writes_goes_on_from_the_checkpoint_before(
+    death, world, prepared, whole, request
+):
+    recipe = prepared("sft", f"writing.{request.node.callspec.id}")
     run = recipe.with_suffix("")
     dies(recipe, death, world)
     assert any("unfinished" in path.name for path in run.iterdir())  # it was cut off half through
