@@ -17,6 +17,7 @@ def configured(name: str, folder: Path) -> Path:
     """A configuration of launch/, under which ZeRO-3 partitions small weights as well: DeepSpeed leaves those
     whole that have fewer than 100,000 numbers, which is all of the miniature."""
     shipped = yaml.safe_load((LAUNCH / name).read_text())
+    del shipped["mixed_precision"]  # "no", which accelerate refuses beside a file of DeepSpeed's own
     settings = shipped["deepspeed_config"]
     zero = {
         "stage": settings["zero_stage"], "stage3_param_persistence_threshold": 0,
