@@ -17,6 +17,7 @@ pytestmark = pytest.mark.distributed
 # rlcomm whose second rank fails inside a step, behind which the first one waits for its gradients
 FAILING = """
 import os, sys, time
+import rlcomm.torchvision_ops
 import torch
 from rlcomm.cli import main
 from rlcomm.errors import UserError
