@@ -153,6 +153,7 @@ def differences(one: Path, other: Path, base: Path) -> dict[str, float]:
     norms = [[row["grad_norm"] for row in read_metrics(run / "metrics.jsonl")] for run in (one, other)]
     assert len(norms[0]) == len(norms[1]) == STEPS
     assert min(map(min, norms)) > 0
+    assert len({tuple(sorted(load_file(run / "model" / "model.safetensors"))) for run in (one, other)}) == 1
     before, a, b = (weights(path / "model.safetensors") for path in (base, one / "model", other / "model"))
     moved = (a - before).norm()
     assert moved > 100 * TOLERANCE  # there is something to compare
