@@ -55,7 +55,7 @@ def check_senses(recipe: Any, model: Any, samples: Sequence[Sample]) -> None:
     raise UserError(
         f"{recipe.dataset}: row {one.id!r} is read with {' and '.join(some) or 'no clip'}, row {other.id!r} "
         f"with {' and '.join(others) or 'no clip'}, and {why} processes that read different senses in one "
-        f"step wait for each other for ever; {remedy}, or give rows of one kind"
+        f"step fail or wait for each other for ever; {remedy}, or give rows of one kind"
         f"{' and no modality_dropout' if dropped else ''}."
     )
 
