@@ -17,7 +17,6 @@ import torch
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
 
 from rlcomm.data.sample import Sample
 from rlcomm.omni.encode import EncodedPrompt
@@ -61,11 +60,11 @@ class OrderOfEpoch(Sampler):
     one again, and see some rows twice and others never.
 
     Args:
-        sampler: TRL's.
+        sampler: TRL's RepeatSampler.
         trainer: whose `state.epoch` says how far the run is.
     """
 
-    def __init__(self, sampler: RepeatSampler, trainer: Any):
+    def __init__(self, sampler: Any, trainer: Any):
         self.sampler, self.trainer = sampler, trainer
 
     def __iter__(self) -> Iterator[int]:
