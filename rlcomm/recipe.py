@@ -306,6 +306,8 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
              "continuous batching takes no processor, so no media"),
             ("use_liger_kernel", not self.use_liger_kernel,
              "it replaces the forward that our scoring is proved on"),
+            ("ds3_gather_for_generation", self.ds3_gather_for_generation,
+             "ranks whose completions end at different lengths would wait for each other for ever"),
             ("min_p", self.min_p is None, "the rollout that carries the media has temperature, top_p, top_k"),
             ("repetition_penalty", self.repetition_penalty == 1.0, "the rollout would ignore it silently"),
             ("generation_kwargs", not self.generation_kwargs, "the rollout would ignore them silently"),

@@ -1,7 +1,8 @@
-"""Whole models beside a partitioned one."""
+"""Whole models beside a partitioned one, and a partitioned one made whole."""
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -23,3 +24,20 @@ def outside_zero3() -> Iterator[None]:
         yield
     finally:
         integration.set_hf_deepspeed_config(alive)
+
+
+@contextlib.contextmanager
+def gathered(model: Any) -> Iterator[None]:
+    """Inside, the weights of a model that ZeRO-3 partitioned at loading are whole on every process.
+
+    For a model that no DeepSpeed engine runs yet: nothing else would gather them, and its layers would read
+    empty tensors. All processes must come here. Does nothing for a model that is whole.
+    """
+    partitioned = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not partitioned:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(partitioned):
+        yield

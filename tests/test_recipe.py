@@ -214,6 +214,7 @@ def test_two_dropouts_of_more_than_every_row(tmp_path):
         ("step_rr", "use_vllm", True),
         ("step_rr", "use_transformers_continuous_batching", True),
         ("step_rr", "use_liger_kernel", True),
+        ("step_rr", "ds3_gather_for_generation", False),
         ("step_rr", "beta", 0.04),
         ("step_rr", "eval_strategy", "steps"),
         ("sft", "packing", True),

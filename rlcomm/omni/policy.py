@@ -175,6 +175,10 @@ def _whole(thinker: Any, name: str, given: str, **options: Any) -> Any:
             f"(the first is {missing[0]}), which would stay random; give the whole checkpoint, every shard, "
             "with the config.json that belongs to it."
         )
+    # Under ZeRO-3 transformers keeps every renaming that it knows for such a model, not those alone that this
+    # checkpoint needed, and would save it under names from which nothing loads.
+    if (renamings := getattr(model, "_weight_conversions", None)) is not None:
+        model._weight_conversions = [one for one in renamings if one.was_used()]
     return model
 
 

@@ -26,8 +26,10 @@ from rlcomm.recipe import AnsCORecipe
 from rlcomm.rewards import accuracy
 from rlcomm.rewards import format as format_reward
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
+from rlcomm.stages.senses import check_senses
 from rlcomm.stages.step_rr import check_references, reward_functions, reward_weights
 from rlcomm.trainers.ans_co import AnsCOCollator, AnsCOTrainer
+from rlcomm.zero3 import gathered
 
 
 def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:
@@ -44,6 +46,7 @@ def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:
     open_run(recipe)
     policy = open_policy(recipe)
     samples, prompts = open_data(recipe, policy)
+    check_senses(recipe, policy.model, samples)
     check_references(recipe, samples)
     texts, skipped = targets(recipe, policy, samples, prompts)
     tokenizer = policy.processor.tokenizer
@@ -87,14 +90,16 @@ def targets(
         functions = reward_functions(recipe, reward_weights(recipe))
         mine = range(state.process_index, len(samples), state.num_processes)
         pairs: list[tuple[str, str]] = []
-        for start in tqdm(
+        batches = tqdm(
             range(0, len(mine), recipe.rollout_batch_size), desc="Ans-CO rollouts", disable=not is_main()
-        ):
-            prompts.expect(samples[i] for i in mine[start : start + 2 * recipe.rollout_batch_size])
-            rows = [samples[i] for i in mine[start : start + recipe.rollout_batch_size]]
-            # each batch has its own stream, so that the number of processes alone decides what is drawn
-            seed = (recipe.seed * 1_000_003 + state.process_index * 10_007 + start) % 2**31
-            pairs += best_rollouts(recipe, policy, rows, prompts, functions, seed)
+        )
+        with gathered(policy.model):
+            for start in batches:
+                prompts.expect(samples[i] for i in mine[start : start + 2 * recipe.rollout_batch_size])
+                rows = [samples[i] for i in mine[start : start + recipe.rollout_batch_size]]
+                # each batch has its own stream, so that the number of processes alone decides what is drawn
+                seed = (recipe.seed * 1_000_003 + state.process_index * 10_007 + start) % 2**31
+                pairs += best_rollouts(recipe, policy, rows, prompts, functions, seed)
         prompts.close()  # in training the DataLoader's workers do the same
         texts = dict(gather_object(pairs))
         policy.model.train()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
@@ -85,12 +86,18 @@ def open_policy(recipe: Any) -> Policy:
     """Loads the policy of a training recipe and says what of it trains.
 
     Raises:
-        UserError: several GPUs for one process, adapters of another shape, no such model.
+        UserError: several GPUs for one process, DeepSpeed that would be left out, adapters of another shape,
+            no such model.
     """
     if recipe.n_gpu > 1:
         raise UserError(
             f"{recipe.n_gpu} GPUs are visible to this one process, which can train on one only; export "
             "CUDA_VISIBLE_DEVICES=0, or start with `accelerate launch --config_file launch/multi_gpu.yaml`."
+        )
+    if recipe.deepspeed_plugin and recipe.distributed_state.distributed_type != DistributedType.DEEPSPEED:
+        raise UserError(
+            "use_cpu (or ACCELERATE_USE_CPU) is true, which has accelerate leave DeepSpeed out unsaid; "
+            "set ddp_backend gloo in its place where no GPU is, or start with launch/cpu_2.yaml."
         )
     set_seed(recipe.seed)
     policy = load_policy(
@@ -107,9 +114,9 @@ def open_policy(recipe: Any) -> Policy:
             policy.model = get_peft_model(
                 policy.model, lora_config(recipe.lora_r, recipe.lora_alpha, recipe.lora_dropout)
             )
-    trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in policy.model.parameters())
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in policy.model.parameters()]
     if is_main():
+        trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
         print(f"policy {policy.path}: {trained:,} of {total:,} parameters train")
     return policy
 

@@ -15,6 +15,7 @@ from rlcomm.data.sample import Sample
 from rlcomm.errors import UserError
 from rlcomm.recipe import SFTRecipe
 from rlcomm.stages.run import open_data, open_policy, open_run, run
+from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
 
 # Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is
@@ -48,6 +49,7 @@ def train(recipe: SFTRecipe, finish: Callable[..., Any] = run) -> None:
     if steps is None:
         steps = max(1, round(recipe.num_train_epochs * len(samples) / window))
     samples, rows = schedule(samples, steps, window, recipe)
+    check_senses(recipe, policy.model, [samples[row["row"]] for row in rows])
     # The schedule is the whole run in order, drawn by seed, so a resumed run sees the same rows.
     recipe.train_sampling_strategy, recipe.max_steps, recipe.num_train_epochs = "sequential", steps, 1
     trainer = OmniSFTTrainer(

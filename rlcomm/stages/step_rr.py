@@ -16,6 +16,7 @@ from rlcomm.recipe import StepRRRecipe
 from rlcomm.rewards import adapters, omega
 from rlcomm.rewards.embed import Embedder
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
+from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.grpo import OmniGRPOTrainer
 
 PAPER_OMEGA = 0.8
@@ -36,6 +37,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     open_run(recipe)
     policy = open_policy(recipe)
     samples, prompts = open_data(recipe, policy)
+    check_senses(recipe, policy.model, samples)
     weights = reward_weights(recipe)
     check_references(recipe, samples)
     functions = reward_functions(recipe, weights)

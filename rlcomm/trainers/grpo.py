@@ -9,11 +9,12 @@ advantages, clipping, logging) is TRL's.
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
@@ -50,6 +51,31 @@ class Rollout:
     completion: str
     rewards: dict[str, float | None]
     advantage: float
+
+
+class OrderOfEpoch(Sampler):
+    """TRL's sampler, whose order of an epoch is the same in a resumed run.
+
+    TRL's own draws one order after the other; a process that resumes in the third epoch would draw the first
+    one again, and see some rows twice and others never.
+
+    Args:
+        sampler: TRL's RepeatSampler.
+        trainer: whose `state.epoch` says how far the run is.
+    """
+
+    def __init__(self, sampler: Any, trainer: Any):
+        self.sampler, self.trainer = sampler, trainer
+
+    def __iter__(self) -> Iterator[int]:
+        if self.sampler.shuffle:
+            self.sampler.generator.manual_seed(self.sampler.seed)
+            for _ in range(int((self.trainer.state.epoch or 0) + 1e-6)):  # those of the epochs before
+                torch.randperm(self.sampler.num_samples, generator=self.sampler.generator)
+        return iter(self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
 
 class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
@@ -95,6 +121,9 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             self._signature_columns = ["prompt", "row"]
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> OrderOfEpoch:
+        return OrderOfEpoch(super()._get_train_sampler(*args, **kwargs), self)
 
     def _announce(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The collator: leaves the rows as they are."""

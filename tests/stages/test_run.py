@@ -6,9 +6,11 @@ import gc
 import json
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 from rlcomm import files
 from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
+from rlcomm.errors import UserError
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
 from rlcomm.recipe import SFTRecipe, load_recipe
@@ -332,6 +335,16 @@ def test_a_missing_model_and_a_model_of_another_kind(recipe, refused, tmp_path):
 def test_a_file_in_place_of_the_run_folder(recipe, refused, tmp_path):
     (tmp_path / "run").write_text("in the way")
     assert "could not be written" in refused("train", recipe("sft"))
+
+
+def test_deepspeed_that_accelerate_would_leave_out_is_refused():
+    """With use_cpu a run under launch/zero2.yaml would be plain DDP, and nothing would say so."""
+    recipe = SimpleNamespace(
+        n_gpu=0, deepspeed_plugin=object(),
+        distributed_state=SimpleNamespace(distributed_type=DistributedType.MULTI_CPU),
+    )  # fmt: skip
+    with pytest.raises(UserError, match="leave DeepSpeed out unsaid; set ddp_backend gloo"):
+        open_policy(recipe)
 
 
 # -- adapters ------------------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@ about."""
 
 import dataclasses
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample
@@ -15,7 +17,7 @@ from rlcomm.omni.encode import merge_media
 from rlcomm.omni.policy import Policy, load_policy, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.trainers import grpo
-from rlcomm.trainers.grpo import OmniGRPOTrainer
+from rlcomm.trainers.grpo import OmniGRPOTrainer, OrderOfEpoch
 from tests.trainers.plain import CPU, gradients, plain, weights
 
 TEMPERATURE = 0.9
@@ -425,3 +427,18 @@ def test_one_good_batch_takes_the_complaint_back(policy, clip_rows, tmp_path, ca
 def test_a_run_that_learns_says_nothing(policy, clip_rows, tmp_path, caplog):
     trainer = make(policy, clip_rows, tmp_path, rewards=[formatted, graded])
     assert silent_run(trainer, policy, caplog, grpo.PATIENCE + 1) == []
+
+
+def test_the_order_of_an_epoch_is_the_same_in_a_resumed_run():
+    """TRL's sampler draws one order after the other; that of a new process begins with the first again."""
+    whole = RepeatSampler(range(7), mini_repeat_count=2, batch_size=3, repeat_count=2, seed=5)
+    orders = [list(whole) for _ in range(3)]
+    assert orders[0] != orders[2]
+    trainer = SimpleNamespace(state=SimpleNamespace(epoch=None))
+    ours = OrderOfEpoch(
+        RepeatSampler(range(7), mini_repeat_count=2, batch_size=3, repeat_count=2, seed=5), trainer
+    )
+    assert len(ours) == len(orders[0])
+    for epoch, order in ((None, 0), (0, 0), (1.0, 1), (1.9, 1), (0.9999999, 1), (2.0, 2), (0.0, 0)):
+        trainer.state.epoch = epoch
+        assert list(ours) == orders[order]
