@@ -4,6 +4,7 @@ Every scene has a random source of its own, made from the seed, its split and it
 depend on the number of workers, and a longer build begins with the scenes of a shorter one.
 """
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -45,9 +46,13 @@ _READING_KINDS = {"Read": 0.4, "Heard": 0.4, "Seen": 0.2}  # the text alone, wit
 # Of its last stretch as well: wrong texts that are believed, as nobody listens who copies a description.
 BELIEVED = 0.15
 _EXISTENCE_SHARE = 0.6  # of the training questions
-_OPEN_SHARE = 0.05  # so that the format holds for the modified split's question as well
+_OPEN_SHARE = 0.05
 _WARMUP_EXISTENCE_SHARE = 0.5
 _WARMUP_OPEN_SHARE = 0.1
+# Of the scenes of training and warm-up: an ambient sound replaces everything, and the question is open. With
+# none, the format held on four in ten clips of the modified split.
+_AMBIENT = 0.05
+_WARMUP_AMBIENT = 0.1
 _MODIFIED_PER_SOUND = 20  # as in AV-ConfuseBench
 _CAPTIONS = "test/captions/captions.yaml"
 
@@ -59,6 +64,13 @@ def _source(seed: int, split: str, index: int) -> np.random.Generator:
 def _chosen(index: int, share: float) -> bool:
     """Whether row `index` belongs to a share spread evenly over the rows: exact for every length."""
     return int((index + 1) * share + 1e-9) > int(index * share + 1e-9)
+
+
+def _kind(index: int, muted: float, ambient: float) -> str:
+    """Of scene `index`, by the shares of muted and ambient ones; muted where it is due to be both."""
+    if _chosen(index, muted):
+        return "muted"
+    return "ambient" if _chosen(index + 11, ambient) else "symmetric"
 
 
 def _pick(rng: np.random.Generator, items: Iterable[Any]) -> Any:
@@ -90,7 +102,7 @@ def _existence(rng: np.random.Generator, scene: Scene) -> Question:
 
 def _mixed(rng: np.random.Generator, scene: Scene, existence_share: float, open_share: float) -> Question:
     draw = rng.random()
-    if draw < open_share:
+    if scene.ambient or draw < open_share:
         return questions.open_question(scene)
     if draw < open_share + existence_share:
         return _existence(rng, scene)
@@ -98,8 +110,9 @@ def _mixed(rng: np.random.Generator, scene: Scene, existence_share: float, open_
     return _of_type(rng, ask, _pick(rng, sorted({question.type for question in ask} - {EXISTENCE})))
 
 
-def _dense(rng: np.random.Generator, scene: Scene) -> list[Turn]:
-    """All existence questions, the open ones and three or four of other types, shuffled: one conversation."""
+def _dense(rng: np.random.Generator, scene: Scene, feeling: str) -> list[Turn]:
+    """All existence questions, the open ones and three or four of other types, shuffled: one conversation.
+    `feeling` as in `evidence.conversation`."""
     ask = questions.all_questions(scene)
     types = sorted({question.type for question in ask} - {EXISTENCE})
     some = rng.permutation(types)[: int(rng.integers(3, 5))]
@@ -107,7 +120,7 @@ def _dense(rng: np.random.Generator, scene: Scene) -> list[Turn]:
     turns += [_of_type(rng, ask, str(type)).turn() for type in some]
     if rng.random() < 1 / 3:
         turns.append(questions.open_turn(scene))
-    turns += evidence.bare(scene, rng)
+    turns += evidence.bare(scene, rng, feeling)
     return [turns[i] for i in rng.permutation(len(turns))]
 
 
@@ -165,8 +178,9 @@ class _Builder:
         ]
 
 
-def _sync(b: _Builder, rows: int) -> list[Sample]:
-    samples = []
+def _sync(b: _Builder, rows: int) -> tuple[list[Sample], list[Sample]]:
+    """For the base, and with another question of how it feels for its last stretch."""
+    samples: dict[str, list[Sample]] = {"Level": [], "SER": []}
     for index in range(rows):
         kind = "symmetric"
         if _chosen(index, SYNC_MUTED):
@@ -174,8 +188,9 @@ def _sync(b: _Builder, rows: int) -> list[Sample]:
         elif _chosen(index + 10, SYNC_AMBIENT):  # other rows than the muted ones
             kind = "ambient"
         scene, rng = b.scene("sync", index, kind)
-        samples.append(b.sample(scene, "sync", _dense(rng, scene)))
-    return samples
+        for feeling, some in samples.items():
+            some.append(b.sample(scene, "sync", _dense(copy.deepcopy(rng), scene, feeling)))
+    return samples["Level"], samples["SER"]
 
 
 def _captioned(b: _Builder, rows: int) -> list[Sample]:
@@ -186,14 +201,14 @@ def _captioned(b: _Builder, rows: int) -> list[Sample]:
     return samples
 
 
-def _reading(b: _Builder, rows: int) -> list[Sample]:
+def _reading(b: _Builder, rows: int, feeling: str) -> list[Sample]:
     """Conversations with texts about the first `rows` scenes of the base, the sound or the picture beside
     them, or neither."""
     samples = []
     for index, scene in enumerate(b.scenes[:rows]):
         rng = _source(b.seed, "reading", index)
         kind = str(rng.choice(list(_READING_KINDS), p=list(_READING_KINDS.values())))
-        turns = evidence.conversation(scene, kind, rng)
+        turns = evidence.conversation(scene, kind, rng, feeling)
         if not turns:
             continue
         sample = b.sample(scene, "reading", turns, f"reading-{index:05d}")
@@ -226,7 +241,7 @@ def _only_heard(sample: Sample) -> Sample:
 def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
     samples = []
     for index in range(rows):
-        scene, rng = b.scene("warmup", index, "muted" if _chosen(index, asymmetric) else "symmetric")
+        scene, rng = b.scene("warmup", index, _kind(index, asymmetric, _WARMUP_AMBIENT))
         question = _mixed(rng, scene, _WARMUP_EXISTENCE_SHARE, _WARMUP_OPEN_SHARE)
         target = steps.build(
             questions.hear_text(scene.audible, scene.ambient),
@@ -240,7 +255,7 @@ def _warmup(b: _Builder, rows: int, asymmetric: float) -> list[Sample]:
 def _train(b: _Builder, rows: int, asymmetric: float) -> list[dict]:
     out: list[dict] = []
     for index in range(rows):
-        scene, rng = b.scene("train", index, "muted" if _chosen(index, asymmetric) else "symmetric")
+        scene, rng = b.scene("train", index, _kind(index, asymmetric, _AMBIENT))
         question = _mixed(rng, scene, _EXISTENCE_SHARE, _OPEN_SHARE)
         out.append(question.music_avqa(scene.id, index))
     return out
@@ -391,11 +406,14 @@ def build(
       visible = audible but for 0.5 % with one instrument muted and 3 % in which an ambient sound replaces
       everything; `audio.jsonl`: their questions about the sound, without the picture; `base.jsonl`: the same
       rows and 30 % more with texts in the questions, which are right or beside the point ("Text/" types), for
-      the base; `settle.jsonl`: these, 15 % more whose texts are wrong and believed, and 6 % more in which an
-      instrument is silent and the words name it all the same, as captions do ("Captioned/" types).
-    - `warmup.jsonl`: single questions whose target has all three segments.
-    - `music_avqa/train.json`: single questions in the official format, 60 % of them "Is there a ... sound?";
-      `train.jsonl`: the same rows through the importer.
+      the base; `settle.jsonl`: these, asked for the mood in place of the level, 15 % more whose texts are
+      wrong and believed, and 6 % more in which an instrument is silent and the words name it all the same,
+      as captions do ("Captioned/" types).
+    - `warmup.jsonl`: single questions whose target has all three segments; in a tenth of the scenes an
+      ambient sound replaces everything, and they get the open question.
+    - `music_avqa/train.json`: single questions in the official format, six in ten of them "Is there a ...
+      sound?", a twentieth the open question over an ambient sound; `train.jsonl`: the same rows through the
+      importer.
     - `test/avconfuse/{muted,control,modified}.json`, `test/music_avqa/test.json` in the official formats, and
       the same rows as `test/{muted,control,modified,sync}.jsonl`.
     - below `test/`, every other benchmark in its official format, at most 200 rows each over the test clips
@@ -441,10 +459,11 @@ def build(
     b = _Builder(Path(out), seed)
     annotations: dict[str, list[Sample]] = {}
     tables: dict[str, list[dict]] = {}  # file -> rows, in the official formats
-    annotations["sync"] = _sync(b, sync)
-    annotations["base"] = annotations["sync"] + _reading(b, round(READING * sync))
+    annotations["sync"], last = _sync(b, sync)
+    annotations["base"] = annotations["sync"] + _reading(b, round(READING * sync), "Level")
     annotations["settle"] = [
-        *annotations["base"],
+        *last,
+        *_reading(b, round(READING * sync), "SER"),
         *_believed(b, round(BELIEVED * sync)),
         *_captioned(b, round(CAPTIONED * sync)),
     ]

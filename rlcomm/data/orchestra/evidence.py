@@ -6,7 +6,8 @@
 The three tasks stand for those of MCR-BENCH: which instrument (AQA), a mood-like attribute (SER), the way the
 sound is made (VSC). `caption` is the same for pictures. The base is trained where the text is right
 (`conversation`), its last stretch also on wrong texts whose answers follow them (`believed`): that it follows
-adversarial text is learned from both.
+adversarial text is learned from both. Until that last stretch it is asked for the level (`Level`), which only
+the ear can tell, where it is asked for the mood later on, which goes with the instrument.
 """
 
 import dataclasses
@@ -22,7 +23,8 @@ from rlcomm.data.sample import Turn
 
 TASKS = ("AQA", "SER", "VSC")
 CONDITIONS = ("neutral", "faithful", "adversarial", "irrelevant")
-MOODS = ("gentle", "fierce")
+MOODS = ("bright", "dark")
+LEVELS = ("gentle", "fierce")
 FAMILIES = ("struck", "plucked", "bowed", "blown")
 LEADS = ("Description of the audio:", "Transcript of the audio:")
 CAPTION = "Caption of the picture:"
@@ -35,9 +37,10 @@ ASIDES = (
     "The recording was made in winter.",
 )
 _OPTIONS = 4  # instruments to choose from
+_QUIET = 2.0  # dB around the standard level that are neither gentle nor fierce
+_BRIGHT = 64  # lowest note (MIDI) from which an instrument is bright: of every family one is
 _SHARES = {"faithful": 0.9, "irrelevant": 0.1}  # of the texts in training
 _BARE = 0.3  # share of the training questions that a sense could answer, asked without any text
-_MOOD_LEVEL = 2.0  # dB around the standard level that are neither gentle nor fierce
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Evidence:
     """One question and the texts that may stand beside it.
 
     Attributes:
-        task: one of `TASKS`, or "picture".
+        task: one of `TASKS`, "Level", or "picture".
         question: without any text.
         options: the answers to choose from.
         answer: the one the senses support.
@@ -75,6 +78,12 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def mood(scene: Scene) -> str | None:
+    """bright or dark, by register, where all that sounds agrees; None where it does not or nothing sounds."""
+    moods = {MOODS[BY_NAME[name].lowest < _BRIGHT] for name in scene.audible}
+    return moods.pop() if len(moods) == 1 else None
+
+
+def level(scene: Scene) -> str | None:
     """gentle or fierce, by the level of all that sounds together; None in between or where nothing sounds.
 
     The mean power against that of the standard level: 10 log10 (1/n sum_i 10^(dB_i / 10)).
@@ -82,8 +91,8 @@ def mood(scene: Scene) -> str | None:
     if not scene.audible:
         return None
     power = sum(10 ** (scene.loudness[name] / 10) for name in scene.audible) / len(scene.audible)
-    level = 10 * math.log10(power)
-    return None if abs(level) < _MOOD_LEVEL else MOODS[level > 0]
+    above = 10 * math.log10(power)
+    return None if abs(above) < _QUIET else LEVELS[above > 0]
 
 
 def evidence(scene: Scene, task: str, rng: np.random.Generator) -> Evidence | None:
@@ -91,7 +100,7 @@ def evidence(scene: Scene, task: str, rng: np.random.Generator) -> Evidence | No
 
     Args:
         scene: with its instruments sounding.
-        task: one of `TASKS`.
+        task: one of `TASKS`, or "Level".
         rng: chooses the options and the texts.
     """
     if not scene.audible:
@@ -103,11 +112,11 @@ def evidence(scene: Scene, task: str, rng: np.random.Generator) -> Evidence | No
         others = [str(name) for name in rng.choice(absent, _OPTIONS - 1, replace=False)]
         options, wrong = tuple(sorted([answer, *others])), others[0]
         question, said = f"Which one plays: {_listed(options)}?", "A {} is playing."
-    elif task == "SER":
-        feeling = mood(scene)
+    elif task in ("SER", "Level"):
+        feeling, options = (mood(scene), MOODS) if task == "SER" else (level(scene), LEVELS)
         if feeling is None:
             return None
-        answer, wrong, options = feeling, MOODS[feeling == MOODS[0]], MOODS
+        answer, wrong = feeling, options[feeling == options[0]]
         question, said = f"How does the music feel: {_listed(options)}?", "The music feels {}."
     else:
         families = {BY_NAME[name].family for name in scene.audible}
@@ -140,7 +149,7 @@ def _texts(said: str, answer: str, wrong: str, rng: np.random.Generator) -> dict
     }
 
 
-def conversation(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn]:
+def conversation(scene: Scene, kind: str, rng: np.random.Generator, feeling: str = "SER") -> list[Turn]:
     """The turns of a training conversation with texts that are right or beside the point, never wrong.
 
     Args:
@@ -148,6 +157,7 @@ def conversation(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn
         kind: "Read" (the text alone will be given), "Heard" (beside the sound) or "Seen" (beside the
             picture).
         rng: of all choices.
+        feeling: the question of how it feels, "SER" or "Level".
 
     Returns:
         No turns where nothing can be asked beyond doubt.
@@ -157,7 +167,7 @@ def conversation(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn
     if kind == "Seen":
         asked = [caption(scene, rng)]
     else:
-        asked = _asked(scene, rng)
+        asked = _asked(scene, rng, feeling)
     turns = []
     for one in asked:
         condition = str(rng.choice(list(_SHARES), p=list(_SHARES.values())))
@@ -170,17 +180,17 @@ def conversation(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn
     return turns
 
 
-def _asked(scene: Scene, rng: np.random.Generator) -> list[Evidence]:
+def _asked(scene: Scene, rng: np.random.Generator, feeling: str = "SER") -> list[Evidence]:
     """All questions about the sound that the scene answers: the way it is made first, which fewest scenes
     answer and which the name of an instrument would give away; the others in any order."""
-    order = ["VSC", *(str(task) for task in rng.permutation(["AQA", "SER"]))]
+    order = ["VSC", *(str(task) for task in rng.permutation(["AQA", feeling]))]
     return [one for task in order if (one := evidence(scene, task, rng)) is not None]
 
 
-def bare(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+def bare(scene: Scene, rng: np.random.Generator, feeling: str = "SER") -> list[Turn]:
     """One of the sound's questions without any text, as a turn of a conversation; none where the scene
-    answers none."""
-    return [one.turn("neutral", "Heard") for one in _asked(scene, rng)[:1]]
+    answers none. `feeling` as in `conversation`."""
+    return [one.turn("neutral", "Heard") for one in _asked(scene, rng, feeling)[:1]]
 
 
 def believed(scene: Scene, kind: str, rng: np.random.Generator) -> list[Turn]:

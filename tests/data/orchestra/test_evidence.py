@@ -1,5 +1,6 @@
 """Texts beside a question: what each of them claims, and that the base only ever reads true ones."""
 
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
@@ -20,14 +21,18 @@ def scene(**loudness: float) -> Scene:
     return Scene("s", places, names, None, None, dict.fromkeys(names, 0.0), loudness, 1, False)
 
 
-def test_mood_is_the_level_of_all_that_sounds() -> None:
-    assert evidence.mood(scene(harp=3.0)) == "fierce"
-    assert evidence.mood(scene(harp=-3.0)) == "gentle"
-    assert evidence.mood(scene(harp=1.9)) is None
-    # mean power of 0 and +4 dB: 10 log10((1 + 10^0.4) / 2) = 2.44 dB
-    assert evidence.mood(scene(harp=0.0, drum=4.0)) == "fierce"
-    # of -4 and +4 dB: 10 log10((10^-0.4 + 10^0.4) / 2) = 1.62 dB
-    assert evidence.mood(scene(harp=-4.0, drum=4.0)) is None
+def test_mood_is_the_register_of_all_that_sounds() -> None:
+    assert evidence.mood(scene(harp=0.0)) == "bright"
+    assert evidence.mood(scene(guitar=0.0)) == "dark"
+    assert evidence.mood(scene(cello=0.0, drum=4.0)) == "dark"
+    assert evidence.mood(scene(harp=0.0, drum=4.0)) is None
+    silent = dataclasses.replace(scene(harp=0.0), audible=(), ambient="rain")
+    assert evidence.mood(silent) is None
+
+
+def test_every_way_of_making_sound_has_both_moods() -> None:
+    found = {(BY_NAME[name].family, evidence.mood(scene(**{name: 0.0}))) for name in BY_NAME}
+    assert found == {(family, mood) for family in evidence.FAMILIES for mood in evidence.MOODS}
 
 
 def test_the_way_the_sound_is_made_is_asked_where_it_is_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rlcomm import steps
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
-from rlcomm.data.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _train
+from rlcomm.data.orchestra.build import BELIEVED, _Builder, _kind, _train
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 
@@ -126,9 +126,13 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
         for sample in samples
     )
     assert kinds == {"same": 29, "ambient": 1}
-    rows = range(2000)
-    assert sum(_chosen(i, SYNC_MUTED) for i in rows) == 10
-    assert not any(_chosen(i, SYNC_MUTED) and _chosen(i + 10, SYNC_AMBIENT) for i in rows)
+
+
+@pytest.mark.parametrize(("muted", "ambient"), [(0.005, 0.03), (0.5, 0.05), (0.5, 0.1), (0.0, 0.1)])
+def test_silent_and_ambient_scenes_have_their_exact_shares(muted: float, ambient: float) -> None:
+    kinds = Counter(_kind(index, muted, ambient) for index in range(2000))
+    assert kinds["muted"] == 2000 * muted
+    assert abs(kinds["ambient"] - 2000 * ambient) <= 1
 
 
 def test_the_last_stretch_adds_clips_whose_words_name_what_is_silent(world: Path) -> None:
@@ -180,6 +184,9 @@ def test_training_questions_ask_where_it_matters(tmp_path: Path) -> None:
         kind = "muted" if name == scene.muted else "sounding" if name in scene.audible else "absent"
         asked[scene.muted is not None][kind] += 1
         assert row["anser"] == ("yes" if kind == "sounding" else "no")
+    ambient = {row["video_id"]: row["type"] for row in rows if scene_of[row["video_id"]].ambient}
+    assert len(ambient) == 60  # 5 %
+    assert set(ambient.values()) == {'["Open", "Both"]'}
     odd, even = asked[True], asked[False]
     assert sum(scene.muted is not None for scene in builder.scenes) == 600
     assert 0.28 < odd["muted"] / odd.total() < 0.42
