@@ -30,6 +30,16 @@ def test_mood_is_the_register_of_all_that_sounds() -> None:
     assert evidence.mood(silent) is None
 
 
+def test_level_is_that_of_all_that_sounds() -> None:
+    assert evidence.level(scene(harp=3.0)) == "fierce"
+    assert evidence.level(scene(harp=-3.0)) == "gentle"
+    assert evidence.level(scene(harp=1.9)) is None
+    # mean power of 0 and +4 dB: 10 log10((1 + 10^0.4) / 2) = 2.44 dB
+    assert evidence.level(scene(harp=0.0, drum=4.0)) == "fierce"
+    # of -4 and +4 dB: 10 log10((10^-0.4 + 10^0.4) / 2) = 1.62 dB
+    assert evidence.level(scene(harp=-4.0, drum=4.0)) is None
+
+
 def test_every_way_of_making_sound_has_both_moods() -> None:
     found = {(BY_NAME[name].family, evidence.mood(scene(**{name: 0.0}))) for name in BY_NAME}
     assert found == {(family, mood) for family in evidence.FAMILIES for mood in evidence.MOODS}

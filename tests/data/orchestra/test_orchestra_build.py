@@ -9,7 +9,7 @@ import pytest
 
 from rlcomm import steps
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
-from rlcomm.data.orchestra.build import BELIEVED, _Builder, _kind, _train
+from rlcomm.data.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _kind, _train
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
 
@@ -126,6 +126,9 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
         for sample in samples
     )
     assert kinds == {"same": 29, "ambient": 1}
+    rows = range(2000)
+    assert sum(_chosen(i, SYNC_MUTED) for i in rows) == 10
+    assert not any(_chosen(i, SYNC_MUTED) and _chosen(i + 10, SYNC_AMBIENT) for i in rows)
 
 
 @pytest.mark.parametrize(("muted", "ambient"), [(0.005, 0.03), (0.5, 0.05), (0.5, 0.1), (0.0, 0.1)])
@@ -137,11 +140,9 @@ def test_silent_and_ambient_scenes_have_their_exact_shares(muted: float, ambient
 
 def test_the_last_stretch_adds_clips_whose_words_name_what_is_silent(world: Path) -> None:
     samples = read_jsonl(world / "settle.jsonl")
-    base = read_jsonl(world / "base.jsonl")
-    assert base[:30] == read_jsonl(world / "sync.jsonl")
-    assert samples[: len(base)] == base
     captioned = samples[-1]
-    added = Counter(s.meta["split"] for s in samples[len(base) :])
+    added = Counter(s.meta["split"] for s in samples)
+    assert added["sync"] == 30
     assert added["captioned"] == 2  # 6 % of 30
     assert 3 <= added["believed"] <= round(BELIEVED * 30)  # some scenes answer none of the questions
     answers = {turn.question: turn.answer for turn in captioned.turns}
@@ -149,6 +150,24 @@ def test_the_last_stretch_adds_clips_whose_words_name_what_is_silent(world: Path
     assert captioned.meta["muted"] not in captioned.meta["audible"]
     assert answers[f"Is there a {captioned.meta['muted']} sound?"] == "yes"
     assert {turn.type.split("/")[0] for turn in captioned.turns} == {"Captioned"}
+
+
+def test_the_base_is_asked_for_the_level_and_its_last_stretch_for_the_mood(world: Path) -> None:
+    """Nothing else of the scenes' own conversations differs."""
+    base, last = read_jsonl(world / "base.jsonl"), read_jsonl(world / "settle.jsonl")
+    assert base[:30] == read_jsonl(world / "sync.jsonl")
+    feels = {"base": base, "settle": last}
+    asked = {name: Counter(turn.type for s in rows for turn in s.turns) for name, rows in feels.items()}
+    assert asked["base"]["Text/Heard/Level"] > 0
+    assert asked["settle"]["Text/Heard/SER"] > 0
+    assert not any("SER" in kind for kind in asked["base"])
+    assert not any("Level" in kind for kind in asked["settle"])
+    for one, other in zip(base[:30], last[:30], strict=True):
+        plain = [
+            {turn.question: turn.answer for turn in sample.turns if not turn.type.startswith("Text/")}
+            for sample in (one, other)
+        ]
+        assert plain[0] == plain[1]
 
 
 def test_the_audio_model_gets_the_sound_alone(world: Path) -> None:
