@@ -1,7 +1,7 @@
 """What a GRPO step costs when every prompt is paid for once: `rlcomm bench step`.
 
-Beside each of our forms stands what TRL does, made correct for sound and picture: every completion is a row of
-its own with its prompt and its media, in `generate` as in the loss. All forms of a part take turns, round
+Beside each of our forms stands what TRL does, made correct for sound and picture: every completion is a row
+of its own with its prompt and its media, in `generate` as in the loss. All forms of a part take turns, round
 after round, on the same prompts and the same recorded completions.
 """
 
@@ -50,7 +50,7 @@ class Shape:
 
     @property
     def limit(self) -> float:
-        """Tokens of the row-per-completion form for each token when prompts stand once: (P + C) G / (P + G C)."""
+        """Tokens with a row per completion for each token with every prompt once: (P + C) G / (P + G C)."""
         once = self.prompt + self.generations * self.completion
         return (self.prompt + self.completion) * self.generations / once
 
@@ -83,7 +83,9 @@ class Options:
             ("scorings", chosen, SCORINGS), ("parts", self.parts, PARTS), ("clock", [self.clock], CLOCKS),
         ):  # fmt: skip
             if unknown := [name for name in names if name not in choices]:
-                raise UserError(f"{what} has {unknown[0]!r}, which is unknown; use some of {', '.join(choices)}.")
+                raise UserError(
+                    f"{what} has {unknown[0]!r}, which is unknown; use some of {', '.join(choices)}."
+                )
         if self.rounds < 1:
             raise UserError(f"rounds is {self.rounds}, so nothing would be measured; give 1 or more.")
         self.scorings = ["rows", *(name for name in dict.fromkeys(chosen) if name != "rows")]
@@ -180,7 +182,7 @@ def _rollout(work: "Work", tokens: int, options: Options) -> dict[str, dict[str,
 
 
 def _compare(entries: dict[str, dict[str, Any]], baseline: str, ratios: dict[str, str]) -> None:
-    """Adds each ratio to every entry: the baseline's value by its own (None where there is nothing to divide)."""
+    """Adds each ratio to every entry: the baseline's value by its own; None: it is 0."""
     for entry in entries.values():
         for ratio, key in ratios.items():
             entry[ratio] = entries[baseline][key] / entry[key] if entry[key] > 0 else None

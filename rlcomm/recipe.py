@@ -291,8 +291,8 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
     cache_encoders_mb: int = field(
         default=0,
         metadata={
-            "help": "megabytes of what the frozen towers made of each clip, kept across rollouts, scoring and "
-            "epochs; 0: the towers run every time"
+            "help": "megabytes of what the frozen towers made of each clip, kept for scoring, later rollouts "
+            "and epochs; 0: the towers run every time"
         },
     )
     loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
@@ -331,8 +331,8 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
         _check_choice(self, "scoring", SCORINGS)
         if self.cache_encoders_mb and not self.freeze_encoders:
             raise UserError(
-                f"cache_encoders_mb is {self.cache_encoders_mb}, but freeze_encoders is false, so what is kept "
-                "would be of old weights; set cache_encoders_mb 0 or freeze_encoders true."
+                f"cache_encoders_mb is {self.cache_encoders_mb}, but freeze_encoders is false, so what is "
+                "kept would be of old weights; set cache_encoders_mb 0 or freeze_encoders true."
             )
         _check_choice(self, "loss_type", GRPO_LOSSES)
         _check_range(self, "temperature", 1e-6, None)

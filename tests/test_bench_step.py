@@ -1,4 +1,4 @@
-"""`rlcomm bench step` on tiny shapes: every form does the same work, and the ratios are those of its times."""
+"""`rlcomm bench step` on tiny shapes: every form does the same work, ratios are those of the times."""
 
 import json
 

@@ -95,7 +95,9 @@ class SharedRows:
             self._hidden_keys = hidden.new_zeros(beyond.shape).masked_fill_(beyond, -torch.inf)[:, None, None]
         self._prompts = len(prompts)
         self._owner = torch.arange(len(prompts), device=hidden.device).repeat_interleave(times)
-        self._place: torch.Tensor | None = None  # (N,) in the (prompts, width) table of queries; None: all full
+        self._place: torch.Tensor | None = (
+            None  # (N,) in the (prompts, width) table of queries; None: all full
+        )
         self._width = times
 
     def logits(self) -> torch.Tensor:
@@ -183,7 +185,9 @@ def _attention(config: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def _read(thinker: Any, prompts: list[EncodedPrompt], pad_id: int) -> tuple[list, torch.Tensor, torch.Tensor, Any]:
+def _read(
+    thinker: Any, prompts: list[EncodedPrompt], pad_id: int
+) -> tuple[list, torch.Tensor, torch.Tensor, Any]:
     """Reads the prompts, those of like lengths in one forward.
 
     Padded on the right, no token sees a filler, so there is no mask and the fastest causal kernels apply.

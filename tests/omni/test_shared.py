@@ -38,7 +38,9 @@ def test_shared_rows_read_what_copies_read(policy, monkeypatch, lengths):
     assert everyone == [2]
     assert ours.cache.layers[0].prompt_keys.shape[0] == 1
     swapped = SharedRows(policy.model, [make_prompt(policy, 9, lengths[0]), *prompts[1:]], 0, 3)
-    assert not torch.allclose(swapped.logits()[:3], SharedRows(policy.model, prompts, 0, 3).logits()[:3], atol=1e-2)
+    assert not torch.allclose(
+        swapped.logits()[:3], SharedRows(policy.model, prompts, 0, 3).logits()[:3], atol=1e-2
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Embeddings that are kept give the numbers of towers that run, and only where the towers stay as they are."""
+"""Embeddings that are kept give the numbers of towers that run, and only where the towers stay the same."""
 
 import dataclasses
 
@@ -46,7 +46,12 @@ def graded(policy, prompts, scoring):
 @pytest.mark.parametrize("scoring", ["rows", "packed"])
 def test_scores_and_gradients_are_those_of_running_towers(policy, towers, scoring):
     """Trap: embeddings in the places of another sense, or of another prompt of the batch."""
-    prompts = [make_prompt(policy, 0), make_prompt(policy, 1, 4.0), image_prompt(policy), sound_prompt(policy)]
+    prompts = [
+        make_prompt(policy, 0),
+        make_prompt(policy, 1, 4.0),
+        image_prompt(policy),
+        sound_prompt(policy),
+    ]
     rows = [prompts[i] for i in (0, 0, 1, 2, 3, 3)]
     kept = [towers(prompt) for prompt in prompts]
     ours = [kept[i] for i in (0, 0, 1, 2, 3, 3)]
@@ -109,7 +114,7 @@ def test_memory_is_bounded(policy, towers):
 
 def test_towers_that_train_or_are_divided_are_refused(policy):
     set_trainable(policy.model, freeze_encoders=False)
-    with pytest.raises(UserError, match="cache_encoders_mb is 64, but .* towers train"):
+    with pytest.raises(UserError, match=r"cache_encoders_mb is 64, but .* towers train"):
         Towers(policy.model, 64)
     set_trainable(policy.model, freeze_encoders=True)
     next(policy.model.model.visual.parameters()).ds_id = 0
