@@ -113,8 +113,8 @@ def step(
         `{"device", "threads", "model", "parameters", "dtype", "clock", "rounds", "shapes": [{"prompt",
         "completion", "generations", "prompts", "limit", "scoring": {form: {"seconds", "times", "peak_mb"}},
         "rollout": {form: {"prefill_s", "prefill_times", "decode_s", "decode_times", "whole_s",
-        "whole_times", "peak_mb"}}, "step": {form: {"seconds", "times"}}}]}`: medians; `times` is the
-        baseline's seconds by this form's; peaks are what the form takes beyond what was there before it.
+        "whole_times", "peak_mb"}}, "step": {form: {"seconds", "rewards_s", "times"}}}]}`: medians; `times` is
+        the baseline's seconds by this form's; peaks are what the form takes beyond what was there before.
 
     Raises:
         UserError: a number or a name out of its range.
@@ -156,8 +156,8 @@ def measure(policy: Policy, shape: Shape, options: Options) -> dict[str, Any]:
         found["rollout"] = _rollout(work, shape.completion, options)
     if "step" in options.parts:
         forms = {"trl": lambda: work.step("generate", "rows"), "rlcomm": lambda: work.step("shared", "auto")}
-        times, _ = _take_turns(forms, options, memory=False)
-        found["step"] = {name: {"seconds": times[name]} for name in forms}
+        times, _ = _take_turns({**forms, "rewards": work.reward}, options, memory=False)
+        found["step"] = {name: {"seconds": times[name], "rewards_s": times["rewards"]} for name in forms}
         _compare(found["step"], "trl", {"times": "seconds"})
     return found
 
@@ -279,7 +279,7 @@ class Work:
         self.trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
         # At rate 0, so that every round has the same model.
         self.optimiser = torch.optim.AdamW(self.trained, lr=0.0)
-        self.steps = 0
+        self.rewarded = 0
 
     def score(self, scoring: str) -> None:
         """Log-probabilities of the recorded completions and the gradients of a policy loss."""
@@ -307,13 +307,17 @@ class Work:
                 video_second_per_grid=torch.ones(len(self.rows), device=self.device),
             )  # fmt: skip
 
+    def reward(self) -> None:
+        """The rewards of texts that were never scored before."""
+        self.rewarded += 1
+        texts, samples = _answers(len(self.rows), self.rewarded)
+        for function in self.functions:
+            function(prompts=texts, completions=texts, sample=samples)
+
     def step(self, rollout: str, scoring: str) -> None:
         """A whole Step-RR step: rollout, rewards, scoring, backward, clipping, AdamW."""
         self.rollout(rollout, self.shape.completion)
-        self.steps += 1
-        texts, samples = _answers(len(self.rows), self.steps)
-        for function in self.functions:
-            function(prompts=texts, completions=texts, sample=samples)
+        self.reward()
         self._backward(scoring)
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimiser.step()
