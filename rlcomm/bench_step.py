@@ -5,6 +5,7 @@ of its own with its prompt and its media, in `generate` as in the loss. All form
 after round, on the same prompts and the same recorded completions.
 """
 
+import copy
 import gc
 import itertools
 import statistics
@@ -27,6 +28,7 @@ from rlcomm.omni.nano import nano_omni, omni_processor
 from rlcomm.omni.policy import Policy, load_policy, resolve_model, set_trainable, suppressed_tokens
 from rlcomm.omni.rollout import generate_ids
 from rlcomm.omni.score import score
+from rlcomm.omni.towers import Towers
 from rlcomm.peak import allocated
 from rlcomm.recipe import SCORINGS
 from rlcomm.rewards import adapters
@@ -149,14 +151,19 @@ def measure(policy: Policy, shape: Shape, options: Options) -> dict[str, Any]:
     found: dict[str, Any] = {**vars(shape), "limit": shape.limit}
     if "scoring" in options.parts:
         forms = {name: (lambda name=name: work.score(name)) for name in options.scorings or ()}
-        times, peaks = _take_turns(forms, options)
+        times, peaks = _take_turns(forms, options, tuple(forms))
         found["scoring"] = {name: {"seconds": times[name], "peak_mb": peaks.get(name)} for name in forms}
         _compare(found["scoring"], "rows", {"times": "seconds"})
     if "rollout" in options.parts:
         found["rollout"] = _rollout(work, shape.completion, options)
     if "step" in options.parts:
-        forms = {"trl": lambda: work.step("generate", "rows"), "rlcomm": lambda: work.step("shared", "auto")}
-        times, _ = _take_turns({**forms, "rewards": work.reward}, options, memory=False)
+        kept = work.kept()
+        forms = {
+            "trl": lambda: work.step("generate", "rows"),
+            "rlcomm": lambda: work.step("shared", "auto"),
+            "kept": lambda: kept.step("shared", "auto"),
+        }
+        times, _ = _take_turns({**forms, "rewards": work.reward}, options)
         found["step"] = {name: {"seconds": times[name], "rewards_s": times["rewards"]} for name in forms}
         _compare(found["step"], "trl", {"times": "seconds"})
     return found
@@ -169,7 +176,7 @@ def _rollout(work: "Work", tokens: int, options: Options) -> dict[str, dict[str,
     for name in names:
         forms[f"{name} prefill"] = lambda name=name: work.rollout(name, 1)  # type: ignore[misc]
         forms[f"{name} whole"] = lambda name=name: work.rollout(name, tokens)  # type: ignore[misc]
-    times, peaks = _take_turns(forms, options)
+    times, peaks = _take_turns(forms, options, tuple(f"{name} whole" for name in names))
     found = {}
     for name in names:
         prefill, whole = times[f"{name} prefill"], times[f"{name} whole"]
@@ -189,15 +196,15 @@ def _compare(entries: dict[str, dict[str, Any]], baseline: str, ratios: dict[str
 
 
 def _take_turns(
-    forms: dict[str, Callable[[], Any]], options: Options, memory: bool = True
+    forms: dict[str, Callable[[], Any]], options: Options, memory: Sequence[str] = ()
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds of every form, and megabytes at their peaks.
+    """Median seconds of every form, and megabytes at the peaks of those named in `memory`.
 
-    The run that finds the peak also warms up; it is not timed.
+    The first run of each warms up, and finds the peak; it is not timed.
     """
     peaks = {}
     for name, work in forms.items():
-        if options.memory and memory:
+        if options.memory and name in memory:
             peaks[name] = _peak(work) / 2**20
         else:
             work()
@@ -279,7 +286,15 @@ class Work:
         self.trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
         # At rate 0, so that every round has the same model.
         self.optimiser = torch.optim.AdamW(self.trained, lr=0.0)
-        self.rewarded = 0
+        self.seeds = itertools.count()  # of the texts that are rewarded
+
+    def kept(self) -> "Work":
+        """The same with what the towers make of the clips kept (`cache_encoders_mb`), as in a later epoch."""
+        towers = Towers(self.policy.model, memory_mb=4096)
+        other = copy.copy(self)
+        other.prompts = [towers(prompt) for prompt in self.prompts]
+        other.rows = [prompt for prompt in other.prompts for _ in range(self.shape.generations)]
+        return other
 
     def score(self, scoring: str) -> None:
         """Log-probabilities of the recorded completions and the gradients of a policy loss."""
@@ -309,8 +324,7 @@ class Work:
 
     def reward(self) -> None:
         """The rewards of texts that were never scored before."""
-        self.rewarded += 1
-        texts, samples = _answers(len(self.rows), self.rewarded)
+        texts, samples = _answers(len(self.rows), next(self.seeds))
         for function in self.functions:
             function(prompts=texts, completions=texts, sample=samples)
 

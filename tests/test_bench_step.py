@@ -9,9 +9,10 @@ from rlcomm import bench_step
 from rlcomm.bench_step import Options, Shape, Work
 from rlcomm.cli import main
 from rlcomm.omni.policy import Policy
+from rlcomm.omni.score import score
 from tests.test_cli import told
 
-TINY = ["--prompt_lengths", "64", "80", "--completion_lengths", "3", "--generations", "2", "--hidden", "128"]
+TINY = ["--prompt_lengths", "64", "--completion_lengths", "3", "--generations", "2", "--hidden", "128"]
 TINY += ["--layers", "1", "--rounds", "1", "--embedder", "none"]
 
 
@@ -24,12 +25,12 @@ def test_every_part_is_in_the_table_and_in_the_file(tmp_path, capsys):
     path = tmp_path / "step.json"
     assert main(["bench", "step", *TINY, "--json", str(path)]) == 0
     found = json.loads(path.read_text())
-    assert [shape["prompt"] for shape in found["shapes"]] == [64, 80]
+    assert len(found["shapes"]) == 1
     for shape in found["shapes"]:
         assert shape["limit"] == pytest.approx((shape["prompt"] + 3) * 2 / (shape["prompt"] + 6))
         assert {"rows", "packed"} <= set(shape["scoring"])
         assert set(shape["rollout"]) == {"generate", "copies", "shared"}
-        assert set(shape["step"]) == {"trl", "rlcomm"}
+        assert set(shape["step"]) == {"trl", "rlcomm", "kept"}
         for entry in shape["scoring"].values():
             assert entry["times"] == pytest.approx(shape["scoring"]["rows"]["seconds"] / entry["seconds"])
             assert entry["peak_mb"] > 0
@@ -39,8 +40,20 @@ def test_every_part_is_in_the_table_and_in_the_file(tmp_path, capsys):
             assert entry["prefill_times"] == pytest.approx(base["prefill_s"] / entry["prefill_s"])
             assert entry["whole_times"] == pytest.approx(base["whole_s"] / entry["whole_s"])
     table = capsys.readouterr().out
-    assert table.count("token-count limit") == 2
+    assert table.count("token-count limit") == 1
     assert all(word in table for word in ("rows", "packed", "generate", "shared", "trl", "rlcomm", "peak_mb"))
+
+
+def test_every_combination_of_the_lengths_is_measured(capsys):
+    given = ["--prompt_lengths", "64", "70", "--completion_lengths", "2", "3", "--prompts", "1", "2"]
+    assert (
+        main(["bench", "step", *TINY, *given, "--parts", "scoring", "--scorings", "packed", "--no_memory"])
+        == 0
+    )
+    table = capsys.readouterr().out
+    assert table.count("token-count limit") == 8
+    assert "P=70 C=2 G=2, 2 prompt(s)" in table
+    assert "generate" not in table
 
 
 def test_prompts_have_the_length_asked_for_and_are_clips(tiny):
@@ -79,6 +92,17 @@ def test_a_step_leaves_the_model_as_it_was(tiny):
     before = [parameter.clone() for parameter in tiny.model.parameters()]
     work.step("shared", "auto")
     assert all(torch.equal(one, other) for one, other in zip(before, tiny.model.parameters(), strict=True))
+
+
+def test_with_kept_embeddings_the_scores_are_the_same(tiny):
+    work = Work(tiny, Shape(64, 4, 2, 2))
+    found = [
+        score(tiny.model, some.rows, some.completions, some.mask, "packed", some.pad_id)[0]
+        for some in (work, work.kept())
+    ]
+    assert torch.allclose(*found, atol=1e-6)
+    assert "video_embeds" in work.kept().rows[0].media
+    assert "video_embeds" not in work.rows[0].media
 
 
 def test_rewards_of_a_step_embed_texts_they_do_not_know(tiny, monkeypatch):
