@@ -89,16 +89,15 @@ class SharedRows:
         self.cache = Cache(layers=[SharedLayer(*layer, len(prompts) * times) for layer in layers])
         self.following, self.hidden = (x.repeat_interleave(times, dim=0) for x in (following, hidden))
         longest = int(lengths.max())
-        self._hidden_keys: torch.Tensor | None = None  # (B, 1, 1, P), -inf where a prompt has no token
+        self._filler: torch.Tensor | None = None  # (B, 1, 1, P), -inf where a prompt has no token
         if int(lengths.min()) < longest:
             beyond = torch.arange(longest, device=hidden.device) >= lengths[:, None].to(hidden.device)
-            self._hidden_keys = hidden.new_zeros(beyond.shape).masked_fill_(beyond, -torch.inf)[:, None, None]
+            self._filler = hidden.new_zeros(beyond.shape).masked_fill_(beyond, -torch.inf)[:, None, None]
         self._prompts = len(prompts)
         self._owner = torch.arange(len(prompts), device=hidden.device).repeat_interleave(times)
-        self._place: torch.Tensor | None = (
-            None  # (N,) in the (prompts, width) table of queries; None: all full
-        )
+        # Queries stand in a table (prompts, width) when they meet the prompts' keys.
         self._width = times
+        self._place: torch.Tensor | None = None  # of each sequence in the table; None: every place is taken
 
     def logits(self) -> torch.Tensor:
         """Of the next tokens, (N, V), float32."""
@@ -114,8 +113,8 @@ class SharedRows:
         if 2 * len(used) <= self._prompts:  # halving: all these copies together cost less than one
             for layer in self.cache.layers:
                 layer.select_prompts(used)  # type: ignore[attr-defined]
-            if self._hidden_keys is not None:
-                self._hidden_keys = self._hidden_keys[used]
+            if self._filler is not None:
+                self._filler = self._filler[used]
             self._owner = torch.searchsorted(used, self._owner)
             self._prompts, counts = len(used), counts[used]
         self._width = int(counts.max())
@@ -141,8 +140,8 @@ class SharedRows:
         query = (query * scaling).view(sequences, groups, heads // groups, width)
         own = self._table(query @ layer.keys.transpose(2, 3))
         common = self._table(query) @ layer.prompt_keys.transpose(2, 3)
-        if self._hidden_keys is not None:
-            common = common + self._hidden_keys
+        if self._filler is not None:
+            common = common + self._filler
         split = common.shape[3]
         weights = torch.cat([common, own], 3).softmax(3, dtype=torch.float32).to(query.dtype)
         found = self._rows(weights[..., :split] @ layer.prompt_values, heads // groups)
