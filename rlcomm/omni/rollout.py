@@ -137,7 +137,12 @@ def generate_ids(
 
     Returns:
         Per prompt, G lists of token ids, the end of turn included where it was reached.
+
+    Raises:
+        ValueError: another `cache`.
     """
+    if cache not in ("shared", "copies"):
+        raise ValueError(f"cache must be 'shared' or 'copies', not {cache!r}")
     thinker = base_model(model)
     device = thinker.device
     tokenizer = processor.tokenizer
@@ -164,9 +169,10 @@ def generate_ids(
     alive = list(range(len(completions)))  # which completion each row belongs to
     going = [True] * len(alive)
     for step in range(max_new_tokens):
-        scores = warp(None, rows.logits())
-        if step < min_new_tokens:
-            scores[:, tokenizer.eos_token_id] = -torch.inf
+        logits = rows.logits()
+        if step < min_new_tokens:  # before top_k and top_p, which must find other tokens to keep
+            logits[:, tokenizer.eos_token_id] = -torch.inf
+        scores = warp(None, logits)
         if greedy:
             tokens = scores.argmax(-1)
         else:

@@ -125,9 +125,18 @@ def test_samples_are_distributed_as_those_of_transformers(policy, monkeypatch, c
     assert statistic > bound  # the test can tell
 
 
-def test_no_end_of_turn_before_the_least_number_of_tokens(policy):
-    groups = generate_ids(
-        policy.model, policy.processor, [make_prompt(policy, 0)], 8, 12, temperature=3.0, seed=0,
-        min_new_tokens=12,
-    )  # fmt: skip
-    assert [len(row) for row in groups[0]] == [12] * 8
+@pytest.mark.parametrize("options", [{"temperature": 3.0}, {"temperature": 1.0, "top_k": 1}, {}])
+def test_no_end_of_turn_before_the_least_number_of_tokens(policy, monkeypatch, options):
+    """Trap: top_k that keeps the end of turn alone leaves nothing to draw from."""
+    real = SharedRows.logits
+
+    def ending(rows):
+        logits = real(rows)
+        logits[:, policy.processor.tokenizer.eos_token_id] = 50.0
+        return logits
+
+    monkeypatch.setattr(SharedRows, "logits", ending)
+    arguments = (policy.model, policy.processor, [make_prompt(policy, 0)], 4, 9)
+    free, held = (generate_ids(*arguments, seed=0, min_new_tokens=least, **options)[0] for least in (0, 7))
+    assert [len(row) for row in free] == [1] * 4
+    assert [len(row) for row in held] == [8] * 4
