@@ -130,7 +130,7 @@ def step(
             raise UserError(f"{name} has {low[0]}, which is nothing to measure; give {least} or more.")
     if hidden < 128 or hidden % 128:
         raise UserError(f"hidden is {hidden}, which its heads do not divide; give a multiple of 128.")
-    policy = _policy(model_name_or_path, hidden, layers, dtype)
+    policy = _policy(model_name_or_path, hidden, layers, dtype, max(prompt_lengths))
     shapes = itertools.product(prompt_lengths, completion_lengths, generations, prompts)
     device = policy.model.device
     return {
@@ -239,8 +239,11 @@ def _finish() -> None:
         torch.cuda.synchronize()
 
 
-def _policy(model_name_or_path: str | None, hidden: int, layers: int, dtype: str) -> Policy:
-    """The model that is measured, its towers frozen as in the recipes."""
+def _policy(
+    model_name_or_path: str | None, hidden: int, layers: int, dtype: str, longest: int = 2048
+) -> Policy:
+    """The model that is measured, its towers frozen as in the recipes; the miniature's processor hears as
+    many seconds as a prompt of `longest` tokens has (it pads every clip to what it can hear)."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if model_name_or_path is not None:
         policy = load_policy(model_name_or_path, dtype, device=device)
@@ -248,7 +251,9 @@ def _policy(model_name_or_path: str | None, hidden: int, layers: int, dtype: str
         tokenizer = AutoProcessor.from_pretrained(resolve_model("nano_omni")).tokenizer
         model = nano_omni(tokenizer, hidden, layers, std=0.02).to(device, getattr(torch, dtype))
         add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-        policy = Policy(model, omni_processor(tokenizer, audio_seconds=300), f"miniature {hidden} x {layers}")
+        policy = Policy(
+            model, omni_processor(tokenizer, longest // _SECOND + 2), f"miniature {hidden} x {layers}"
+        )
     set_trainable(policy.model, freeze_encoders=True)
     return policy
 

@@ -18,7 +18,7 @@ TINY += ["--layers", "1", "--rounds", "1", "--embedder", "none"]
 
 @pytest.fixture(scope="module")
 def tiny() -> Policy:
-    return bench_step._policy(None, 128, 1, "float32")
+    return bench_step._policy(None, 128, 1, "float32", 301)
 
 
 def test_every_part_is_in_the_table_and_in_the_file(tmp_path, capsys):
