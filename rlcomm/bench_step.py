@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ from rlcomm.recipe import SCORINGS
 from rlcomm.rewards import adapters
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import MINILM_OMEGA
+
+Forms = dict[str, Callable[[], Any]]  # what is measured, by name
 
 PARTS = ("scoring", "rollout", "step")
 BASELINES = {"scoring": "rows", "rollout": "generate", "step": "trl"}
@@ -150,7 +153,7 @@ def measure(policy: Policy, shape: Shape, options: Options) -> dict[str, Any]:
     work = Work(policy, shape, options.embedder if "step" in options.parts else "none")
     found: dict[str, Any] = {**vars(shape), "limit": shape.limit}
     if "scoring" in options.parts:
-        forms = {name: (lambda name=name: work.score(name)) for name in options.scorings or ()}
+        forms: Forms = {name: partial(work.score, name) for name in options.scorings or ()}
         times, peaks = _take_turns(forms, options, tuple(forms))
         found["scoring"] = {name: {"seconds": times[name], "peak_mb": peaks.get(name)} for name in forms}
         _compare(found["scoring"], "rows", {"times": "seconds"})
@@ -159,9 +162,9 @@ def measure(policy: Policy, shape: Shape, options: Options) -> dict[str, Any]:
     if "step" in options.parts:
         kept = work.kept()
         forms = {
-            "trl": lambda: work.step("generate", "rows"),
-            "rlcomm": lambda: work.step("shared", "auto"),
-            "kept": lambda: kept.step("shared", "auto"),
+            "trl": partial(work.step, "generate", "rows"),
+            "rlcomm": partial(work.step, "shared", "auto"),
+            "kept": partial(kept.step, "shared", "auto"),
         }
         times, _ = _take_turns({**forms, "rewards": work.reward}, options)
         found["step"] = {name: {"seconds": times[name], "rewards_s": times["rewards"]} for name in forms}
@@ -172,10 +175,10 @@ def measure(policy: Policy, shape: Shape, options: Options) -> dict[str, Any]:
 def _rollout(work: "Work", tokens: int, options: Options) -> dict[str, dict[str, Any]]:
     """Prefill is a rollout of one token; decoding is what the others add to it."""
     names = ("generate", "copies", "shared")
-    forms: dict[str, Callable[[], Any]] = {}
+    forms: Forms = {}
     for name in names:
-        forms[f"{name} prefill"] = lambda name=name: work.rollout(name, 1)  # type: ignore[misc]
-        forms[f"{name} whole"] = lambda name=name: work.rollout(name, tokens)  # type: ignore[misc]
+        forms[f"{name} prefill"] = partial(work.rollout, name, 1)
+        forms[f"{name} whole"] = partial(work.rollout, name, tokens)
     times, peaks = _take_turns(forms, options, tuple(f"{name} whole" for name in names))
     found = {}
     for name in names:
@@ -196,7 +199,7 @@ def _compare(entries: dict[str, dict[str, Any]], baseline: str, ratios: dict[str
 
 
 def _take_turns(
-    forms: dict[str, Callable[[], Any]], options: Options, memory: Sequence[str] = ()
+    forms: Forms, options: Options, memory: Sequence[str] = ()
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Median seconds of every form, and megabytes at the peaks of those named in `memory`.
 
@@ -249,7 +252,8 @@ def _policy(
         policy = load_policy(model_name_or_path, dtype, device=device)
     else:
         tokenizer = AutoProcessor.from_pretrained(resolve_model("nano_omni")).tokenizer
-        model = nano_omni(tokenizer, hidden, layers, std=0.02).to(device, getattr(torch, dtype))
+        model: Any = nano_omni(tokenizer, hidden, layers, std=0.02)
+        model.to(device, getattr(torch, dtype))
         add_fused_lm_head(model, outputs=("log_probs", "entropy"))
         policy = Policy(
             model, omni_processor(tokenizer, longest // _SECOND + 2), f"miniature {hidden} x {layers}"

@@ -33,11 +33,14 @@ class SharedLayer(DynamicLayer):
         keys, values: of what each sequence read since, (N, K, T, D); views into buffers with room to grow.
     """
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, sequences: int):
         super().__init__()
         self.prompt_keys, self.prompt_values = keys, values
         shape = (sequences, keys.shape[1], ROOM, keys.shape[3])
-        self._buffers = keys.new_empty(shape), values.new_empty(shape)
+        self._buffers = [keys.new_empty(shape), values.new_empty(shape)]
         self._show(0)
         self.is_initialized = True
 
@@ -47,7 +50,7 @@ class SharedLayer(DynamicLayer):
         """Adds one token (N, K, 1, D) to every sequence; returns the own keys and values (N, K, T, D)."""
         length = self.keys.shape[2]
         if length == self._buffers[0].shape[2]:
-            self._buffers = tuple(torch.cat([one, torch.empty_like(one)], 2) for one in self._buffers)  # type: ignore[assignment]
+            self._buffers = [torch.cat([buffer, torch.empty_like(buffer)], 2) for buffer in self._buffers]
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, length] = states[:, :, 0]
         self._show(length + 1)
@@ -56,7 +59,7 @@ class SharedLayer(DynamicLayer):
     def select(self, sequences: torch.Tensor) -> None:
         """These sequences stay."""
         length = self.keys.shape[2]
-        self._buffers = tuple(buffer[sequences] for buffer in self._buffers)  # type: ignore[assignment]
+        self._buffers = [buffer[sequences] for buffer in self._buffers]
         self._show(length)
 
     def select_prompts(self, prompts: torch.Tensor) -> None:
@@ -86,7 +89,8 @@ class SharedRows:
     def __init__(self, thinker: Any, prompts: list[EncodedPrompt], pad_id: int, times: int = 1):
         self.thinker = thinker
         layers, hidden, following, lengths = _read(thinker, prompts, pad_id)
-        self.cache = Cache(layers=[SharedLayer(*layer, len(prompts) * times) for layer in layers])
+        self.layers = [SharedLayer(keys, values, len(prompts) * times) for keys, values in layers]
+        self.cache = Cache(layers=list(self.layers))
         self.following, self.hidden = (x.repeat_interleave(times, dim=0) for x in (following, hidden))
         longest = int(lengths.max())
         self._filler: torch.Tensor | None = None  # (B, 1, 1, P), -inf where a prompt has no token
@@ -105,14 +109,14 @@ class SharedRows:
 
     def select(self, keep: torch.Tensor) -> None:
         """The sequences of these numbers (increasing) stay; prompts leave when half of them are done with."""
-        for layer in self.cache.layers:
-            layer.select(keep)  # type: ignore[attr-defined]
+        for layer in self.layers:
+            layer.select(keep)
         self.following, self.hidden, self._owner = self.following[keep], self.hidden[keep], self._owner[keep]
         counts = self._owner.bincount(minlength=self._prompts)
         used = counts.nonzero()[:, 0]
         if 2 * len(used) <= self._prompts:  # halving: all these copies together cost less than one
-            for layer in self.cache.layers:
-                layer.select_prompts(used)  # type: ignore[attr-defined]
+            for layer in self.layers:
+                layer.select_prompts(used)
             if self._filler is not None:
                 self._filler = self._filler[used]
             self._owner = torch.searchsorted(used, self._owner)
@@ -167,8 +171,7 @@ def shared_attention(
     scaling: float, shared_rows: SharedRows, **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """transformers' attention interface: query (N, H, 1, D) -> (N, 1, H, D)."""
-    found = shared_rows.attend(shared_rows.cache.layers[module.layer_idx], query[:, :, 0], scaling)  # type: ignore[arg-type]
-    return found[:, None], None
+    return shared_rows.attend(shared_rows.layers[module.layer_idx], query[:, :, 0], scaling)[:, None], None
 
 
 AttentionInterface.register(ATTENTION, shared_attention)
@@ -208,7 +211,7 @@ def _read(
         for row, prompt in enumerate(some):
             ids[row, : len(prompt)] = prompt.ids
             positions[:, row, : len(prompt)] = prompt.positions
-        cache = DynamicCache(config=thinker.config.get_text_config())
+        cache: Any = DynamicCache(config=thinker.config.get_text_config())
         states = thinker.model(
             input_ids=ids.to(device), position_ids=positions.to(device), past_key_values=cache,
             use_cache=True, **merge_media(some, device, thinker.dtype),
@@ -217,14 +220,14 @@ def _read(
             hidden[number] = states[row, lengths[number] - 1]
         found = [(layer.keys, layer.values) for layer in cache.layers]
         if len(batches) == 1:
-            layers = found  # type: ignore[assignment]
+            layers = found
             break
         if not layers:
             everyone = (len(prompts), found[0][0].shape[1], int(lengths.max()), found[0][0].shape[3])
-            layers = [(keys.new_zeros(everyone), values.new_zeros(everyone)) for keys, values in found]  # type: ignore[union-attr]
+            layers = [(keys.new_zeros(everyone), values.new_zeros(everyone)) for keys, values in found]
         for whole, part in zip(layers, found, strict=True):
             for into, read in zip(whole, part, strict=True):
-                into[numbers, :, :longest] = read  # type: ignore[assignment]
+                into[numbers, :, :longest] = read
     following = torch.tensor([prompt.next_position for prompt in prompts], dtype=position_dtype(prompts))
     return layers, torch.stack(hidden), following.to(device), lengths
 

@@ -80,7 +80,7 @@ class Towers:
         digest = hashlib.blake2b(sense.encode())
         for tensor in inputs:
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy().data)
         key = digest.digest()
         if key in self._memory:
             self._memory.move_to_end(key)

@@ -36,7 +36,7 @@ def test_shared_rows_read_what_copies_read(policy, monkeypatch, lengths):
         ours.feed(tokens)
         plain.feed(tokens)
     assert everyone == [2]
-    assert ours.cache.layers[0].prompt_keys.shape[0] == 1
+    assert ours.layers[0].prompt_keys.shape[0] == 1
     swapped = SharedRows(policy.model, [make_prompt(policy, 9, lengths[0]), *prompts[1:]], 0, 3)
     assert not torch.allclose(
         swapped.logits()[:3], SharedRows(policy.model, prompts, 0, 3).logits()[:3], atol=1e-2
@@ -46,7 +46,7 @@ def test_shared_rows_read_what_copies_read(policy, monkeypatch, lengths):
 @torch.no_grad()
 def test_a_prompt_is_kept_once_whatever_the_number_of_its_sequences(policy):
     rows = SharedRows(policy.model, [make_prompt(policy, 0)], 0, 64)
-    layer = rows.cache.layers[0]
+    layer = rows.layers[0]
     assert layer.prompt_keys.shape[0] == 1
     assert layer.keys.shape[0] == 64
 
