@@ -116,6 +116,28 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--json", help="file for the figures")
     cost.set_defaults(run=_bench_gacl)
 
+    cost = costs.add_parser("step", help="a GRPO step that pays for every prompt once, against TRL's rows")
+    whole = dict(type=int, nargs="+")
+    cost.add_argument("--prompt_lengths", **whole, default=[512, 1536], help="P, tokens")  # type: ignore[arg-type]
+    cost.add_argument("--completion_lengths", **whole, default=[64], help="C, tokens")  # type: ignore[arg-type]
+    cost.add_argument("--generations", **whole, default=[8], help="G, completions a prompt")  # type: ignore[arg-type]
+    cost.add_argument("--prompts", **whole, default=[1], help="prompts in a batch")  # type: ignore[arg-type]
+    cost.add_argument("--scorings", nargs="+", help="forms of scoring; default: all that there are")
+    cost.add_argument("--parts", nargs="+", default=["scoring", "rollout", "step"])
+    cost.add_argument("--rounds", type=int, default=3)
+    cost.add_argument("--model_name_or_path", help="a checkpoint; default: an untrained miniature")
+    cost.add_argument("--hidden", type=int, default=384, help="the miniature's width, a multiple of 128")
+    cost.add_argument("--layers", type=int, default=6, help="the miniature's decoder layers")
+    cost.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    cost.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall",
+        help="cpu: processor seconds, which other jobs on the machine hardly change",
+    )  # fmt: skip
+    cost.add_argument("--embedder", default="minilm", help="of the rewards in a whole step; none: no rewards")
+    cost.add_argument("--no_memory", action="store_true", help="do not look for peaks of memory")
+    cost.add_argument("--json", help="file for the figures")
+    cost.set_defaults(run=_bench_step)
+
     data = commands.add_parser("data", help="make, import, confuse and check data").add_subparsers(
         dest="data_command", required=True, metavar="COMMAND"
     )
@@ -347,6 +369,22 @@ def _bench_gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
     if arguments.json:
         files.write_json(arguments.json, result)
     print(bench.format_gacl(result))
+
+
+def _bench_step(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm import bench_step, files
+
+    options = bench_step.Options(
+        parts=arguments.parts, scorings=arguments.scorings, rounds=arguments.rounds,
+        memory=not arguments.no_memory, clock=arguments.clock, embedder=arguments.embedder,
+    )  # fmt: skip
+    result = bench_step.step(
+        arguments.prompt_lengths, arguments.completion_lengths, arguments.generations, arguments.prompts,
+        arguments.model_name_or_path, arguments.hidden, arguments.layers, arguments.dtype, options,
+    )  # fmt: skip
+    if arguments.json:
+        files.write_json(arguments.json, result)
+    print(bench_step.format_step(result))
 
 
 # -- quickstart and show -------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ _AT_LEAST_1 = (
 _AT_LEAST_0 = (
     "learning_rate", "max_grad_norm", "prompt_memory_mb", "seed", "temperature", "top_k", "ansco_lambda",
     "ansco_threshold", "eval_every", "eval_budget", "budget_points", "gacl_lambda", "retries",
-    "dataloader_num_workers", "rollouts_every",
+    "dataloader_num_workers", "rollouts_every", "cache_encoders_mb",
 )  # fmt: skip
 RANGES: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(_AT_LEAST_1, (1, None)),
@@ -288,6 +288,13 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
     scoring: str = field(
         default="auto", metadata={"help": "packed, rows or auto: how completions are scored"}
     )
+    cache_encoders_mb: int = field(
+        default=0,
+        metadata={
+            "help": "megabytes of what the frozen towers made of each clip, kept for scoring, later rollouts "
+            "and epochs; 0: the towers run every time"
+        },
+    )
     loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
     rollouts_every: int = field(
         default=50,
@@ -322,6 +329,11 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
         _check_common(self)
         _check_rewards(self)
         _check_choice(self, "scoring", SCORINGS)
+        if self.cache_encoders_mb and not self.freeze_encoders:
+            raise UserError(
+                f"cache_encoders_mb is {self.cache_encoders_mb}, but freeze_encoders is false, so what is "
+                "kept would be of old weights; set cache_encoders_mb 0 or freeze_encoders true."
+            )
         _check_choice(self, "loss_type", GRPO_LOSSES)
         _check_range(self, "temperature", 1e-6, None)
 

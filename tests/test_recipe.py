@@ -122,6 +122,7 @@ def test_a_file_that_is_no_recipe(tmp_path, text, why):
         ("step_rr", "learning_rate", -1.0, "at least 0"),
         ("step_rr", "lora_r", 0, "at least 1"),
         ("step_rr", "dataloader_num_workers", -1, "at least 0"),
+        ("step_rr", "cache_encoders_mb", -1, "at least 0"),
         ("sft", "dataloader_prefetch_factor", 0, "at least 1"),
         ("step_rr", "lora_dropout", 1.0, "between 0 and 0.99"),
         ("step_rr", "max_rows", 0, "at least 1"),
@@ -146,6 +147,12 @@ def test_a_value_out_of_range_names_the_key_the_value_and_the_range(tmp_path, st
     assert message.startswith(key)
     assert f"{value:g}" in message
     assert why in message
+
+
+def test_towers_that_train_are_not_kept(tmp_path):
+    message = refused(tmp_path, "step_rr", cache_encoders_mb=512, freeze_encoders=False)
+    assert message.startswith("cache_encoders_mb is 512, but freeze_encoders is false")
+    assert load_recipe(written(tmp_path, "step_rr", freeze_encoders=False)).cache_encoders_mb == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Samples to encoded prompts, each decoded, processed and encoded once while memory lasts."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rlcomm.data.media import MediaSettings, load_clip
@@ -24,6 +24,7 @@ class Prompts:
         memory_mb: encoded prompts are kept up to so many megabytes, the longest unused dropped first.
         workers: processes that prepare what `expect` announces; 0: everything is done when it is asked for.
         ahead: prompts a worker may have ready, above `memory_mb`.
+        towers: what is done to a prompt once it is encoded, in this process (`omni.towers.Towers`).
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Prompts:
         memory_mb: int = 1024,
         workers: int = 0,
         ahead: int = 2,
+        towers: Callable[[EncodedPrompt], EncodedPrompt] | None = None,
     ):
         self.policy, self.media, self.prompt_style, self.cache_dir = policy, media, prompt_style, cache_dir
+        self.towers = towers
         self._memory: OrderedDict[tuple, EncodedPrompt] = OrderedDict()
         self._free = memory_mb * 2**20
         self._ahead = Ahead(self._encode, workers, workers * ahead) if workers else None
@@ -66,6 +69,8 @@ class Prompts:
         prompt = self._ahead.take(key) if self._ahead is not None else None
         if prompt is None:
             prompt = self._encode(sample)
+        if self.towers is not None:
+            prompt = self.towers(prompt)
         self._memory[key] = prompt
         self._free -= _bytes(prompt)
         while self._free < 0 and len(self._memory) > 1:

@@ -1,4 +1,9 @@
-"""G completions per prompt: prompt and media are read once, the key/value cache is expanded to G samples."""
+"""G completions per prompt: prompt and media are read once, and G samples go on from them.
+
+Two forms of one computation:
+    shared    the prompt's keys and values are kept once and attended to by all its samples (`omni.shared`)
+    copies    every sample gets a copy of them in transformers' own cache: the plain reference
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +20,11 @@ from transformers import (
 
 from rlcomm.omni.encode import EncodedPrompt, merge_media, position_dtype
 from rlcomm.omni.policy import suppressed_tokens
+from rlcomm.omni.shared import SharedRows
+
+# Rows that have ended leave when they are at least this share of the batch: leaving copies what the others
+# have written so far, staying costs a row.
+LEAVE = 1 / 8
 
 
 def base_model(model: Any) -> Any:
@@ -107,6 +117,8 @@ def generate_ids(
     top_p: float = 1.0,
     top_k: int = 0,
     seed: int | None = None,
+    min_new_tokens: int = 0,
+    cache: str = "shared",
 ) -> list[list[list[int]]]:
     """Samples `num_generations` completions of every prompt; its prefill and its media are computed once.
 
@@ -120,10 +132,17 @@ def generate_ids(
         top_p: nucleus share in (0, 1]; 1 keeps everything.
         top_k: 0 keeps everything.
         seed: own random stream; None uses torch's global one.
+        min_new_tokens: no end of turn before so many tokens.
+        cache: `shared` or `copies`: how the samples keep their prompt.
 
     Returns:
         Per prompt, G lists of token ids, the end of turn included where it was reached.
+
+    Raises:
+        ValueError: another `cache`.
     """
+    if cache not in ("shared", "copies"):
+        raise ValueError(f"cache must be 'shared' or 'copies', not {cache!r}")
     thinker = base_model(model)
     device = thinker.device
     tokenizer = processor.tokenizer
@@ -139,26 +158,36 @@ def generate_ids(
         warp.append(TopPLogitsWarper(top_p))
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
 
-    rows = read(thinker, prompts, tokenizer.pad_token_id)
-    if num_generations > 1:
-        rows.repeat(num_generations)
+    rows: Rows | SharedRows
+    if cache == "shared":
+        rows = SharedRows(thinker, prompts, tokenizer.pad_token_id, num_generations)
+    else:
+        rows = read(thinker, prompts, tokenizer.pad_token_id)
+        if num_generations > 1:
+            rows.repeat(num_generations)
     completions: list[list[int]] = [[] for _ in range(len(prompts) * num_generations)]
-    alive = torch.arange(len(completions), device=device)  # which completion each row belongs to
+    alive = list(range(len(completions)))  # which completion each row belongs to
+    going = [True] * len(alive)
     for step in range(max_new_tokens):
-        scores = warp(None, rows.logits())
+        logits = rows.logits()
+        if step < min_new_tokens:  # before top_k and top_p, which must find other tokens to keep
+            logits[:, tokenizer.eos_token_id] = -torch.inf
+        scores = warp(None, logits)
         if greedy:
             tokens = scores.argmax(-1)
         else:
             tokens = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
-        for completion, token in zip(alive.tolist(), tokens.tolist(), strict=True):
-            completions[completion].append(token)
-        going = tokens != tokenizer.eos_token_id
-        if step + 1 == max_new_tokens or not going.any():
+        for row, token in enumerate(tokens.tolist()):
+            if going[row]:
+                completions[alive[row]].append(token)
+                going[row] = token != tokenizer.eos_token_id
+        if step + 1 == max_new_tokens or not any(going):
             break
-        if not going.all():  # finished rows leave the batch
-            keep = going.nonzero()[:, 0]
+        if going.count(False) >= LEAVE * len(going):  # what ended in between is read on and not kept
+            stay = [row for row, on in enumerate(going) if on]
+            keep = torch.tensor(stay, device=device)
             rows.select(keep)
-            alive, tokens = alive[keep], tokens[keep]
+            alive, going, tokens = [alive[row] for row in stay], [True] * len(stay), tokens[keep]
         rows.feed(tokens)
     return [completions[i * num_generations : (i + 1) * num_generations] for i in range(len(prompts))]
 

@@ -25,6 +25,7 @@ from rlcomm.errors import UserError
 from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
 from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
+from rlcomm.omni.towers import Towers
 from rlcomm.recipe import read_yaml, resolved, save_recipe
 from rlcomm.trainers.checkpoints import last_checkpoint
 from rlcomm.trainers.watch import watch
@@ -141,9 +142,11 @@ def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
             f"{recipe.dataset}: {len(missing)} clip(s) do not exist, the first is {missing[0]}; put them "
             f"there or run `rlcomm data check {recipe.dataset}` for all of them."
         )
+    kept = getattr(recipe, "cache_encoders_mb", 0)  # not where a DataLoader's workers ask for prompts
     prompts = Prompts(
         policy, recipe.media(), recipe.prompt_style, recipe.media_cache_dir, recipe.prompt_memory_mb,
         workers=recipe.dataloader_num_workers, ahead=recipe.dataloader_prefetch_factor or 2,
+        towers=Towers(policy.model, kept) if kept else None,
     )  # fmt: skip
     return samples, prompts
 

@@ -34,6 +34,12 @@ from tests.omni.test_score import (  # noqa: F401
     test_gradients_of_packed_equal_rows,
     test_scores_equal_a_plain_forward,
 )
+from tests.omni.test_shared import test_shared_rows_read_what_copies_read  # noqa: F401
+from tests.omni.test_towers import (  # noqa: F401
+    test_rollouts_are_those_of_running_towers,
+    test_scores_and_gradients_are_those_of_running_towers,
+    towers,
+)
 from tests.omni.test_tree import (  # noqa: F401
     items,
     test_a_reworded_prompt_is_the_encoded_one,

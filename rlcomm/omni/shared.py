@@ -1,0 +1,247 @@
+"""Prompts that are continued by several sequences each; every prompt is read once and kept once.
+
+    prompt keys (P) --+--> sequence 1: own keys (T)
+                      +--> sequence 2: own keys (T)
+                      ...
+
+A step of decoding attends to [the prompt's keys; the sequence's own keys]. All queries of a prompt meet its
+keys in one product, so a prompt's keys are stored once and read once a step, whatever the number of its
+sequences. Own keys grow in place. `rollout.Rows`, which gives every sequence a copy of its prompt, is the
+plain reference.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from rlcomm.omni.encode import EncodedPrompt, merge_media, position_dtype
+
+ATTENTION = "rlcomm_shared"
+ROOM = 32  # own keys for so many tokens at first; doubled when they are used up
+PADDING = 0.1  # prompts are read together while at most this share of the batch is padding
+
+
+class SharedLayer(DynamicLayer):
+    """Keys and values of one decoder layer.
+
+    Attributes:
+        prompt_keys, prompt_values: of the prompts, (B, K, P, D), K key/value heads of width D.
+        keys, values: of what each sequence read since, (N, K, T, D); views into buffers with room to grow.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, sequences: int):
+        super().__init__()
+        self.prompt_keys, self.prompt_values = keys, values
+        shape = (sequences, keys.shape[1], ROOM, keys.shape[3])
+        self._buffers = [keys.new_empty(shape), values.new_empty(shape)]
+        self._show(0)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds one token (N, K, 1, D) to every sequence; returns the own keys and values (N, K, T, D)."""
+        length = self.keys.shape[2]
+        if length == self._buffers[0].shape[2]:
+            self._buffers = [torch.cat([buffer, torch.empty_like(buffer)], 2) for buffer in self._buffers]
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, length] = states[:, :, 0]
+        self._show(length + 1)
+        return self.keys, self.values
+
+    def select(self, sequences: torch.Tensor) -> None:
+        """These sequences stay."""
+        length = self.keys.shape[2]
+        self._buffers = [buffer[sequences] for buffer in self._buffers]
+        self._show(length)
+
+    def select_prompts(self, prompts: torch.Tensor) -> None:
+        """These prompts stay."""
+        self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+
+
+class SharedRows:
+    """Prompts that have been read and are being continued by several sequences each, by one token at a time.
+
+    The interface of `rollout.Rows`.
+
+    Args:
+        thinker: the model that reads.
+        prompts: B prompts, of any lengths.
+        pad_id: filler token.
+        times: sequences of each prompt; sequence i continues prompt i // times.
+
+    Attributes:
+        following: position of each sequence's next token, (N,).
+        hidden: last hidden state at its last token, (N, H).
+    """
+
+    def __init__(self, thinker: Any, prompts: list[EncodedPrompt], pad_id: int, times: int = 1):
+        self.thinker = thinker
+        layers, hidden, following, lengths = _read(thinker, prompts, pad_id)
+        self.layers = [SharedLayer(keys, values, len(prompts) * times) for keys, values in layers]
+        self.cache = Cache(layers=list(self.layers))
+        self.following, self.hidden = (x.repeat_interleave(times, dim=0) for x in (following, hidden))
+        longest = int(lengths.max())
+        self._filler: torch.Tensor | None = None  # (B, 1, 1, P), -inf where a prompt has no token
+        if int(lengths.min()) < longest:
+            beyond = torch.arange(longest, device=hidden.device) >= lengths[:, None].to(hidden.device)
+            self._filler = hidden.new_zeros(beyond.shape).masked_fill_(beyond, -torch.inf)[:, None, None]
+        self._prompts = len(prompts)
+        self._owner = torch.arange(len(prompts), device=hidden.device).repeat_interleave(times)
+        # Queries stand in a table (prompts, width) when they meet the prompts' keys.
+        self._width = times
+        self._place: torch.Tensor | None = None  # of each sequence in the table; None: every place is taken
+
+    def logits(self) -> torch.Tensor:
+        """Of the next tokens, (N, V), float32."""
+        return self.thinker.lm_head(self.hidden).float()
+
+    def select(self, keep: torch.Tensor) -> None:
+        """The sequences of these numbers (increasing) stay; prompts leave when half of them are done with."""
+        for layer in self.layers:
+            layer.select(keep)
+        self.following, self.hidden, self._owner = self.following[keep], self.hidden[keep], self._owner[keep]
+        counts = self._owner.bincount(minlength=self._prompts)
+        used = counts.nonzero()[:, 0]
+        if 2 * len(used) <= self._prompts:  # halving: all these copies together cost less than one
+            for layer in self.layers:
+                layer.select_prompts(used)
+            if self._filler is not None:
+                self._filler = self._filler[used]
+            self._owner = torch.searchsorted(used, self._owner)
+            self._prompts, counts = len(used), counts[used]
+        self._width = int(counts.max())
+        self._place = None
+        if int(counts.min()) < self._width:
+            first = counts.cumsum(0) - counts
+            rank = torch.arange(len(self._owner), device=counts.device) - first[self._owner]
+            self._place = self._owner * self._width + rank
+
+    def feed(self, tokens: torch.Tensor) -> None:
+        """Reads one more token (N,) in every sequence."""
+        with _attention(self.thinker.model.language_model.config):
+            self.hidden = self.thinker.model(
+                input_ids=tokens[:, None], past_key_values=self.cache, use_cache=True, shared_rows=self,
+                position_ids=self.following[None, :, None].expand(3, -1, -1),
+            ).last_hidden_state[:, -1]  # fmt: skip
+        self.following = self.following + 1
+
+    def attend(self, layer: SharedLayer, query: torch.Tensor, scaling: float) -> torch.Tensor:
+        """Attention of one query a sequence (N, H, D) to its prompt and its own tokens: (N, H, D)."""
+        sequences, heads, width = query.shape
+        groups = layer.keys.shape[1]
+        query = (query * scaling).view(sequences, groups, heads // groups, width)
+        own = self._table(query @ layer.keys.transpose(2, 3))
+        common = self._table(query) @ layer.prompt_keys.transpose(2, 3)
+        if self._filler is not None:
+            common = common + self._filler
+        split = common.shape[3]
+        weights = torch.cat([common, own], 3).softmax(3, dtype=torch.float32).to(query.dtype)
+        found = self._rows(weights[..., :split] @ layer.prompt_values, heads // groups)
+        found = found + self._rows(weights[..., split:], heads // groups) @ layer.values
+        return found.reshape(sequences, heads, width)
+
+    def _table(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, K, R, X) of the sequences as (prompts, K, width * R, X), zeros where a place is empty."""
+        if self._place is not None:
+            table = x.new_zeros(self._prompts * self._width, *x.shape[1:])
+            x = table.index_copy_(0, self._place, x)
+        x = x.view(self._prompts, self._width, *x.shape[1:]).transpose(1, 2)
+        return x.reshape(self._prompts, x.shape[1], -1, x.shape[-1])
+
+    def _rows(self, x: torch.Tensor, queries: int) -> torch.Tensor:
+        """The way back of `_table`; `queries` is R."""
+        x = x.view(self._prompts, x.shape[1], self._width, queries, x.shape[-1]).transpose(1, 2).flatten(0, 1)
+        return x if self._place is None else x[self._place]
+
+
+def shared_attention(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
+    scaling: float, shared_rows: SharedRows, **kwargs: Any,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """transformers' attention interface: query (N, H, 1, D) -> (N, 1, H, D)."""
+    return shared_rows.attend(shared_rows.layers[module.layer_idx], query[:, :, 0], scaling)[:, None], None
+
+
+AttentionInterface.register(ATTENTION, shared_attention)
+
+
+@contextmanager
+def _attention(config: Any) -> Iterator[None]:
+    """Every decoder layer takes `shared_attention` inside; transformers then makes no mask."""
+    before, config._attn_implementation = config._attn_implementation, ATTENTION
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _read(
+    thinker: Any, prompts: list[EncodedPrompt], pad_id: int
+) -> tuple[list, torch.Tensor, torch.Tensor, Any]:
+    """Reads the prompts, those of like lengths in one forward.
+
+    Padded on the right, no token sees a filler, so there is no mask and the fastest causal kernels apply.
+
+    Returns:
+        Per layer keys and values (B, K, P, D); hidden states at the last tokens (B, H); next positions (B,);
+        lengths (B,).
+    """
+    device = thinker.device
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    batches = together(lengths.tolist())
+    hidden: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
+    layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for numbers in batches:
+        some = [prompts[i] for i in numbers]
+        longest = int(lengths[numbers].max())
+        ids = torch.full((len(some), longest), pad_id)
+        positions = torch.zeros((3, len(some), longest), dtype=position_dtype(prompts))
+        for row, prompt in enumerate(some):
+            ids[row, : len(prompt)] = prompt.ids
+            positions[:, row, : len(prompt)] = prompt.positions
+        cache: Any = DynamicCache(config=thinker.config.get_text_config())
+        states = thinker.model(
+            input_ids=ids.to(device), position_ids=positions.to(device), past_key_values=cache,
+            use_cache=True, **merge_media(some, device, thinker.dtype),
+        ).last_hidden_state  # fmt: skip
+        for row, number in enumerate(numbers):
+            hidden[number] = states[row, lengths[number] - 1]
+        found = [(layer.keys, layer.values) for layer in cache.layers]
+        if len(batches) == 1:
+            layers = found
+            break
+        if not layers:
+            everyone = (len(prompts), found[0][0].shape[1], int(lengths.max()), found[0][0].shape[3])
+            layers = [(keys.new_zeros(everyone), values.new_zeros(everyone)) for keys, values in found]
+        for whole, part in zip(layers, found, strict=True):
+            for into, read in zip(whole, part, strict=True):
+                into[numbers, :, :longest] = read
+    following = torch.tensor([prompt.next_position for prompt in prompts], dtype=position_dtype(prompts))
+    return layers, torch.stack(hidden), following.to(device), lengths
+
+
+def together(lengths: list[int]) -> list[list[int]]:
+    """Numbers of the prompts that are read in one forward each: `PADDING` bounds what is spent on filler."""
+    batches: list[list[int]] = []
+    used = 0  # tokens of the batch at hand
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        size = lengths[number]
+        if batches and (len(batches[-1]) + 1) * size * (1 - PADDING) <= used + size:
+            batches[-1].append(number)
+            used += size
+        else:
+            batches.append([number])
+            used = size
+    return [sorted(batch) for batch in batches]
