@@ -1,19 +1,24 @@
 """Log-probabilities and entropies of completions, with the media in the forward.
 
-Two forms of one computation:
-    rows    every completion in a row of its own behind its prompt: the plain reference
-    packed  [prompt | c1 | c2 | ...] in one row with a block mask: each prompt and its media are read once
-Both go through the (wrapped) model's own forward with TRL's fused head, so no (B, T, V) tensor of logits is
+Three forms of one computation:
+    rows     every completion in a row of its own behind its prompt: the plain reference
+    packed   [prompt | c1 | c2 | ...], a row for each prompt, with a block mask: prompt and media are read once
+    grouped  [prompt | c1 | c2 | ... | next prompt | ...] in one row, without a mask (`rlcomm.omni.grouped`)
+All go through the (wrapped) model's own forward with TRL's fused head, so no (B, T, V) tensor of logits is
 kept and DDP, DeepSpeed and PEFT see an ordinary step.
 """
 
+import itertools
 from typing import Any
 
 import torch
 
+from rlcomm.errors import UserError
+from rlcomm.omni import grouped
 from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
 from rlcomm.omni.rollout import base_model, pad_prompts
 
+SCORINGS = ("auto", "grouped", "packed", "rows")
 _IGNORED = -100
 
 
@@ -33,23 +38,32 @@ def score(
         prompts: B prompts, one per row of `completions`; rows that share a prompt hold the same object.
         completions: token ids (B, C), right-padded.
         mask: (B, C) of 0/1, a prefix of ones in each row.
-        scoring: `packed`, `rows`, or `auto`: packed where rows share a prompt.
+        scoring: `grouped`, `packed`, `rows`, or `auto`: the one of `form` for what the batch holds.
         pad_id: filler token.
         wanted: (B, C) of 0/1, the tokens to score; None: all of `mask`. The others are read, and cost no
             head.
 
     Returns:
         log-probs (B, C) and entropies (B, C), float, 0 where nothing was to be scored.
+
+    Raises:
+        UserError: `scoring` is `grouped` and the model cannot attend so.
     """
     keep = mask.bool() if wanted is None else mask.bool() & wanted.bool()
-    if scoring == "auto":
-        scoring = "packed" if len({id(prompt) for prompt in prompts}) < len(prompts) else "rows"
-    build = {"packed": _packed, "rows": _rows}[scoring]
-    device = completions.device
-    inputs, readers, labels, where = build(prompts, completions, mask, keep, pad_id)
     inner = base_model(model.module if hasattr(model, "module") else model)
-    allowed = inputs["attention_mask"]
-    if allowed.dtype == torch.bool:  # (B, 1, L, L); additive, so that every attention implementation takes it
+    lengths = mask.sum(1).tolist()
+    if scoring == "auto":
+        scoring = _chosen(inner, prompts, lengths)
+    if scoring == "grouped":
+        if (why := grouped.refusal(inner.config.get_text_config())) is not None:
+            raise UserError(f"scoring is grouped, but {why}, or scoring to packed or rows.")
+        grouped.enable(inner)
+    build = {"grouped": _grouped, "packed": _packed, "rows": _rows}[scoring]
+    device = completions.device
+    inputs, readers, labels, where = build(prompts, completions, lengths, keep, pad_id)
+    allowed = inputs.get("attention_mask")
+    if allowed is not None and allowed.dtype == torch.bool:
+        # (B, 1, L, L); additive, so that every attention implementation takes it
         lowest = torch.finfo(inner.dtype).min
         inputs["attention_mask"] = torch.zeros_like(allowed, dtype=inner.dtype).masked_fill_(~allowed, lowest)
     outputs = model(
@@ -59,90 +73,179 @@ def score(
         fused_lm_head=True,
         use_cache=False,
     )
+    if scoring == "grouped" and not inputs[grouped.ARGUMENT].used:
+        raise RuntimeError("the groups were lost on their way to the decoder's attention")
     return tuple(
         values.new_zeros(mask.shape).masked_scatter(keep, values.flatten()[where])
         for values in (outputs.log_probs, outputs.entropy)
     )  # type: ignore[return-value]
 
 
+def form(prompt: float, completion: float, group: float) -> str:
+    """The cheapest form for prompts of P tokens with G completions of C tokens each.
+
+    Args:
+        prompt: P, tokens of a prompt, mean over the prompts.
+        completion: C, tokens of a completion, mean over the completions.
+        group: G, completions of a prompt, mean over the prompts.
+
+    Returns:
+        `grouped` or `rows`.
+    """
+    return "grouped" if group > 1 else "rows"
+
+
+def _chosen(inner: Any, prompts: list[EncodedPrompt], lengths: list[int]) -> str:
+    """What `auto` stands for in this batch with this model."""
+    distinct = {id(prompt): len(prompt) for prompt in prompts}
+    config = inner.config.get_text_config()
+    best = form(
+        sum(distinct.values()) / len(distinct), sum(lengths) / len(lengths), len(prompts) / len(distinct)
+    )
+    if best == "grouped" and grouped.refusal(config) is not None:
+        # A block mask is exact where the kernel takes a mask and every layer sees everything.
+        masks = config._attn_implementation == "eager" and "sliding_attention" not in (
+            getattr(config, "layer_types", None) or ()
+        )
+        return "packed" if masks else "rows"
+    return best
+
+
 def _rows(
     prompts: list[EncodedPrompt],
     completions: torch.Tensor,
-    mask: torch.Tensor,
+    lengths: list[int],
     keep: torch.Tensor,
     pad_id: int,
 ) -> tuple:
     """[pad | prompt | completion | pad], one row per completion, media repeated for each."""
     device = completions.device
     ids, prompt_mask, positions, following = pad_prompts(prompts, pad_id, device)
-    continued = following[:, None] + torch.arange(completions.shape[1], device=device)
+    within = torch.arange(completions.shape[1], device=device)
+    present = within < torch.tensor(lengths, device=device)[:, None]
     inputs = {
         "input_ids": torch.cat([ids, completions], 1),
-        "attention_mask": torch.cat([prompt_mask, mask.to(prompt_mask)], 1),
-        "position_ids": torch.cat([positions, continued.expand(3, -1, -1)], 2),
+        "attention_mask": torch.cat([prompt_mask, present.to(prompt_mask)], 1),
+        "position_ids": torch.cat([positions, (following[:, None] + within).expand(3, -1, -1)], 2),
     }
     labels = torch.full_like(inputs["input_ids"], _IGNORED)
     labels[:, ids.shape[1] - 1 : -1] = completions.masked_fill(~keep, _IGNORED)
     return inputs, prompts, labels, labels.flatten() != _IGNORED
 
 
-def _packed(
-    prompts: list[EncodedPrompt],
-    completions: torch.Tensor,
-    mask: torch.Tensor,
-    keep: torch.Tensor,
-    pad_id: int,
-) -> tuple:
-    """[prompt without its last token | last, c1 | last, c2 | ...] per distinct prompt.
+class _Line:
+    """[prompt without its last token | last, c1 | last, c2 | ...] of one prompt.
 
     The prompt's last token stands once in front of every completion, at its own position, so that each
-    completion's first token has its true predecessor beside it. A token attends to the prompt and to its own
-    completion only.
+    completion's first token has its true predecessor beside it.
+
+    Attributes:
+        prompt: whose media are read.
+        rows: of the batch, those with at least one token.
+        lengths: of their completions.
+        ids: (L,).
+        positions: (3, L).
+        labels: (L,), what each place predicts.
     """
-    device = completions.device
+
+    def __init__(
+        self,
+        prompt: EncodedPrompt,
+        rows: list[int],
+        completions: torch.Tensor,
+        lengths: list[int],
+        keep: torch.Tensor,
+    ):
+        device = completions.device
+        ids, positions = prompt.ids.to(device), prompt.positions.to(device)
+        self.prompt, self.rows = prompt, [row for row in rows if lengths[row]]
+        self.lengths = [lengths[row] for row in self.rows]
+        self.prefix = len(prompt) - 1
+        tokens, places = [ids[:-1]], [positions[:, :-1]]
+        labels = [torch.full_like(ids[:-1], _IGNORED)]
+        for row, length in zip(self.rows, self.lengths, strict=True):
+            behind = prompt.next_position + torch.arange(length - 1, device=device)
+            tokens += [ids[-1:], completions[row, : length - 1]]
+            places += [positions[:, -1:], behind.to(positions.dtype).expand(3, -1)]
+            labels.append(completions[row, :length].masked_fill(~keep[row, :length], _IGNORED))
+        self.ids, self.labels = torch.cat(tokens), torch.cat(labels)
+        self.positions = torch.cat(places, 1)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _lines(
+    prompts: list[EncodedPrompt], completions: torch.Tensor, lengths: list[int], keep: torch.Tensor
+) -> list[_Line]:
+    """A line per distinct prompt, in order of appearance."""
     groups: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
         groups.setdefault(id(prompt), []).append(row)
-    readers = [prompts[rows[0]] for rows in groups.values()]
-    lengths = mask.sum(1).tolist()
-    longest = max(len(prompts[rows[0]]) - 1 + sum(lengths[row] for row in rows) for rows in groups.values())
-    ids = torch.full((len(groups), longest), pad_id, device=device)
+    return [_Line(prompts[rows[0]], rows, completions, lengths, keep) for rows in groups.values()]
+
+
+def _places(lines: list[_Line], starts: list[int], keep: torch.Tensor) -> torch.Tensor:
+    """Where each wanted completion token (in the order of `keep`) is predicted, in the flat batch."""
+    place = torch.zeros(keep.shape, dtype=torch.long)
+    for line, start in zip(lines, starts, strict=True):
+        start += line.prefix
+        for row, length in zip(line.rows, line.lengths, strict=True):
+            place[row, :length] = torch.arange(start, start + length)
+            start += length
+    return place.to(keep.device)[keep]
+
+
+def _packed(
+    prompts: list[EncodedPrompt],
+    completions: torch.Tensor,
+    lengths: list[int],
+    keep: torch.Tensor,
+    pad_id: int,
+) -> tuple:
+    """A row per line. A token attends to the prompt and to its own completion only."""
+    lines = _lines(prompts, completions, lengths, keep)
+    longest = max(map(len, lines))
+    device = completions.device
+    ids = torch.full((len(lines), longest), pad_id, device=device)
     labels = torch.full_like(ids, _IGNORED)
-    positions = torch.zeros((3, *ids.shape), dtype=position_dtype(readers), device=device)
+    positions = torch.zeros((3, *ids.shape), dtype=position_dtype(prompts), device=device)
     segment = torch.full_like(ids, -1)  # 0: the prompt, k: the k-th completion, -1: padding
-    place = torch.zeros_like(
-        mask, dtype=torch.long
-    )  # where each completion token is predicted, in the flat batch
-    for line, rows in enumerate(groups.values()):
-        prompt = prompts[rows[0]]
-        end = len(prompt) - 1
-        ids[line, :end] = prompt.ids[:-1].to(device)
-        positions[:, line, :end] = prompt.positions[:, :-1].to(device)
-        segment[line, :end] = 0
-        for number, row in enumerate(rows, 1):
-            length = lengths[row]
-            if length == 0:
-                continue
-            stop = end + length
-            ids[line, end] = prompt.ids[-1]
-            ids[line, end + 1 : stop] = completions[row, : length - 1]
-            labels[line, end:stop] = completions[row, :length].masked_fill(~keep[row, :length], _IGNORED)
-            positions[:, line, end] = prompt.positions[:, -1].to(device)
-            positions[:, line, end + 1 : stop] = prompt.next_position + torch.arange(
-                length - 1, device=device
-            )
-            segment[line, end:stop] = number
-            place[row, :length] = line * longest + torch.arange(end, stop, device=device)
-            end = stop
+    for number, line in enumerate(lines):
+        ids[number, : len(line)], labels[number, : len(line)] = line.ids, line.labels
+        positions[:, number, : len(line)] = line.positions
+        sizes = torch.tensor([line.prefix, *line.lengths])
+        segment[number, : len(line)] = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
     seen, seer = segment[:, None, :], segment[:, :, None]
     causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
     allowed = causal & ((seen == seer) | (seen == 0))
+    inputs = {"input_ids": ids, "attention_mask": allowed[:, None], "position_ids": positions}
+    starts = [number * longest for number in range(len(lines))]
+    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep)
+
+
+def _grouped(
+    prompts: list[EncodedPrompt],
+    completions: torch.Tensor,
+    lengths: list[int],
+    keep: torch.Tensor,
+    pad_id: int,
+) -> tuple:
+    """All lines in one row; who attends to whom is said by their lengths."""
+    lines = _lines(prompts, completions, lengths, keep)
+    starts = [0, *itertools.accumulate(map(len, lines))][:-1]
     inputs = {
-        "input_ids": ids,
-        "attention_mask": allowed[:, None],
-        "position_ids": positions,
+        "input_ids": torch.cat([line.ids for line in lines])[None],
+        "position_ids": torch.cat([line.positions.to(position_dtype(prompts)) for line in lines], 1)[:, None],
+        grouped.ARGUMENT: grouped.Groups(
+            [
+                grouped.group(start, line.prefix, line.lengths, completions.device)
+                for start, line in zip(starts, lines, strict=True)
+            ]
+        ),
     }
-    return inputs, readers, labels, place[keep]
+    labels = torch.cat([line.labels for line in lines])[None]
+    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep)
 
 
 def pad_completions(
