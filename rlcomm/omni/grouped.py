@@ -36,8 +36,8 @@ class Group:
         stop: where they end.
         count: how many they are, N.
         longest: tokens of the longest, C.
-        gather: (N * C,) places behind `split` of each completion's tokens, filled up with its last; None where
-            all are equally long.
+        gather: (N * C,) places behind `split` of each completion's tokens, filled up with its last; None
+            where all are equally long.
         scatter: (stop - split,) where each token stands in that; None likewise.
     """
 
@@ -165,9 +165,7 @@ def _completions(
     )
     own = torch.ones(one.longest, one.longest, dtype=torch.bool, device=query.device).tril()
     sees = torch.cat([own.new_ones(one.longest, prefix.stop - prefix.start), own], 1).repeat(shared, 1)
-    read = scaled_dot_product_attention(
-        asked, keys, values, attn_mask=sees, dropout_p=dropout, scale=scaling
-    )
+    read = scaled_dot_product_attention(asked, keys, values, attn_mask=sees, dropout_p=dropout, scale=scaling)
     read = read.view(one.count, heads, one.longest, width).transpose(1, 2)
     flat = read.reshape(1, one.count * one.longest, heads, width)
     return flat if one.scatter is None else flat[:, one.scatter]

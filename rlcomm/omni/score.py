@@ -2,13 +2,14 @@
 
 Three forms of one computation:
     rows     every completion in a row of its own behind its prompt: the plain reference
-    packed   [prompt | c1 | c2 | ...], a row for each prompt, with a block mask: prompt and media are read once
+    packed   [prompt | c1 | c2 | ...] in a row per prompt, with a block mask: prompt and media are read once
     grouped  [prompt | c1 | c2 | ... | next prompt | ...] in one row, without a mask (`rlcomm.omni.grouped`)
 All go through the (wrapped) model's own forward with TRL's fused head, so no (B, T, V) tensor of logits is
 kept and DDP, DeepSpeed and PEFT see an ordinary step.
 """
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,39 @@ SCORINGS = ("auto", "grouped", "packed", "rows")
 _IGNORED = -100
 
 
+@dataclass
+class Work:
+    """What scoring had to read.
+
+    Attributes:
+        tokens: of prompts and completions, a prompt once for each of its completions.
+        read: tokens that were in fact put through the model.
+        places: those and the filler beside them.
+    """
+
+    tokens: int = 0
+    read: int = 0
+    places: int = 0
+
+    @property
+    def padding(self) -> float:
+        """Share of filler, in [0, 1)."""
+        return 1 - self.read / self.places if self.places else 0.0
+
+
+@dataclass
+class Family:
+    """Rows of a batch that begin alike and are read as one.
+
+    Attributes:
+        prefix: tokens that their prompts share, all media among them.
+        rows: their numbers.
+    """
+
+    prefix: int
+    rows: list[int]
+
+
 def score(
     model: Any,
     prompts: list[EncodedPrompt],
@@ -30,18 +64,21 @@ def score(
     scoring: str = "auto",
     pad_id: int = 0,
     wanted: torch.Tensor | None = None,
+    work: Work | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of every completion token and entropy (nats) of the distribution it was drawn from.
 
     Args:
         model: the thinker, wrapped or not, with TRL's fused head (`load_policy` and TRL's trainers add it).
-        prompts: B prompts, one per row of `completions`; rows that share a prompt hold the same object.
+        prompts: B prompts, one per row of `completions`; rows that share a prompt hold the same object, and
+            those of one clip the same media tensors.
         completions: token ids (B, C), right-padded.
         mask: (B, C) of 0/1, a prefix of ones in each row.
         scoring: `grouped`, `packed`, `rows`, or `auto`: the one of `form` for what the batch holds.
         pad_id: filler token.
         wanted: (B, C) of 0/1, the tokens to score; None: all of `mask`. The others are read, and cost no
             head.
+        work: what is read here is added to it.
 
     Returns:
         log-probs (B, C) and entropies (B, C), float, 0 where nothing was to be scored.
@@ -52,15 +89,21 @@ def score(
     keep = mask.bool() if wanted is None else mask.bool() & wanted.bool()
     inner = base_model(model.module if hasattr(model, "module") else model)
     lengths = mask.sum(1).tolist()
+    families = _families(prompts, inner.config)
+    text_config = inner.config.get_text_config()
     if scoring == "auto":
-        scoring = _chosen(inner, prompts, lengths)
+        scoring = _chosen(text_config, families, lengths)
     if scoring == "grouped":
-        if (why := grouped.refusal(inner.config.get_text_config())) is not None:
+        if (why := grouped.refusal(text_config)) is not None:
             raise UserError(f"scoring is grouped, but {why}, or scoring to packed or rows.")
         grouped.enable(inner)
     build = {"grouped": _grouped, "packed": _packed, "rows": _rows}[scoring]
     device = completions.device
-    inputs, readers, labels, where = build(prompts, completions, lengths, keep, pad_id)
+    inputs, readers, labels, where, read = build(prompts, families, completions, lengths, keep, pad_id)
+    if work is not None:
+        work.tokens += sum(map(len, prompts)) + sum(lengths)
+        work.places += labels.numel()
+        work.read += read
     allowed = inputs.get("attention_mask")
     if allowed is not None and allowed.dtype == torch.bool:
         # (B, 1, L, L); additive, so that every attention implementation takes it
@@ -95,33 +138,29 @@ def form(prompt: float, completion: float, group: float) -> str:
     return "grouped" if group > 1 else "rows"
 
 
-def _chosen(inner: Any, prompts: list[EncodedPrompt], lengths: list[int]) -> str:
-    """What `auto` stands for in this batch with this model."""
-    distinct = {id(prompt): len(prompt) for prompt in prompts}
-    config = inner.config.get_text_config()
+def _chosen(config: Any, families: list[Family], lengths: list[int]) -> str:
+    """What `auto` stands for in this batch with a decoder of this configuration."""
+    count = len(families)
     best = form(
-        sum(distinct.values()) / len(distinct), sum(lengths) / len(lengths), len(prompts) / len(distinct)
+        sum(one.prefix for one in families) / count, sum(lengths) / len(lengths), len(lengths) / count
     )
-    if best == "grouped" and grouped.refusal(config) is not None:
-        # A block mask is exact where the kernel takes a mask and every layer sees everything.
-        masks = config._attn_implementation == "eager" and "sliding_attention" not in (
-            getattr(config, "layer_types", None) or ()
-        )
-        return "packed" if masks else "rows"
-    return best
+    if best == "rows" or grouped.refusal(config) is None:
+        return best
+    # A block mask is exact where the kernel takes a mask and every layer sees everything.
+    sees_all = "sliding_attention" not in (getattr(config, "layer_types", None) or ())
+    return "packed" if config._attn_implementation == "eager" and sees_all else "rows"
 
 
 def _rows(
-    prompts: list[EncodedPrompt],
-    completions: torch.Tensor,
-    lengths: list[int],
-    keep: torch.Tensor,
-    pad_id: int,
-) -> tuple:
+    prompts: list[EncodedPrompt], families: list[Family], completions: torch.Tensor, lengths: list[int],
+    keep: torch.Tensor, pad_id: int,
+) -> tuple:  # fmt: skip
     """[pad | prompt | completion | pad], one row per completion, media repeated for each."""
     device = completions.device
     ids, prompt_mask, positions, following = pad_prompts(prompts, pad_id, device)
-    within = torch.arange(completions.shape[1], device=device)
+    longest = max(lengths)
+    completions, keep = completions[:, :longest], keep[:, :longest]
+    within = torch.arange(longest, device=device)
     present = within < torch.tensor(lengths, device=device)[:, None]
     inputs = {
         "input_ids": torch.cat([ids, completions], 1),
@@ -130,44 +169,93 @@ def _rows(
     }
     labels = torch.full_like(inputs["input_ids"], _IGNORED)
     labels[:, ids.shape[1] - 1 : -1] = completions.masked_fill(~keep, _IGNORED)
-    return inputs, prompts, labels, labels.flatten() != _IGNORED
+    return inputs, prompts, labels, labels.flatten() != _IGNORED, sum(map(len, prompts)) + sum(lengths)
+
+
+def _families(prompts: list[EncodedPrompt], config: Any) -> list[Family]:
+    """Rows with one prompt (the same object), or with one clip (the same tensors) where that reads less.
+
+    Prompts of one clip share everything up to where their words part; the words behind that stand before each
+    completion, so that sharing does not pay where they are longer than the clip.
+    """
+    own: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        own.setdefault(id(prompt), []).append(row)
+    clips: dict[tuple, list[list[int]]] = {}
+    for rows in own.values():
+        media = prompts[rows[0]].media
+        same = tuple(sorted((name, id(tensor)) for name, tensor in media.items()))
+        clips.setdefault(same or ("no clip", rows[0]), []).append(rows)
+    placeholders = torch.tensor([config.audio_token_id, config.image_token_id, config.video_token_id])
+    found = []
+    for apart in clips.values():
+        alone = [Family(len(prompts[rows[0]]), rows) for rows in apart]
+        if len(apart) > 1:
+            read = [prompts[rows[0]] for rows in apart]
+            prefix = _common(read)
+            behind = sum((len(p) - prefix + 1) * len(rows) for p, rows in zip(read, apart, strict=True))
+            cost = sum(len(prompt) - 1 + len(rows) for prompt, rows in zip(read, apart, strict=True))
+            media = any(torch.isin(prompt.ids[prefix - 1 :], placeholders).any() for prompt in read)
+            if prefix > 0 and prefix - 1 + behind < cost and not media:
+                alone = [Family(prefix, [row for rows in apart for row in rows])]
+        found += alone
+    return found
+
+
+def _common(prompts: list[EncodedPrompt]) -> int:
+    """Tokens with which all of these begin, at the same positions."""
+    shortest = min(map(len, prompts))
+    first = prompts[0]
+    same = torch.ones(shortest, dtype=torch.bool)
+    for prompt in prompts[1:]:
+        same &= prompt.ids[:shortest] == first.ids[:shortest]
+        same &= (prompt.positions[:, :shortest] == first.positions[:, :shortest]).all(0)
+    return int(same.long().cumprod(0).sum())
 
 
 class _Line:
-    """[prompt without its last token | last, c1 | last, c2 | ...] of one prompt.
+    """[shared prefix | rest of prompt, c1 | rest of prompt, c2 | ...] of one family.
 
-    The prompt's last token stands once in front of every completion, at its own position, so that each
-    completion's first token has its true predecessor beside it.
+    The last token of what is shared stands once in front of every completion, at its own position, so that
+    each completion's first token has its true predecessor beside it.
 
     Attributes:
         prompt: whose media are read.
+        prefix: tokens of the shared prefix in the line.
         rows: of the batch, those with at least one token.
-        lengths: of their completions.
+        sizes: tokens of each row's piece.
+        lengths: of their completions, which end the pieces.
         ids: (L,).
         positions: (3, L).
         labels: (L,), what each place predicts.
     """
 
     def __init__(
-        self,
-        prompt: EncodedPrompt,
-        rows: list[int],
-        completions: torch.Tensor,
-        lengths: list[int],
+        self, family: Family, prompts: list[EncodedPrompt], completions: torch.Tensor, lengths: list[int],
         keep: torch.Tensor,
-    ):
+    ):  # fmt: skip
         device = completions.device
-        ids, positions = prompt.ids.to(device), prompt.positions.to(device)
-        self.prompt, self.rows = prompt, [row for row in rows if lengths[row]]
+        self.prompt, self.prefix = prompts[family.rows[0]], family.prefix - 1
+        self.rows = [row for row in family.rows if lengths[row]]
         self.lengths = [lengths[row] for row in self.rows]
-        self.prefix = len(prompt) - 1
-        tokens, places = [ids[:-1]], [positions[:, :-1]]
-        labels = [torch.full_like(ids[:-1], _IGNORED)]
+        self.sizes = []
+        tokens = [self.prompt.ids[: self.prefix].to(device)]
+        places = [self.prompt.positions[:, : self.prefix].to(device)]
+        labels = [torch.full_like(tokens[0], _IGNORED)]
         for row, length in zip(self.rows, self.lengths, strict=True):
+            prompt = prompts[row]
+            rest = prompt.ids[self.prefix :].to(device)
             behind = prompt.next_position + torch.arange(length - 1, device=device)
-            tokens += [ids[-1:], completions[row, : length - 1]]
-            places += [positions[:, -1:], behind.to(positions.dtype).expand(3, -1)]
-            labels.append(completions[row, :length].masked_fill(~keep[row, :length], _IGNORED))
+            tokens += [rest, completions[row, : length - 1]]
+            places += [
+                prompt.positions[:, self.prefix :].to(device),
+                behind.to(prompt.positions.dtype).expand(3, -1),
+            ]
+            labels += [
+                torch.full_like(rest[1:], _IGNORED),
+                completions[row, :length].masked_fill(~keep[row, :length], _IGNORED),
+            ]
+            self.sizes.append(len(rest) + length - 1)
         self.ids, self.labels = torch.cat(tokens), torch.cat(labels)
         self.positions = torch.cat(places, 1)
 
@@ -175,36 +263,23 @@ class _Line:
         return len(self.ids)
 
 
-def _lines(
-    prompts: list[EncodedPrompt], completions: torch.Tensor, lengths: list[int], keep: torch.Tensor
-) -> list[_Line]:
-    """A line per distinct prompt, in order of appearance."""
-    groups: dict[int, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        groups.setdefault(id(prompt), []).append(row)
-    return [_Line(prompts[rows[0]], rows, completions, lengths, keep) for rows in groups.values()]
-
-
 def _places(lines: list[_Line], starts: list[int], keep: torch.Tensor) -> torch.Tensor:
     """Where each wanted completion token (in the order of `keep`) is predicted, in the flat batch."""
     place = torch.zeros(keep.shape, dtype=torch.long)
     for line, start in zip(lines, starts, strict=True):
-        start += line.prefix
-        for row, length in zip(line.rows, line.lengths, strict=True):
-            place[row, :length] = torch.arange(start, start + length)
-            start += length
+        end = start + line.prefix
+        for row, length, size in zip(line.rows, line.lengths, line.sizes, strict=True):
+            end += size
+            place[row, :length] = torch.arange(end - length, end)
     return place.to(keep.device)[keep]
 
 
 def _packed(
-    prompts: list[EncodedPrompt],
-    completions: torch.Tensor,
-    lengths: list[int],
-    keep: torch.Tensor,
-    pad_id: int,
-) -> tuple:
+    prompts: list[EncodedPrompt], families: list[Family], completions: torch.Tensor, lengths: list[int],
+    keep: torch.Tensor, pad_id: int,
+) -> tuple:  # fmt: skip
     """A row per line. A token attends to the prompt and to its own completion only."""
-    lines = _lines(prompts, completions, lengths, keep)
+    lines = [_Line(family, prompts, completions, lengths, keep) for family in families]
     longest = max(map(len, lines))
     device = completions.device
     ids = torch.full((len(lines), longest), pad_id, device=device)
@@ -214,38 +289,35 @@ def _packed(
     for number, line in enumerate(lines):
         ids[number, : len(line)], labels[number, : len(line)] = line.ids, line.labels
         positions[:, number, : len(line)] = line.positions
-        sizes = torch.tensor([line.prefix, *line.lengths])
+        sizes = torch.tensor([line.prefix, *line.sizes])
         segment[number, : len(line)] = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
     seen, seer = segment[:, None, :], segment[:, :, None]
     causal = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
     allowed = causal & ((seen == seer) | (seen == 0))
     inputs = {"input_ids": ids, "attention_mask": allowed[:, None], "position_ids": positions}
     starts = [number * longest for number in range(len(lines))]
-    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep)
+    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep), sum(map(len, lines))
 
 
 def _grouped(
-    prompts: list[EncodedPrompt],
-    completions: torch.Tensor,
-    lengths: list[int],
-    keep: torch.Tensor,
-    pad_id: int,
-) -> tuple:
+    prompts: list[EncodedPrompt], families: list[Family], completions: torch.Tensor, lengths: list[int],
+    keep: torch.Tensor, pad_id: int,
+) -> tuple:  # fmt: skip
     """All lines in one row; who attends to whom is said by their lengths."""
-    lines = _lines(prompts, completions, lengths, keep)
+    lines = [_Line(family, prompts, completions, lengths, keep) for family in families]
     starts = [0, *itertools.accumulate(map(len, lines))][:-1]
     inputs = {
         "input_ids": torch.cat([line.ids for line in lines])[None],
         "position_ids": torch.cat([line.positions.to(position_dtype(prompts)) for line in lines], 1)[:, None],
         grouped.ARGUMENT: grouped.Groups(
             [
-                grouped.group(start, line.prefix, line.lengths, completions.device)
+                grouped.group(start, line.prefix, line.sizes, completions.device)
                 for start, line in zip(starts, lines, strict=True)
             ]
         ),
     }
     labels = torch.cat([line.labels for line in lines])[None]
-    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep)
+    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep), sum(map(len, lines))
 
 
 def pad_completions(
