@@ -46,7 +46,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
 @pytest.mark.parametrize("checkpointing", [None, False, True], ids=["plain", "checkpoint", "reentrant"])
 def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing):  # noqa: F811
-    """Trap: a checkpointed layer is computed again in the backward, where it must attend as in the forward."""
+    """Trap: a checkpointed layer is computed again in the backward, and must attend as in the forward."""
     set_trainable(policy.model, freeze_encoders=True)
     model = adapted(policy) if lora else policy.model
     if checkpointing is not None:
@@ -144,38 +144,40 @@ def test_ten_steps_by_each_form_end_in_the_same_weights(nano_folder, batch):  # 
         assert distance(ends[scoring], ends["rows"]) < 1e-2
 
 
-class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes, views of nothing included."""
+class Shapes(TorchDispatchMode):
+    """The shapes of all tensors that any operation makes."""
 
     def __init__(self):
         super().__init__()
-        self.shape = torch.Size()
+        self.seen: set[tuple[int, ...]] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         made = function(*args, **(kwargs or {}))
         for one in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(one, torch.Tensor) and one.numel() > self.shape.numel():
-                self.shape = one.shape
+            if isinstance(one, torch.Tensor):
+                self.seen.add(tuple(one.shape))
         return made
 
+    def squares(self, *sizes: int) -> set[tuple[int, ...]]:
+        """Those with two of these sizes among their dimensions."""
+        return {shape for shape in self.seen if sum(size in sizes for size in shape) > 1}
 
-def test_no_tensor_is_as_large_as_tokens_squared_or_tokens_times_words(policy):
-    """Trap: a mask over all tokens, or logits of all of them. The block mask of `packed` is seen by the same
-    eye."""
+
+def test_nothing_is_as_large_as_tokens_by_tokens(policy):
+    """Trap: a mask (or scores) over all tokens, or over all completions of a prompt. `packed` has such a one,
+    and the same eye sees it; on the way back nothing of the kind may come up either."""
     prompt = make_prompt(policy, 0, 8.0)
-    ids, mask = pad_completions([[20 + (i + j) % 200 for j in range(40)] for i in range(8)], 0, CPU)
-    places = len(prompt) - 1 + 8 * 40
-    largest = {}
+    ids, mask = pad_completions([[20 + (i + j) % 200 for j in range(37)] for i in range(7)], 0, CPU)
+    words = 7 * 37
+    places = len(prompt) - 1 + words
+    squares = {}
     for scoring in ("packed", "grouped"):
-        with Largest() as seen:
-            score(policy.model, [prompt] * 8, ids, mask, scoring)[0].sum().backward()
-        largest[scoring] = seen.shape.numel()
-    width = policy.model.config.get_text_config().intermediate_size
-    vocabulary = policy.model.config.get_text_config().vocab_size
-    assert largest["packed"] >= places**2 > places * width
-    assert vocabulary > width
-    assert largest["grouped"] <= max(places * width, 4 * 8 * 40 * vocabulary // 4)
-    assert largest["grouped"] < places * vocabulary
+        with Shapes() as shapes:
+            score(policy.model, [prompt] * 7, ids, mask, scoring)[0].sum().backward()
+        squares[scoring] = shapes.squares(places, words, len(prompt) - 1)
+        assert (1, places, policy.model.config.get_text_config().hidden_size) in shapes.seen
+    assert (1, 1, places, places) in squares["packed"]
+    assert squares["grouped"] == set()
 
 
 def test_questions_about_one_clip_are_read_behind_it_once(policy):
@@ -253,6 +255,27 @@ def test_what_cannot_attend_by_groups_is_refused_and_auto_goes_around_it(policy,
         score(policy.model, *batch, "grouped")
     if kind == "eager":
         assert torch.allclose(score(policy.model, *batch, "auto")[0], exact, atol=1e-5)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_the_layout_passes_through_ddp_around_peft(policy, batch, alone):  # noqa: F811
+    """Gradients are synchronised by hooks of the wrapper: calling inner modules would leave them out."""
+    set_trainable(policy.model, freeze_encoders=True)
+    inner = adapted(policy)
+    _, expected = gradient(inner, *batch, "rows")
+    model = torch.nn.parallel.DistributedDataParallel(inner)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    _, moved = gradient(model, *batch, "grouped")
+    assert calls == [1]
+    assert distance(moved, expected) < 1e-4
 
 
 def test_auto_is_rows_where_nothing_is_shared():
