@@ -17,10 +17,8 @@ import torch
 from rlcomm.errors import UserError
 from rlcomm.omni import grouped
 from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
+from rlcomm.omni.lines import IGNORED, Family, Line, find_families, places
 from rlcomm.omni.rollout import base_model, pad_prompts
-
-SCORINGS = ("auto", "grouped", "packed", "rows")
-_IGNORED = -100
 
 
 @dataclass
@@ -41,19 +39,6 @@ class Work:
     def padding(self) -> float:
         """Share of filler, in [0, 1)."""
         return 1 - self.read / self.places if self.places else 0.0
-
-
-@dataclass
-class Family:
-    """Rows of a batch that begin alike and are read as one.
-
-    Attributes:
-        prefix: tokens that their prompts share, all media among them.
-        rows: their numbers.
-    """
-
-    prefix: int
-    rows: list[int]
 
 
 def score(
@@ -89,7 +74,7 @@ def score(
     keep = mask.bool() if wanted is None else mask.bool() & wanted.bool()
     inner = base_model(model.module if hasattr(model, "module") else model)
     lengths = mask.sum(1).tolist()
-    families = _families(prompts, inner.config)
+    families = find_families(prompts, inner.config)
     text_config = inner.config.get_text_config()
     if scoring == "auto":
         scoring = _chosen(text_config, families, lengths)
@@ -167,111 +152,9 @@ def _rows(
         "attention_mask": torch.cat([prompt_mask, present.to(prompt_mask)], 1),
         "position_ids": torch.cat([positions, (following[:, None] + within).expand(3, -1, -1)], 2),
     }
-    labels = torch.full_like(inputs["input_ids"], _IGNORED)
-    labels[:, ids.shape[1] - 1 : -1] = completions.masked_fill(~keep, _IGNORED)
-    return inputs, prompts, labels, labels.flatten() != _IGNORED, sum(map(len, prompts)) + sum(lengths)
-
-
-def _families(prompts: list[EncodedPrompt], config: Any) -> list[Family]:
-    """Rows with one prompt (the same object), or with one clip (the same tensors) where that reads less.
-
-    Prompts of one clip share everything up to where their words part; the words behind that stand before each
-    completion, so that sharing does not pay where they are longer than the clip.
-    """
-    own: dict[int, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        own.setdefault(id(prompt), []).append(row)
-    clips: dict[tuple, list[list[int]]] = {}
-    for rows in own.values():
-        media = prompts[rows[0]].media
-        same = tuple(sorted((name, id(tensor)) for name, tensor in media.items()))
-        clips.setdefault(same or ("no clip", rows[0]), []).append(rows)
-    placeholders = torch.tensor([config.audio_token_id, config.image_token_id, config.video_token_id])
-    found = []
-    for apart in clips.values():
-        alone = [Family(len(prompts[rows[0]]), rows) for rows in apart]
-        if len(apart) > 1:
-            read = [prompts[rows[0]] for rows in apart]
-            prefix = _common(read)
-            behind = sum((len(p) - prefix + 1) * len(rows) for p, rows in zip(read, apart, strict=True))
-            cost = sum(len(prompt) - 1 + len(rows) for prompt, rows in zip(read, apart, strict=True))
-            media = any(torch.isin(prompt.ids[prefix - 1 :], placeholders).any() for prompt in read)
-            if prefix > 0 and prefix - 1 + behind < cost and not media:
-                alone = [Family(prefix, [row for rows in apart for row in rows])]
-        found += alone
-    return found
-
-
-def _common(prompts: list[EncodedPrompt]) -> int:
-    """Tokens with which all of these begin, at the same positions."""
-    shortest = min(map(len, prompts))
-    first = prompts[0]
-    same = torch.ones(shortest, dtype=torch.bool)
-    for prompt in prompts[1:]:
-        same &= prompt.ids[:shortest] == first.ids[:shortest]
-        same &= (prompt.positions[:, :shortest] == first.positions[:, :shortest]).all(0)
-    return int(same.long().cumprod(0).sum())
-
-
-class _Line:
-    """[shared prefix | rest of prompt, c1 | rest of prompt, c2 | ...] of one family.
-
-    The last token of what is shared stands once in front of every completion, at its own position, so that
-    each completion's first token has its true predecessor beside it.
-
-    Attributes:
-        prompt: whose media are read.
-        prefix: tokens of the shared prefix in the line.
-        rows: of the batch, those with at least one token.
-        sizes: tokens of each row's piece.
-        lengths: of their completions, which end the pieces.
-        ids: (L,).
-        positions: (3, L).
-        labels: (L,), what each place predicts.
-    """
-
-    def __init__(
-        self, family: Family, prompts: list[EncodedPrompt], completions: torch.Tensor, lengths: list[int],
-        keep: torch.Tensor,
-    ):  # fmt: skip
-        device = completions.device
-        self.prompt, self.prefix = prompts[family.rows[0]], family.prefix - 1
-        self.rows = [row for row in family.rows if lengths[row]]
-        self.lengths = [lengths[row] for row in self.rows]
-        self.sizes = []
-        tokens = [self.prompt.ids[: self.prefix].to(device)]
-        places = [self.prompt.positions[:, : self.prefix].to(device)]
-        labels = [torch.full_like(tokens[0], _IGNORED)]
-        for row, length in zip(self.rows, self.lengths, strict=True):
-            prompt = prompts[row]
-            rest = prompt.ids[self.prefix :].to(device)
-            behind = prompt.next_position + torch.arange(length - 1, device=device)
-            tokens += [rest, completions[row, : length - 1]]
-            places += [
-                prompt.positions[:, self.prefix :].to(device),
-                behind.to(prompt.positions.dtype).expand(3, -1),
-            ]
-            labels += [
-                torch.full_like(rest[1:], _IGNORED),
-                completions[row, :length].masked_fill(~keep[row, :length], _IGNORED),
-            ]
-            self.sizes.append(len(rest) + length - 1)
-        self.ids, self.labels = torch.cat(tokens), torch.cat(labels)
-        self.positions = torch.cat(places, 1)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-def _places(lines: list[_Line], starts: list[int], keep: torch.Tensor) -> torch.Tensor:
-    """Where each wanted completion token (in the order of `keep`) is predicted, in the flat batch."""
-    place = torch.zeros(keep.shape, dtype=torch.long)
-    for line, start in zip(lines, starts, strict=True):
-        end = start + line.prefix
-        for row, length, size in zip(line.rows, line.lengths, line.sizes, strict=True):
-            end += size
-            place[row, :length] = torch.arange(end - length, end)
-    return place.to(keep.device)[keep]
+    labels = torch.full_like(inputs["input_ids"], IGNORED)
+    labels[:, ids.shape[1] - 1 : -1] = completions.masked_fill(~keep, IGNORED)
+    return inputs, prompts, labels, labels.flatten() != IGNORED, sum(map(len, prompts)) + sum(lengths)
 
 
 def _packed(
@@ -279,11 +162,11 @@ def _packed(
     keep: torch.Tensor, pad_id: int,
 ) -> tuple:  # fmt: skip
     """A row per line. A token attends to the prompt and to its own completion only."""
-    lines = [_Line(family, prompts, completions, lengths, keep) for family in families]
+    lines = [Line(family, prompts, completions, lengths, keep) for family in families]
     longest = max(map(len, lines))
     device = completions.device
     ids = torch.full((len(lines), longest), pad_id, device=device)
-    labels = torch.full_like(ids, _IGNORED)
+    labels = torch.full_like(ids, IGNORED)
     positions = torch.zeros((3, *ids.shape), dtype=position_dtype(prompts), device=device)
     segment = torch.full_like(ids, -1)  # 0: the prompt, k: the k-th completion, -1: padding
     for number, line in enumerate(lines):
@@ -296,7 +179,7 @@ def _packed(
     allowed = causal & ((seen == seer) | (seen == 0))
     inputs = {"input_ids": ids, "attention_mask": allowed[:, None], "position_ids": positions}
     starts = [number * longest for number in range(len(lines))]
-    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep), sum(map(len, lines))
+    return inputs, [line.prompt for line in lines], labels, places(lines, starts, keep), sum(map(len, lines))
 
 
 def _grouped(
@@ -304,7 +187,7 @@ def _grouped(
     keep: torch.Tensor, pad_id: int,
 ) -> tuple:  # fmt: skip
     """All lines in one row; who attends to whom is said by their lengths."""
-    lines = [_Line(family, prompts, completions, lengths, keep) for family in families]
+    lines = [Line(family, prompts, completions, lengths, keep) for family in families]
     starts = [0, *itertools.accumulate(map(len, lines))][:-1]
     inputs = {
         "input_ids": torch.cat([line.ids for line in lines])[None],
@@ -317,7 +200,7 @@ def _grouped(
         ),
     }
     labels = torch.cat([line.labels for line in lines])[None]
-    return inputs, [line.prompt for line in lines], labels, _places(lines, starts, keep), sum(map(len, lines))
+    return inputs, [line.prompt for line in lines], labels, places(lines, starts, keep), sum(map(len, lines))
 
 
 def pad_completions(

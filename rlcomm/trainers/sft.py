@@ -90,7 +90,7 @@ class OmniSFTTrainer(StepTimes, AtomicCheckpoints, SFTTrainer):
         with self.spent("score"):
             logps, entropies = score(
                 model, inputs["prompts"], inputs["completion_ids"], inputs["completion_mask"], self.scoring,
-                self._tokenizer.pad_token_id, counted, self.work,
+                self._tokenizer.pad_token_id, counted, work=self.work,
             )  # fmt: skip
         loss = self.token_loss(logps, entropies, counted, inputs, num_items_in_batch)
         mode = "train" if self.model.training else "eval"

@@ -1,4 +1,4 @@
-"""Log-probabilities: packed = rows = a plain forward with the media, and the media matter."""
+"""Log-probabilities: grouped = packed = rows = a plain forward with the media, and the media matter."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_the_head_is_computed_at_completions_alone(policy, batch, scoring, monke
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_gradients_of_packed_equal_rows(policy, batch, frozen):
+def test_gradients_of_every_form_equal_those_of_rows(policy, batch, frozen):
     from rlcomm.omni.policy import set_trainable
 
     set_trainable(policy.model, frozen)
@@ -89,7 +89,8 @@ def test_gradients_of_packed_equal_rows(policy, batch, frozen):
             [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
         )
     assert grads["rows"].norm() > 1
-    assert (grads["rows"] - grads["packed"]).norm() / grads["rows"].norm() < 1e-4
+    for scoring in ("packed", "grouped"):
+        assert (grads["rows"] - grads[scoring]).norm() / grads["rows"].norm() < 1e-4
 
 
 def test_an_empty_completion_scores_nothing(policy, batch):
