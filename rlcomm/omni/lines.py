@@ -52,8 +52,8 @@ def find_families(prompts: list[EncodedPrompt], config: Any) -> list[Family]:
             prefix = _common(read)
             behind = sum((len(p) - prefix + 1) * len(rows) for p, rows in zip(read, apart, strict=True))
             cost = sum(len(prompt) - 1 + len(rows) for prompt, rows in zip(read, apart, strict=True))
-            media = any(torch.isin(prompt.ids[prefix - 1 :], placeholders).any() for prompt in read)
-            if prefix > 0 and prefix - 1 + behind < cost and not media:
+            late = any(torch.isin(prompt.ids[prefix - 1 :], placeholders).any() for prompt in read)
+            if prefix > 0 and prefix - 1 + behind < cost and not late:
                 alone = [Family(prefix, [row for rows in apart for row in rows])]
         found += alone
     return found

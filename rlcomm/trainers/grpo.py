@@ -136,6 +136,8 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
     args: Any
     data_collator: Any
     max_completion_length: int
+    num_generations: Any
+    _buffered_inputs: Any
     _signature_columns: Any
     _logs: Any
 
