@@ -117,7 +117,14 @@ def form(prompt: float, completion: float, group: float) -> str:
     the ratio of tokens, (P + C) G / (P + G C); a decoder layer of 0.8 or 1.8 M parameters, completions of one
     length, one thread of a CPU that was not idle, medians of three interleaved rounds):
 
-    TABLE
+        P, C, G          times rows  tokens        P, C, G          times rows  tokens
+        64, 16, 2             1.58     1.67        512, 16, 2            1.83     1.94
+        64, 16, 8             2.68     3.33        512, 16, 16           10.9     11.0
+        64, 64, 2             1.08     1.33        512, 128, 8           3.35     3.33   (packed: 2.31)
+        64, 64, 8             1.62     1.78        512, 256, 2           1.21     1.50
+        64, 256, 2            1.16     1.11        1536, 64, 8           6.12     6.25   (packed: 4.57)
+        64, 256, 16           1.08     1.23
+
     On a GPU nothing has been measured.
 
     Args:

@@ -1,7 +1,9 @@
 """Grouped scoring: the same numbers as rows in every setting it is used in, and less to hold on the way."""
 
 import contextlib
+import multiprocessing
 
+import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
@@ -276,6 +278,41 @@ def test_the_layout_passes_through_ddp_around_peft(policy, batch, alone):  # noq
     _, moved = gradient(model, *batch, "grouped")
     assert calls == [1]
     assert distance(moved, expected) < 1e-4
+
+
+def of_a_rank(rank: int, folder, model, prompts, ids, mask) -> None:
+    """One of two processes, each with half of every group; writes the gradient that DDP leaves it with."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
+    half = slice(rank, None, 2)
+    weight = torch.linspace(-1, 1, len(ids))[half, None]
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    logps, _ = score(wrapped, prompts[half], ids[half], mask[half], "grouped")
+    (weight * logps).sum().backward()
+    moved = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    np.save(folder / f"{rank}.npy", moved.numpy())
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.distributed
+def test_groups_cut_over_two_ranks_give_the_gradient_of_the_whole(policy, batch, tmp_path):  # noqa: F811
+    set_trainable(policy.model, freeze_encoders=True)
+    prompts, ids, mask = batch
+    fork = multiprocessing.get_context("fork")
+    ranks = [
+        fork.Process(target=of_a_rank, args=(rank, tmp_path, policy.model, prompts, ids, mask))
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(240)
+        rank.kill()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    logps, _ = score(policy.model, prompts, ids, mask, "rows")
+    ((torch.linspace(-1, 1, len(ids))[:, None] * logps).sum() / 2).backward()  # DDP takes the mean of ranks
+    expected = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+    for rank in (0, 1):
+        assert distance(torch.from_numpy(np.load(tmp_path / f"{rank}.npy")), expected) < 1e-4
 
 
 def test_auto_is_rows_where_nothing_is_shared():
