@@ -77,7 +77,7 @@ def score(
     families = find_families(prompts, inner.config)
     text_config = inner.config.get_text_config()
     if scoring == "auto":
-        scoring = _chosen(text_config, families, lengths)
+        scoring = _chosen(text_config, families, len(lengths))
     if scoring == "grouped":
         if (why := grouped.refusal(text_config)) is not None:
             raise UserError(f"scoring is grouped, but {why}, or scoring to packed or rows.")
@@ -109,13 +109,14 @@ def score(
     )  # type: ignore[return-value]
 
 
-def form(prompt: float, completion: float, group: float) -> str:
-    """The cheapest form for prompts of P tokens with G completions of C tokens each.
+def form(group: float) -> str:
+    """The cheapest form for prompts with G completions each.
 
-    Without a second completion nothing is shared and `rows`, a plain batch, is as good. With one, `grouped`
-    was the cheapest at every shape measured (scoring and backward, times of `rows` over its own; beside them
-    the ratio of tokens, (P + C) G / (P + G C); a decoder layer of 0.8 or 1.8 M parameters, completions of one
-    length, one thread of a CPU that was not idle, medians of three interleaved rounds):
+    Without a second completion nothing is shared, and `rows`, a plain batch, is as good. With one, `grouped`
+    was the cheapest at every length of prompts (P) and completions (C) measured, so that lengths do not
+    matter. Scoring and backward, the time of `rows` over that of `grouped`, and beside it the ratio of their
+    tokens, (P + C) G / (P + G C); one decoder layer of 0.8 or 1.8 M parameters, completions of one length,
+    CPU time of one thread on a machine that was not idle, medians of three interleaved rounds:
 
         P, C, G          times rows  tokens        P, C, G          times rows  tokens
         64, 16, 2             1.58     1.67        512, 16, 2            1.83     1.94
@@ -128,8 +129,6 @@ def form(prompt: float, completion: float, group: float) -> str:
     On a GPU nothing has been measured.
 
     Args:
-        prompt: P, tokens of a prompt, mean over the prompts.
-        completion: C, tokens of a completion, mean over the completions.
         group: G, completions of a prompt, mean over the prompts.
 
     Returns:
@@ -138,12 +137,9 @@ def form(prompt: float, completion: float, group: float) -> str:
     return "grouped" if group > 1 else "rows"
 
 
-def _chosen(config: Any, families: list[Family], lengths: list[int]) -> str:
+def _chosen(config: Any, families: list[Family], rows: int) -> str:
     """What `auto` stands for in this batch with a decoder of this configuration."""
-    count = len(families)
-    best = form(
-        sum(one.prefix for one in families) / count, sum(lengths) / len(lengths), len(lengths) / count
-    )
+    best = form(rows / len(families))
     if best == "rows" or grouped.refusal(config) is None:
         return best
     # A block mask is exact where the kernel takes a mask and every layer sees everything.
