@@ -241,7 +241,7 @@ def step_of(recipe: Any, ranks: int, embedder: int = 0) -> memory.Step:
     return memory.Step(
         batch=recipe.per_device_train_batch_size,
         group=group,
-        packed=rl and recipe.scoring != "rows",
+        scoring=_scoring(recipe) if rl else "rows",
         sampled=sampled,
         sampled_group=getattr(recipe, "num_generations", 1),
         accumulation=recipe.gradient_accumulation_steps,
@@ -251,6 +251,13 @@ def step_of(recipe: Any, ranks: int, embedder: int = 0) -> memory.Step:
         device="cuda" if recipe.bf16 or recipe.dtype != "float32" or not recipe.use_cpu else "cpu",
         embedder=embedder,
     )
+
+
+def _scoring(recipe: Any) -> str:
+    """What `scoring: auto` comes to (`rlcomm.omni.score`)."""
+    if recipe.scoring != "auto":
+        return recipe.scoring
+    return {"sdpa": "grouped", "eager": "packed"}.get(recipe.attn_implementation, "rows")
 
 
 def _memory(

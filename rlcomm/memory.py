@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from rlcomm.data.media import MediaSettings, expected
+from rlcomm.omni import grouped
 from rlcomm.omni.policy import lora_config, set_trainable, thinker_class
 
 STRATEGIES = ("single", "ZeRO-2", "ZeRO-3", "LoRA")
@@ -72,7 +73,7 @@ class Step:
     Attributes:
         batch: per_device_train_batch_size.
         group: completions a prompt, G; 1 in SFT.
-        packed: a prompt is read once for its G completions.
+        scoring: how completions are scored; but for `rows` a prompt is read once for its completions.
         sampled: completions sampled at once; 0: no rollout.
         sampled_group: of them so many share a prompt.
         accumulation: gradient_accumulation_steps.
@@ -85,7 +86,7 @@ class Step:
 
     batch: int
     group: int = 1
-    packed: bool = False
+    scoring: str = "rows"
     sampled: int = 0
     sampled_group: int = 1
     accumulation: int = 1
@@ -259,12 +260,17 @@ class Stacks:
     def __init__(self, model: Any, autocast: bool):
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config, self.dtype, self.inner = inner.config, inner.dtype, inner.model
-        self.text, self.autocast = inner.config.text_config, autocast
+        self.text, self.autocast, self.thinker = inner.config.text_config, autocast, inner
         self._decoder, self._tower = lru_cache(None)(self._decode), lru_cache(None)(self._watch)
+        self._grouped = lru_cache(None)(self._group)
 
     def decoder(self, lines: int, tokens: int, packed: bool, grad: bool = True) -> Layer:
         """A decoder layer over (lines, tokens); several plain rows have a Boolean mask for their padding."""
         return _along(lambda number: self._decoder(number, tokens, packed, grad), lines)
+
+    def groups(self, prompts: int, prefix: int, completion: int, count: int) -> Layer:
+        """A decoder layer over one row of prompts with `count` completions each (`rlcomm.omni.grouped`)."""
+        return _along(lambda number: self._grouped(number, prefix, completion, count), prompts)
 
     def towers(self, prompt: Prompt, lines: int, checkpointed: bool) -> list[tuple[int, Layer]]:
         """(Layers, one of them) of each tower that has something to read in so many such prompts.
@@ -289,13 +295,26 @@ class Stacks:
         return len(layers), _along(lambda number: self._tower(name, places, number, grad), lines)
 
     def _decode(self, lines: int, tokens: int, packed: bool, grad: bool) -> Layer:
-        heads = getattr(self.text, "head_dim", None) or self.text.hidden_size // self.text.num_attention_heads
         kind = self.dtype if packed else torch.bool
         mask = (kind, lines, 1, tokens, tokens) if packed or lines > 1 else None
+        return self._trace(lines, tokens, grad, attention_mask=mask)
+
+    def _group(self, prompts: int, prefix: int, completion: int, count: int) -> Layer:
+        grouped.enable(self.thinker)
+        size = prefix + count * completion
+        layout = grouped.Groups(
+            [
+                grouped.group(number * size, prefix, [completion] * count, torch.device("cpu"))
+                for number in range(prompts)
+            ]
+        )
+        return self._trace(1, prompts * size, True, **{grouped.ARGUMENT: layout})
+
+    def _trace(self, lines: int, tokens: int, grad: bool, **given: Any) -> Layer:
+        heads = getattr(self.text, "head_dim", None) or self.text.hidden_size // self.text.num_attention_heads
         return trace(
             self.inner.language_model.layers[0], (lines, tokens, self.text.hidden_size), self.dtype,
-            self.autocast, grad, attention_mask=mask,
-            position_embeddings=[(self.dtype, lines, tokens, heads)] * 2,
+            self.autocast, grad, position_embeddings=[(self.dtype, lines, tokens, heads)] * 2, **given,
         )  # fmt: skip
 
     def _watch(self, name: str, places: int, lines: int, grad: bool) -> Layer:
@@ -393,7 +412,7 @@ def held(model: Any, step: Step, strategy: str) -> dict[str, int]:
 def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> dict[str, int]:
     """What one forward and backward needs: B rows, G completions of C tokens to a prompt of P, width h.
 
-    The lines are those of `lines_of`, of T tokens.
+    The lines are those of `lines_of`, of T tokens; grouped, all stand in one row and have no mask.
 
         media       what the towers read, in float32 and in s
         mask        T^2 s a packed line, T^2 a padded row
@@ -408,7 +427,13 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
     s = torch.empty(0, dtype=stacks.dtype).element_size()
     text = stacks.text
     lines, tokens = lines_of(prompt, step)
-    layers = [(text.num_hidden_layers, stacks.decoder(lines, tokens, step.packed))]
+    if step.scoring == "grouped":
+        count = math.ceil(step.batch / lines)
+        decoder = stacks.groups(lines, prompt.tokens - 1, prompt.completion, count)
+    else:
+        decoder = stacks.decoder(lines, tokens, step.scoring == "packed")
+    masked = {"grouped": 0, "packed": s, "rows": int(lines > 1)}[step.scoring]
+    layers = [(text.num_hidden_layers, decoder)]
     towers = stacks.towers(prompt, lines, step.checkpointing)
     layers += [(depth, layer) for depth, layer in towers if layer.kept]  # a gradient passes
     kept = sum((depth + 3) * layer.hidden for depth, layer in layers)
@@ -421,7 +446,7 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
     matrix = head_trains * text.vocab_size * text.hidden_size
     return {
         "media": lines * stacks.clip(prompt),
-        "mask": lines * tokens**2 * (s if step.packed else 1) if step.packed or lines > 1 else 0,
+        "mask": lines * tokens**2 * masked,
         "kept": kept,
         "layer": work,
         "towers": max((layer.hidden + layer.forward for _, layer in towers), default=0),
@@ -433,21 +458,16 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
 def lines_of(prompt: Prompt, step: Step) -> tuple[int, int]:
     """Lines of one forward and their length in tokens, at most.
 
-    Plain: B lines of P + C. Packed: B / G lines of P - 1 + G C where a batch is a whole generation. Else TRL
-    shuffles the completions of a generation over its batches: d prompts, one of them with
-    m = min(G, B - d + 1) completions, make d lines of P - 1 + m C; the d that makes the most tokens.
+    Rows: B lines of P + C. Else a line per prompt, of P - 1 and its completions: groups stay together, so
+    that B is of whole groups, or of one cut one, or its last group begins where the one before was cut.
     """
-    if not step.packed:
+    if step.scoring == "rows":
         return step.batch, prompt.tokens + prompt.completion
-
-    def longest(completions: int) -> int:
-        return prompt.tokens - 1 + min(step.group, completions) * prompt.completion
-
-    whole = max(1, step.batch // step.group)
-    if step.sampled <= step.batch:
-        return whole, longest(step.batch)
-    distinct = range(whole, min(step.batch, step.sampled // step.group) + 1)
-    return max(((d, longest(step.batch - d + 1)) for d in distinct), key=math.prod)
+    batch, group = step.batch, step.group
+    lines = (
+        max(1, batch // group) if batch % group == 0 or group % batch == 0 else -(-(batch - 1) // group) + 1
+    )
+    return lines, prompt.tokens - 1 + min(group, batch) * prompt.completion
 
 
 def rollout(stacks: Stacks, prompt: Prompt, step: Step) -> dict[str, int]:

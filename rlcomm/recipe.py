@@ -29,7 +29,7 @@ from rlcomm.data.media import MediaSettings
 from rlcomm.errors import UserError
 from rlcomm.rewards import adapters
 
-SCORINGS = ("auto", "packed", "rows")
+SCORINGS = ("auto", "grouped", "packed", "rows")
 REWARDS = adapters.NAMES
 UNCERTAINTIES = ("nats", "log10", "normalised", "1-pmax")
 ANSCO_TARGETS = ("self", "gold_answer", "gold")
@@ -286,7 +286,8 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
     """Step-RR, and GRPO with any of our rewards (trl.GRPOConfig plus ours)."""
 
     scoring: str = field(
-        default="auto", metadata={"help": "packed, rows or auto: how completions are scored"}
+        default="auto",
+        metadata={"help": "auto, grouped, packed or rows: how completions are scored (auto is the cheapest)"},
     )
     cache_encoders_mb: int = field(
         default=0,

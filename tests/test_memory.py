@@ -72,6 +72,7 @@ def nano_config(nano_folder):
         STEP_RR | dict(per_device_train_batch_size=24),
         STEP_RR | dict(per_device_train_batch_size=24, gradient_checkpointing=True),
         STEP_RR | dict(per_device_train_batch_size=24, scoring="rows"),
+        STEP_RR | dict(per_device_train_batch_size=24, scoring="packed"),
         STEP_RR | dict(gradient_accumulation_steps=3, use_peft=True, lora_r=8, rewards=["format", "arr"]),
     ],
     ids=lambda keys: " ".join(f"{k} {v}" for k, v in keys.items() if k in CHANGED),
@@ -228,16 +229,21 @@ def test_layers_grow_with_their_tokens(nano_config):
     )  # frozen, and nothing in front of it asks for a gradient
 
 
-def test_a_shuffled_generation_has_as_many_lines_as_it_may():
-    """TRL shuffles a generation over its batches, so a group is no longer one line."""
+def test_a_generation_has_a_line_for_each_prompt_of_a_part():
+    """Groups stay together in the split: a part is whole groups, one cut group, or begins in the middle."""
     prompt = memory.Prompt(100, 0, 0, 0, 0, completion=10)
-    whole = Step(8, group=4, packed=True, sampled=8, sampled_group=4)
+    whole = Step(8, group=4, scoring="packed", sampled=8, sampled_group=4)
     assert memory.lines_of(prompt, whole) == (2, 99 + 4 * 10)
-    assert memory.lines_of(prompt, dataclasses.replace(whole, packed=False)) == (8, 110)
-    cut = dataclasses.replace(whole, batch=4, sampled=16)  # of four prompts
-    assert memory.lines_of(prompt, cut) == (4, 109)
-    long = dataclasses.replace(prompt, completion=200)
-    assert memory.lines_of(long, cut) == (3, 99 + 2 * 200)  # 1,497 tokens: more than 2 x 699 and 4 x 299
+    assert memory.lines_of(prompt, dataclasses.replace(whole, scoring="rows")) == (8, 110)
+    assert memory.lines_of(prompt, dataclasses.replace(whole, batch=2, sampled=16)) == (1, 99 + 2 * 10)
+    assert memory.lines_of(prompt, dataclasses.replace(whole, batch=7, sampled=28)) == (3, 99 + 4 * 10)
+
+
+def test_a_row_of_groups_is_drawn_out_from_two_and_three(nano_config):
+    stacks = Stacks(memory.meta_model(nano_config, "float32", "sdpa", True), False)
+    assert stacks.groups(6, 40, 10, 4) == stacks._group(6, 40, 10, 4)
+    packed = stacks.decoder(6, 80, True)
+    assert stacks.groups(6, 40, 10, 4).hidden == packed.hidden
 
 
 @pytest.mark.parametrize("on", [False, True])

@@ -7,14 +7,14 @@ from typing import Any
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.omni.ahead import Ahead
-from rlcomm.omni.encode import EncodedPrompt, encode, user_text
+from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
 
 
 class Prompts:
     """Loads the clip of a sample and encodes its first question; remembers what it has encoded.
 
-    The same sample gives the same object as long as it is remembered, which is also how scoring recognises
-    the rows that share a prompt.
+    The same sample gives the same object as long as it is remembered, and other words about a remembered clip
+    give a prompt of the same media tensors: so scoring recognises the rows that share a prompt or a clip.
 
     Args:
         policy: anything with `.processor` and `.config`.
@@ -47,8 +47,10 @@ class Prompts:
     def expect(self, samples: Iterable[Sample]) -> None:
         """Says which samples are asked for next, so that the workers begin with them; changes no result."""
         if self._ahead is not None:
+            coming = {key[:2] for key in self._memory}
             for sample in samples:
-                if (key := self._key(sample)) not in self._memory:
+                if (key := self._key(sample))[:2] not in coming:
+                    coming.add(key[:2])
                     self._ahead.expect(key, sample)
 
     def close(self) -> None:
@@ -67,6 +69,8 @@ class Prompts:
             self._memory.move_to_end(key)
             return self._memory[key]
         prompt = self._ahead.take(key) if self._ahead is not None else None
+        if prompt is None and (known := self._clip(key)) is not None:
+            prompt = reword(self.policy, known, key[2])
         if prompt is None:
             prompt = self._encode(sample)
         if self.towers is not None:
@@ -76,6 +80,10 @@ class Prompts:
         while self._free < 0 and len(self._memory) > 1:
             self._free += _bytes(self._memory.popitem(last=False)[1])
         return prompt
+
+    def _clip(self, key: tuple) -> EncodedPrompt | None:
+        """The prompt that was last asked for of the same clip."""
+        return next((self._memory[other] for other in reversed(self._memory) if other[:2] == key[:2]), None)
 
     def _key(self, sample: Sample) -> tuple[str | None, str | None, str]:
         return sample.video, sample.audio, user_text(sample.turns[0], self.prompt_style)

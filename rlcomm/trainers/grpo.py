@@ -2,13 +2,13 @@
 
 TRL's own trainer gives audio to the sampler but not to the log-probabilities, silently. Here a batch carries
 a Python list of encoded prompts (one per completion, the same object within a group), which survives TRL's
-shuffle and split, and both the sampler and the scorer read their inputs from it. Everything else (groups,
-advantages, clipping, logging) is TRL's.
+split, and both the sampler and the scorer read their inputs from it. The split keeps groups together, so
+that a micro-batch reads each of its prompts once. Everything else (groups, advantages, clipping, logging) is
+TRL's.
 """
 
 import logging
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
 
 from rlcomm.data.sample import Sample
 from rlcomm.omni.encode import EncodedPrompt
@@ -25,6 +26,7 @@ from rlcomm.omni.rollout import generate_ids
 from rlcomm.omni.score import score
 from rlcomm.rewards.adapters import completion_text
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
+from rlcomm.trainers.times import StepTimes
 
 logger = logging.getLogger("rlcomm")
 
@@ -78,7 +80,39 @@ class OrderOfEpoch(Sampler):
         return len(self.sampler)
 
 
-class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
+def group_order(prompts: Sequence[int], size: int) -> list[int]:
+    """Rows of a generation in the order of training: groups shuffled, each in one piece.
+
+    Split into equal parts, a part of k groups' size holds k groups, and a part of a k-th of a group's holds
+    one prompt.
+
+    Args:
+        prompts: per row what tells its prompt, rows of a group side by side.
+        size: completions of a whole group; groups that other processes share come last, so that they do not
+            move the cuts between the whole ones.
+    """
+    runs: list[list[int]] = []
+    for row, prompt in enumerate(prompts):
+        if row == 0 or prompt != prompts[row - 1] or len(runs[-1]) == size:
+            runs.append([])
+        runs[-1].append(row)
+    shuffled = [runs[i] for i in torch.randperm(len(runs)).tolist()]
+    return [row for run in sorted(shuffled, key=lambda run: len(run) != size) for row in run]
+
+
+def reordered(batch: dict[str, Any], order: list[int]) -> dict[str, Any]:
+    """Every list and every tensor with a dimension in this order of its rows; what has no rows stays."""
+    return {
+        key: [value[row] for row in order]
+        if isinstance(value, list)
+        else value[order]
+        if isinstance(value, torch.Tensor) and value.ndim
+        else value
+        for key, value in batch.items()
+    }
+
+
+class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
     """GRPO whose rollouts and log-probabilities see the clip.
 
     Dataset rows hold `prompt` (chat messages, for logging) and `row` (index into `samples`); reward functions
@@ -93,14 +127,17 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     Args:
         samples: the rows.
         prompts: makes the encoded prompt of a sample, once.
-        scoring: `auto`, `packed` or `rows` (see `rlcomm.omni.score`).
+        scoring: `auto`, `grouped`, `packed` or `rows` (see `rlcomm.omni.score`).
         *args, **kwargs: TRL's.
     """
 
+    parts = ("prompts", "rollout", "rewards", "other", "score")
     model: Any
     args: Any
     data_collator: Any
     max_completion_length: int
+    num_generations: Any
+    _buffered_inputs: Any
     _signature_columns: Any
     _logs: Any
 
@@ -115,7 +152,6 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         self.data_collator = self._announce
         self._announced: list[int] = []
         self._encoded: list[EncodedPrompt] = []  # of the rows at work, one per completion
-        self._seconds: dict[str, float] = {}
         self._silent = {"format": 0, "flat": 0}
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -136,17 +172,13 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         for row in inputs:
             row["sample"] = self.samples[row["row"]]
-        asked = time.perf_counter()
-        self._encoded = [self.prompts(row["sample"]) for row in inputs]
+        with self.spent("prompts"):
+            self._encoded = [self.prompts(row["sample"]) for row in inputs]
         self._log_completion_extra("row", [row["row"] for row in inputs])  # gathered with the completions
-        started = time.perf_counter()
-        output = super()._generate_and_score_completions(inputs)
+        with self.spent("other"):
+            output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         metrics = self._metrics[mode]
-        metrics["time/prompts"].append(started - asked)
-        metrics["time/rollout"].append(self._seconds.pop("rollout", 0.0))
-        metrics["time/rewards"].append(self._seconds.pop("rewards", 0.0))
-        metrics["time/generation_batch"].append(time.perf_counter() - started)
         if "rewards/format/mean" in metrics:
             metrics["steps/format_ok"].append(metrics["rewards/format/mean"][-1])
         if mode == "train" and self.accelerator.is_main_process:
@@ -155,10 +187,8 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         return output
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
-        started = time.perf_counter()
-        rewards = super()._calculate_rewards(*args)
-        self._seconds["rewards"] = time.perf_counter() - started
-        return rewards
+        with self.spent("rewards"):
+            return super()._calculate_rewards(*args)
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         return [prompt.ids.tolist() for prompt in self._encoded], None, {}
@@ -176,11 +206,14 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         groups: dict[int, list[int]] = {}
         for row, prompt in enumerate(self._encoded):
             groups.setdefault(id(prompt), []).append(row)
-        started = time.perf_counter()
         completions: list[list[int]] = [[] for _ in self._encoded]
-        with unwrap_model_for_generation(
-            self.model_wrapped, self.accelerator, gather_deepspeed3_params=self.args.ds3_gather_for_generation
-        ) as model:
+        with (
+            self.spent("rollout"),
+            unwrap_model_for_generation(
+                self.model_wrapped, self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+            ) as model,
+        ):  # fmt: skip
             training = model.training
             model.eval()
             for count in sorted({len(rows) for rows in groups.values()}):  # cut groups are sampled apart
@@ -194,7 +227,6 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
                     for row, ids in zip(rows, group, strict=True):
                         completions[row] = ids
             model.train(training)
-        self._seconds["rollout"] = time.perf_counter() - started
         return completions, None
 
     def _get_per_token_logps_and_entropies(
@@ -202,22 +234,37 @@ class OmniGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         batch_size: int | None = None, compute_entropy: bool = False, compute_aux_loss: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor, None]:  # fmt: skip
-        started = time.perf_counter()
         logps, entropies = [], []
         size = batch_size or len(input_ids)
-        with self.accelerator.autocast():
+        with self.spent("score"), self.accelerator.autocast():
             for start in range(0, len(input_ids), size):
                 part = slice(start, start + size)
                 some, uncertain = score(
                     model, self._encoded[part], input_ids[part, -logits_to_keep:],
                     attention_mask[part, -logits_to_keep:], self.scoring, self._tokenizer.pad_token_id,
+                    work=self.work,
                 )  # fmt: skip
                 logps.append(some)
                 entropies.append(uncertain)
-        self._metrics["train" if self.model.training else "eval"]["time/score"].append(
-            time.perf_counter() - started
-        )
         return torch.cat(logps), torch.cat(entropies), None
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """As TRL's, but that groups stay together: its shuffle of rows would give every micro-batch a few
+        completions of many prompts, each of which would be read again."""
+        if not self.model.training:
+            return self._generate_and_score_completions(generation_batch)
+        parts = self.args.steps_per_generation
+        if self._step % (parts * self.num_iterations) == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            order = group_order([id(prompt) for prompt in batch["encoded"]], self.num_generations)
+            self._buffered_inputs = split_tensor_dict(reordered(batch, order), parts)
+        return self._buffered_inputs[self._step % parts]
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple:
+        started = self._clock()
+        found = super().prediction_step(*args, **kwargs)
+        self.log_times("eval", self._clock() - started)
+        return found
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         self._encoded = inputs["encoded"]

@@ -12,6 +12,7 @@ from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.score import score
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
+from rlcomm.trainers.times import StepTimes
 
 _IGNORED = -100
 
@@ -54,7 +55,7 @@ class ConversationCollator:
         }
 
 
-class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
+class OmniSFTTrainer(StepTimes, AtomicCheckpoints, SFTTrainer):
     """Minimises the mean negative log-likelihood of the assistant's tokens, media in the forward.
 
     Takes TRL's `SFTConfig` with `dataset_kwargs={"skip_prepare_dataset": True}`,
@@ -86,10 +87,11 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         counted = inputs["labels"] != _IGNORED
-        logps, entropies = score(
-            model, inputs["prompts"], inputs["completion_ids"], inputs["completion_mask"], self.scoring,
-            self._tokenizer.pad_token_id, counted,
-        )  # fmt: skip
+        with self.spent("score"):
+            logps, entropies = score(
+                model, inputs["prompts"], inputs["completion_ids"], inputs["completion_mask"], self.scoring,
+                self._tokenizer.pad_token_id, counted, work=self.work,
+            )  # fmt: skip
         loss = self.token_loss(logps, entropies, counted, inputs, num_items_in_batch)
         mode = "train" if self.model.training else "eval"
         share = counted.sum().clamp(min=1)
@@ -122,8 +124,11 @@ class OmniSFTTrainer(AtomicCheckpoints, SFTTrainer):
         self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple:
         inputs = self._prepare_inputs(inputs)
+        started = self._clock()
         with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs).detach(), None, None
+            loss = self.compute_loss(model, inputs).detach()
+        self.log_times("eval", self._clock() - started)
+        return loss, None, None
 
 
 def _own_words(error: UserError) -> UserError:

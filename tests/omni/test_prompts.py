@@ -67,6 +67,26 @@ def alive(process: int) -> bool:
     return True
 
 
+def test_a_second_question_about_a_clip_is_encoded_behind_its_media(make, clip_rows, decoded):
+    """The clip is decoded and processed once; the media tensors are the same objects, by which scoring sees
+    that the rows share them."""
+    other = dataclasses.replace(
+        clip_rows[0], turns=(dataclasses.replace(clip_rows[0].turns[0], question="Which one plays?"),)
+    )
+    prompts, alone = make(), make()
+    first, second, expected = prompts(clip_rows[0]), prompts(other), alone(other)
+    assert len(decoded()["0"]) == 1
+    assert second is prompts(other)
+    assert torch.equal(second.ids, expected.ids)
+    assert torch.equal(second.positions, expected.positions)
+    assert second.next_position == expected.next_position
+    for key, value in first.media.items():
+        assert second.media[key] is value
+        assert torch.equal(value, expected.media[key])
+    without = prompts(clip_rows[0].without("audio"))  # another clip: the same picture, unheard
+    assert without.media.keys() != first.media.keys()
+
+
 def test_prompts_of_workers_equal_those_of_the_main_process(make, clip_rows):
     here, elsewhere = make(), make(workers=2)
     elsewhere.expect(clip_rows)

@@ -31,7 +31,7 @@ from tests.omni.test_score import (  # noqa: F401
     batch,
     test_another_clips_sound_or_picture_changes_the_score,
     test_candidate_scores_are_sums_over_label_tokens,
-    test_gradients_of_packed_equal_rows,
+    test_gradients_of_every_form_equal_those_of_rows,
     test_scores_equal_a_plain_forward,
 )
 from tests.omni.test_shared import test_shared_rows_read_what_copies_read  # noqa: F401
@@ -96,8 +96,11 @@ def test_scores_at_fractional_positions_equal_a_plain_forward(policy):
     groups = generate_ids(policy.model, policy.processor, prompts, 2, 12, temperature=1.0, seed=0)
     rows = [prompt for prompt in prompts for _ in range(2)]
     ids, mask = pad_completions([text for group in groups for text in group], 0, torch.device("cpu"))
-    found = {scoring: score(policy.model, rows, ids, mask, scoring)[0] for scoring in ("rows", "packed")}
+    found = {
+        scoring: score(policy.model, rows, ids, mask, scoring)[0] for scoring in ("rows", "packed", "grouped")
+    }
     assert torch.allclose(found["rows"], found["packed"], atol=1e-5)
+    assert torch.allclose(found["rows"], found["grouped"], atol=1e-5)
     for i, prompt in enumerate(rows):
         row = torch.cat([prompt.ids, ids[i][mask[i].bool()]])[None]
         logits = policy.model(

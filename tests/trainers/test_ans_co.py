@@ -201,7 +201,7 @@ def test_the_unit_decides_what_the_gate_compares(policy, clip_rows, tmp_path):
 def test_confidence_is_pushed_into_the_answer(policy, clip_rows, tmp_path, monkeypatch):
     """One step with the entropy term alone narrows the answer's distribution; without it, nothing moves."""
     monkeypatch.setattr(
-        sft, "score", lambda *arguments: score(*arguments[:-1])
+        sft, "score", lambda *arguments, **options: score(*arguments[:-1], **options)
     )  # all, though none has a label
     for weight in (0.5, 0.0):
         before = weights(policy)

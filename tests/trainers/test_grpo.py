@@ -132,7 +132,7 @@ def largest_change(before: list[torch.Tensor], after: list[torch.Tensor]) -> flo
 # -- log-probabilities ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scoring", ["auto", "rows"])
+@pytest.mark.parametrize("scoring", ["auto", "packed", "rows"])
 def test_log_probs_equal_a_plain_forward_with_the_media(policy, clip_rows, tmp_path, scoring):
     trainer = make(policy, clip_rows, tmp_path, steps_per_generation=2)
     trainer.scoring = scoring
@@ -204,6 +204,43 @@ def test_every_row_keeps_its_own_prompt_through_shuffle_and_split(policy, clip_r
             seen.append(row)
     assert sorted(seen) == rows
     assert seen != rows  # it was shuffled
+
+
+@pytest.mark.parametrize(("size", "parts", "prompts"), [(8, 2, [2, 2]), (4, 4, [1] * 4), (2, 8, [1] * 8)])
+def test_a_micro_batch_reads_no_prompt_that_another_could(policy, clip_rows, tmp_path, size, parts, prompts):
+    """Trap: TRL's shuffle gives each of them a completion or two of every prompt, and nothing is shared."""
+    trainer = make(
+        policy, clip_rows, tmp_path, per_device_train_batch_size=size, steps_per_generation=parts,
+        gradient_accumulation_steps=1,
+    )  # fmt: skip
+    replay(trainer, recorded(policy, 16))
+    trainer.model.train()
+    trainer._prepare_inputs(batch(trainer, 4))
+    held = [len({id(prompt) for prompt in part["encoded"]}) for part in trainer._buffered_inputs]
+    assert held == prompts
+    assert [len(part["encoded"]) for part in trainer._buffered_inputs] == [size] * parts
+
+
+def test_groups_are_shuffled_and_those_that_others_share_come_last():
+    torch.manual_seed(0)
+    rows = [7, 7, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4]  # a rank's share begins and ends within a group
+    orders = {tuple(grpo.group_order(rows, 4)) for _ in range(50)}
+    assert len(orders) > 6
+    for order in orders:
+        assert sorted(order) == list(range(15))
+        assert {rows[i] for i in order[-3:]} == {7, 4}
+        for start in (0, 4, 8):
+            assert len({rows[i] for i in order[start : start + 4]}) == 1
+    again = grpo.group_order([5] * 8, 4)  # one prompt drawn twice in a row is two groups
+    assert again in (list(range(8)), [4, 5, 6, 7, 0, 1, 2, 3])
+
+
+def test_what_has_rows_is_reordered_with_them():
+    batch = {"a": torch.arange(3), "b": ["x", "y", "z"], "c": torch.tensor(5), "d": None}
+    found = grpo.reordered(batch, [2, 0, 1])
+    assert found["a"].tolist() == [2, 0, 1]
+    assert found["b"] == ["z", "x", "y"]
+    assert (found["c"].item(), found["d"]) == (5, None)
 
 
 def test_the_sampler_answers_each_row_with_its_own_group(policy, clip_rows, tmp_path, monkeypatch):
@@ -353,9 +390,9 @@ def test_the_flipped_sign_of_the_released_code_fails(policy, clip_rows, tmp_path
 
 
 def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path):
-    """Batch 8 x 1 = 2 x 4 on the same rollouts."""
+    """Batch 8 x 1 = 4 x 2 (whole groups) = 2 x 4 (cut ones) on the same rollouts."""
     after = {}
-    for size, accumulation in ((8, 1), (2, 4)):
+    for size, accumulation in ((8, 1), (4, 2), (2, 4)):
         policy = load_policy(str(nano_folder))
         before = weights(policy)
         trainer = make(
@@ -368,7 +405,63 @@ def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path)
         trainer.train()
         after[size] = weights(policy)
         assert (after[size] - before).abs().max() > 1e-3
+    assert (after[8] - after[4]).abs().max() < 1e-5
     assert (after[8] - after[2]).abs().max() < 1e-5
+
+
+def test_two_updates_of_one_rollout_are_the_same_by_every_form(nano_folder, clip_rows, tmp_path):
+    """The second update is off-policy: its ratios need the first one's log-probabilities."""
+    after = {}
+    for scoring in ("rows", "grouped"):
+        policy = load_policy(str(nano_folder))
+        before = weights(policy)
+        trainer = make(
+            policy, clip_rows, tmp_path, max_steps=2, num_iterations=2, learning_rate=0.05, max_grad_norm=0.0,
+            optim="sgd", lr_scheduler_type="constant", logging_steps=1,
+        )  # fmt: skip
+        trainer.scoring = scoring
+        replay(trainer, recorded(policy))
+        trainer.train()
+        after[scoring] = weights(policy)
+        assert (after[scoring] - before).abs().max() > 1e-3
+        assert trainer.state.log_history[1]["clip_ratio/region_mean"] > 0  # the policy has moved
+    assert (after["rows"] - after["grouped"]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("scoring", ["grouped", "rows"])
+def test_every_step_says_where_its_time_went(policy, clip_rows, tmp_path, scoring):
+    trainer = make(
+        policy, clip_rows, tmp_path, max_steps=2, per_device_train_batch_size=4, steps_per_generation=2,
+        gradient_accumulation_steps=1, logging_steps=1,
+    )  # fmt: skip
+    trainer.scoring = scoring
+    replay_ids = recorded(policy)
+    sample = trainer._generate_single_turn
+
+    def sampled(*args, **kwargs):
+        sample(*args, **kwargs)
+        return [list(ids) for ids in replay_ids], None
+
+    trainer._generate_single_turn = sampled
+    trainer.train()
+    first, second = trainer.state.log_history[:2]
+    parts = [f"time/{name}" for name in (*trainer.parts, "backward")]
+    for row in (first, second):
+        assert row["time/score"] > 0
+        assert row["time/backward"] > 0
+        assert sum(row[part] for part in parts) <= row["step_time"] * 1.01 + 1e-3
+        assert sum(row[part] for part in parts) > 0.5 * row["step_time"]
+    assert first["time/rollout"] > 0 < first["time/prompts"]
+    assert second["time/rollout"] == second["time/rewards"] == 0  # the generation was the first step's
+    if scoring == "grouped":
+        assert first["time/padding"] == second["time/padding"] == 0
+    else:
+        assert 0 < second["time/padding"] < 0.5
+    assert first["time/tokens_per_second"] > 0 < second["time/tokens_per_second"]
+    # What a prompt costs does not depend on the form, so that the rate compares forms.
+    rows = {id(prompt): len(prompt) for part in trainer._buffered_inputs for prompt in part["encoded"]}
+    tokens = GROUP * next(iter(rows.values())) + sum(map(len, replay_ids)) / 2
+    assert second["time/tokens_per_second"] * second["step_time"] == pytest.approx(tokens, rel=0.2)
 
 
 # -- speaking up ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from rlcomm.errors import UserError
 from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.policy import load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
+from rlcomm.omni.score import Work
 from rlcomm.trainers.checkpoints import last_checkpoint
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer, targets
 from tests.trainers.plain import gradients, plain, sft_config, weights
@@ -125,6 +126,47 @@ def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path)
         after[size] = weights(policy)
         assert (after[size] - before).abs().max() > 1e-3
     assert (after[4] - after[1]).abs().max() < 1e-5
+
+
+def test_rows_about_one_clip_read_it_once_and_learn_the_same(policy, clip_rows, tmp_path):
+    """Two questions and three targets on one clip beside another: the loss of rows, at the cost of two."""
+    first, other = clip_rows[:2]
+    samples = [
+        dataclasses.replace(first, turns=(Turn(question, "yes", target=target),))
+        for question, target in (("Is there a drum?", "yes"), ("Is there a drum?", "I see."), ("Harp?", "no"))
+    ] + [other]
+    trainer = make(policy, samples, tmp_path, "direct")
+    losses, moved, read = {}, {}, {}
+    for scoring in ("rows", "grouped", "auto"):
+        trainer.scoring, trainer.work = scoring, Work()
+        loss = loss_of(trainer, samples)
+        loss.backward()
+        losses[scoring], moved[scoring], read[scoring] = loss.item(), gradients(policy), trainer.work.read
+    prompt = trainer.data_collator.prompts(samples[0])
+    for scoring in ("grouped", "auto"):
+        assert losses[scoring] == pytest.approx(losses["rows"], abs=1e-5)
+        assert (moved[scoring] - moved["rows"]).norm() / moved["rows"].norm() < 1e-4
+        media = int(torch.isin(prompt.ids, torch.tensor([policy.config.audio_token_id])).sum())
+        assert read["rows"] - read[scoring] > 2 * media
+
+
+def test_every_step_says_where_its_time_went(policy, clip_rows, tmp_path):
+    trainer = make(
+        policy, clip_rows, tmp_path, max_steps=2, logging_steps=1, per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
+    )  # fmt: skip
+    trainer.train()
+    trained = [row for row in trainer.state.log_history if "loss" in row]
+    assert len(trained) == 2
+    for row in trained:
+        assert row["time/score"] > 0
+        assert row["time/backward"] > 0
+        assert row["time/tokens_per_second"] > 0
+        assert 0 <= row["time/padding"] < 0.5
+    found = trainer.evaluate(trainer.train_dataset)
+    assert found["eval_loss"] > 0
+    assert trainer.state.log_history[-1]["eval_time/score"] > 0
+    assert trainer.work == Work()  # what an evaluation read is not the next step's
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------

@@ -1,0 +1,320 @@
+"""Grouped scoring: the same numbers as rows in every setting it is used in, and less to hold on the way."""
+
+import contextlib
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rlcomm.errors import UserError
+from rlcomm.omni import grouped
+from rlcomm.omni.encode import reword, swap_media
+from rlcomm.omni.policy import lora_config, set_trainable
+from rlcomm.omni.score import Work, form, pad_completions, score
+from tests.conftest import make_prompt
+from tests.omni.test_score import batch  # noqa: F401  (three clips, groups of 4, 3 and 1, shuffled)
+
+CPU = torch.device("cpu")
+
+
+def gradient(model, prompts, ids, mask, scoring, dtype=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs (B, C) and the gradient, as one vector, of a loss that weighs every row and the entropies."""
+    model.zero_grad()
+    weight = torch.linspace(-1, 1, len(ids))[:, None]
+    with torch.autocast("cpu", dtype) if dtype else contextlib.nullcontext():
+        logps, entropies = score(model, prompts, ids, mask, scoring)
+    (weight * logps + 0.1 * entropies).sum().backward()
+    return logps.detach(), torch.cat(
+        [p.grad.float().flatten() for p in model.parameters() if p.grad is not None]
+    )
+
+
+def adapted(policy):
+    """The policy with adapters that are not zero."""
+    model = get_peft_model(policy.model, lora_config(r=4, alpha=8))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
+@pytest.mark.parametrize("checkpointing", [None, False, True], ids=["plain", "checkpoint", "reentrant"])
+def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing):  # noqa: F811
+    """Trap: a checkpointed layer is computed again in the backward, and must attend as in the forward."""
+    set_trainable(policy.model, freeze_encoders=True)
+    model = adapted(policy) if lora else policy.model
+    if checkpointing is not None:
+        model.gradient_checkpointing_enable({"use_reentrant": checkpointing})
+        model.enable_input_require_grads()
+    model.train()
+    (rows, expected), (found, moved) = (gradient(model, *batch, form) for form in ("rows", "grouped"))
+    assert torch.allclose(found, rows, atol=1e-5)
+    assert expected.norm() > 0.1
+    assert distance(moved, expected) < 1e-4
+
+
+def test_in_autocast_the_difference_is_that_of_the_precision(policy, batch):  # noqa: F811
+    set_trainable(policy.model, freeze_encoders=True)
+    exact, direction = gradient(policy.model, *batch, "rows")
+    logps, moved = {}, {}
+    for scoring in ("rows", "grouped"):
+        logps[scoring], moved[scoring] = gradient(policy.model, *batch, scoring, torch.bfloat16)
+    error = (logps["rows"] - exact).abs().max()
+    assert error > 1e-3  # bfloat16 it was
+    assert (logps["grouped"] - exact).abs().max() < 2 * error
+    assert distance(moved["grouped"], direction) < 2 * distance(moved["rows"], direction)
+
+
+def test_a_bfloat16_model_scores_alike(policy, batch):  # noqa: F811
+    prompts, ids, mask = batch
+    exact = score(policy.model, prompts, ids, mask, "rows")[0]
+    policy.model.to(torch.bfloat16)
+    with torch.no_grad():
+        rows, found = (score(policy.model, prompts, ids, mask, form)[0] for form in ("rows", "grouped"))
+    assert (rows - exact).abs().max() > 1e-3
+    assert (found - exact).abs().max() < 2 * (rows - exact).abs().max()
+
+
+def test_a_cut_group_scores_as_in_the_whole(policy, batch):  # noqa: F811
+    """Other processes hold the rest of it: nothing may depend on who is beside a completion."""
+    prompts, ids, mask = batch
+    whole = score(policy.model, prompts, ids, mask, "grouped")[0]
+    for part in (slice(0, 3), slice(3, 8), slice(4, 5)):
+        found = score(policy.model, prompts[part], ids[part], mask[part], "grouped")[0]
+        assert torch.allclose(found, whole[part], atol=1e-5)
+
+
+def test_completions_of_one_length_and_of_many_are_both_exact(policy):
+    """Equal lengths go without gathering, which is another path."""
+    prompt = make_prompt(policy, 0)
+    for lengths in ([5, 5, 5], [1, 1], [7, 1, 3], [4]):
+        ids, mask = pad_completions([[20 + i + j for j in range(n)] for i, n in enumerate(lengths)], 0, CPU)
+        rows, found = (
+            score(policy.model, [prompt] * len(lengths), ids, mask, form)[0] for form in ("rows", "grouped")
+        )
+        assert torch.allclose(found, rows, atol=1e-5)
+
+
+def test_swapped_media_are_told_apart(policy, batch):  # noqa: F811
+    """The comparison with rows would not see media that reach neither: here they must matter, in both."""
+    prompts, ids, mask = batch
+    exact = score(policy.model, prompts, ids, mask, "rows")[0]
+    first = prompts[0]
+    for keys in (("input_features",), ("pixel_values_videos",)):
+        other = swap_media(first, make_prompt(policy, 77), keys)
+        swapped = [other if prompt is first else prompt for prompt in prompts]
+        found = score(policy.model, swapped, ids, mask, "grouped")[0]
+        with pytest.raises(AssertionError):
+            assert torch.allclose(found, exact, atol=1e-5)
+        assert torch.allclose(found, score(policy.model, swapped, ids, mask, "rows")[0], atol=1e-5)
+
+
+def test_ten_steps_by_each_form_end_in_the_same_weights(nano_folder, batch):  # noqa: F811
+    from rlcomm.omni.policy import load_policy
+
+    prompts, ids, mask = batch
+    advantages = torch.linspace(-1, 1, len(ids))[:, None]
+    ends = {}
+    for scoring in ("rows", "packed", "grouped"):
+        model = load_policy(str(nano_folder)).model
+        set_trainable(model, freeze_encoders=True)
+        model.train()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        start = torch.cat([p.detach().flatten().clone() for p in trained])
+        optimizer = torch.optim.SGD(trained, lr=1e-2)
+        old = score(model, prompts, ids, mask, "rows")[0].detach()
+        for _ in range(10):
+            logps, _ = score(model, prompts, ids, mask, scoring)
+            ratio = (logps - old).exp()
+            gain = torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+            loss = -((gain * mask).sum(1) / mask.sum(1)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        ends[scoring] = torch.cat([p.detach().flatten() for p in trained]) - start
+    assert ends["rows"].abs().max() > 1e-3
+    for scoring in ("packed", "grouped"):
+        assert (ends[scoring] - ends["rows"]).abs().max() < 1e-4
+        assert distance(ends[scoring], ends["rows"]) < 1e-2
+
+
+class Shapes(TorchDispatchMode):
+    """The shapes of all tensors that any operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(one, torch.Tensor):
+                self.seen.add(tuple(one.shape))
+        return made
+
+    def squares(self, *sizes: int) -> set[tuple[int, ...]]:
+        """Those with two of these sizes among their dimensions."""
+        return {shape for shape in self.seen if sum(size in sizes for size in shape) > 1}
+
+
+def test_nothing_is_as_large_as_tokens_by_tokens(policy):
+    """Trap: a mask (or scores) over all tokens, or over all completions of a prompt. `packed` has such a one,
+    and the same eye sees it; on the way back nothing of the kind may come up either."""
+    prompt = make_prompt(policy, 0, 8.0)
+    ids, mask = pad_completions([[20 + (i + j) % 200 for j in range(37)] for i in range(7)], 0, CPU)
+    words = 7 * 37
+    places = len(prompt) - 1 + words
+    squares = {}
+    for scoring in ("packed", "grouped"):
+        with Shapes() as shapes:
+            score(policy.model, [prompt] * 7, ids, mask, scoring)[0].sum().backward()
+        squares[scoring] = shapes.squares(places, words, len(prompt) - 1)
+        assert (1, places, policy.model.config.get_text_config().hidden_size) in shapes.seen
+    assert (1, 1, places, places) in squares["packed"]
+    assert squares["grouped"] == set()
+
+
+def test_questions_about_one_clip_are_read_behind_it_once(policy):
+    """Rows of one clip (its tensors are shared) with other words and several targets each."""
+    prompt = make_prompt(policy, 0, 6.0)
+    others = [
+        reword(policy, prompt, text) for text in ("Which one plays?", "Is there a drum, or is there none?")
+    ]
+    prompts = [prompt, others[0], others[1], others[0], make_prompt(policy, 3), prompt]
+    tokenizer = policy.processor.tokenizer
+    texts = [tokenizer(text)["input_ids"] for text in ("yes", "a drum", "no harp no", "see", "no", "I hear")]
+    ids, mask = pad_completions(texts, 0, CPU)
+    found, gradients, work = {}, {}, {}
+    for scoring in ("rows", "packed", "grouped"):
+        work[scoring] = Work()
+        logps, entropies = score(policy.model, prompts, ids, mask, scoring, work=work[scoring])
+        policy.model.zero_grad()
+        (logps * torch.linspace(-1, 1, 6)[:, None] + entropies).sum().backward()
+        found[scoring] = (logps.detach(), entropies.detach())
+        gradients[scoring] = torch.cat(
+            [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
+        )
+    for scoring in ("packed", "grouped"):
+        for one, other in zip(found[scoring], found["rows"], strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
+        assert distance(gradients[scoring], gradients["rows"]) < 1e-4
+    media = int(torch.isin(prompt.ids, torch.tensor([policy.config.audio_token_id])).sum())
+    assert work["rows"].read - work["grouped"].read > 4 * media  # five rows of that clip, read once
+    assert work["rows"].tokens == work["grouped"].tokens == work["rows"].read
+    assert work["grouped"].padding == 0 < work["rows"].padding
+
+
+def test_words_longer_than_the_clip_are_not_repeated_to_share_it(policy):
+    prompt = make_prompt(policy, 0)
+    other = reword(policy, prompt, "Is there a drum? " * 20)
+    ids, mask = pad_completions([[20, 21]] * 8, 0, CPU)
+    work = Work()
+    score(policy.model, [prompt] * 4 + [other] * 4, ids, mask, "grouped", work=work)
+    assert work.read == len(prompt) - 1 + len(other) - 1 + 8 * 2
+
+
+def test_the_towers_keep_their_attention_and_files_do_not_tell(policy, batch, tmp_path):  # noqa: F811
+    before = {
+        name: getattr(policy.config, name)._attn_implementation for name in ("audio_config", "vision_config")
+    }
+    score(policy.model, *batch, "grouped")
+    assert policy.model.model.language_model.config._attn_implementation == grouped.ATTENTION
+    for name, kept in before.items():
+        assert getattr(policy.config, name)._attn_implementation == kept
+    policy.model.save_pretrained(tmp_path)
+    assert grouped.ATTENTION not in (tmp_path / "config.json").read_text()
+
+
+def test_without_groups_the_attention_is_sdpa_to_the_bit(policy, batch):  # noqa: F811
+    before = score(policy.model, *batch, "rows")[0]
+    grouped.enable(policy.model)
+    assert torch.equal(score(policy.model, *batch, "rows")[0], before)
+
+
+def test_a_layout_that_is_lost_on_its_way_is_no_silent_error(policy, batch, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(grouped, "enable", lambda thinker: None)
+    with pytest.raises(RuntimeError, match="lost"):
+        score(policy.model, *batch, "grouped")
+
+
+@pytest.mark.parametrize("kind", ["eager", "flash_attention_2", "sliding"])
+def test_what_cannot_attend_by_groups_is_refused_and_auto_goes_around_it(policy, batch, kind):  # noqa: F811
+    exact = score(policy.model, *batch, "rows")[0]
+    config = policy.config.get_text_config()
+    if kind == "sliding":
+        config.layer_types = ["sliding_attention"] * config.num_hidden_layers
+    else:
+        config._attn_implementation_internal = kind
+    with pytest.raises(UserError, match="scoring is grouped, but"):
+        score(policy.model, *batch, "grouped")
+    if kind == "eager":
+        assert torch.allclose(score(policy.model, *batch, "auto")[0], exact, atol=1e-5)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_the_layout_passes_through_ddp_around_peft(policy, batch, alone):  # noqa: F811
+    """Gradients are synchronised by hooks of the wrapper: calling inner modules would leave them out."""
+    set_trainable(policy.model, freeze_encoders=True)
+    inner = adapted(policy)
+    _, expected = gradient(inner, *batch, "rows")
+    model = torch.nn.parallel.DistributedDataParallel(inner)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    _, moved = gradient(model, *batch, "grouped")
+    assert calls == [1]
+    assert distance(moved, expected) < 1e-4
+
+
+def of_a_rank(rank: int, folder, model, prompts, ids, mask) -> None:
+    """One of two processes, each with half of every group; writes the gradient that DDP leaves it with."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
+    half = slice(rank, None, 2)
+    weight = torch.linspace(-1, 1, len(ids))[half, None]
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    logps, _ = score(wrapped, prompts[half], ids[half], mask[half], "grouped")
+    (weight * logps).sum().backward()
+    moved = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    np.save(folder / f"{rank}.npy", moved.numpy())
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.distributed
+def test_groups_cut_over_two_ranks_give_the_gradient_of_the_whole(policy, batch, tmp_path):  # noqa: F811
+    set_trainable(policy.model, freeze_encoders=True)
+    prompts, ids, mask = batch
+    fork = multiprocessing.get_context("fork")
+    ranks = [
+        fork.Process(target=of_a_rank, args=(rank, tmp_path, policy.model, prompts, ids, mask))
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(240)
+        rank.kill()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    logps, _ = score(policy.model, prompts, ids, mask, "rows")
+    ((torch.linspace(-1, 1, len(ids))[:, None] * logps).sum() / 2).backward()  # DDP takes the mean of ranks
+    expected = torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+    for rank in (0, 1):
+        assert distance(torch.from_numpy(np.load(tmp_path / f"{rank}.npy")), expected) < 1e-4
+
+
+def test_auto_is_rows_where_nothing_is_shared():
+    assert form(1) == "rows"
+    assert form(8) == "grouped"
