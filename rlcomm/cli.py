@@ -250,14 +250,14 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         timeout=recipe.timeout, retries=recipe.retries,
     )  # fmt: skip
     started = time.time()
+    see = reference.policy_sight(
+        recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
+        batch_size=recipe.batch_size, dtype=recipe.dtype, device=processes.device(),
+    )  # fmt: skip
     if recipe.purpose == "warmup":
-        see = reference.policy_sight(
-            recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
-            batch_size=recipe.batch_size, dtype=recipe.dtype,
-            device=processes.device(),
-        )  # fmt: skip
         report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
     else:
+        kept = reference.sights(recipe.output) if recipe.sight else {}
         report = reference.write_references(samples, recipe.model_name_or_path, recipe.output, **options)
     if report is None:  # the first process speaks
         return
@@ -270,6 +270,9 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
     )
     print(f"{recipe.output}: {report['with_reference']} of {report['rows']} rows have a reference{known}")
+    if recipe.purpose == "rl" and recipe.sight:
+        seen = reference.write_sights(recipe.output, see, recipe.policy_model, recipe.media(), kept)
+        print(f"{recipe.output}: {seen} of {report['rows']} rows have a sight")
     if recipe.purpose == "rl":  # a stage of a pipeline
         files.write_json(
             Path(recipe.output).parent / "stage.json",

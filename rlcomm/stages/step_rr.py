@@ -13,7 +13,7 @@ from rlcomm.data.sample import Sample
 from rlcomm.errors import UserError
 from rlcomm.omni.encode import user_text
 from rlcomm.recipe import StepRRRecipe
-from rlcomm.rewards import adapters, omega
+from rlcomm.rewards import adapters, avc, omega
 from rlcomm.rewards.embed import Embedder
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
@@ -101,15 +101,22 @@ def reward_functions(recipe: Any, weights: dict[str, float]) -> list[Any]:
 
 
 def check_references(recipe: Any, samples: list[Sample]) -> None:
-    """ARR and calibrated AVC compare with the reference's reasoning, so every row needs one.
+    """ARR, calibrated and witnessed AVC compare with the reference's reasoning, so every row needs one;
+    witnessed AVC compares with the sight too.
 
     Raises:
-        UserError: names the first row without a reference.
+        UserError: names the first row without a reference, or without a sight.
     """
-    if "arr" not in recipe.rewards and not ("avc" in recipe.rewards and recipe.avc_mode == "calibrated"):
-        return
+    mode = recipe.avc_mode if "avc" in recipe.rewards else None
+    hears = "arr" in recipe.rewards or mode in avc.NEED_REFERENCE
     for number, sample in enumerate(samples, 1):
-        if not sample.reference:
+        if mode == "witnessed" and not sample.sight:
+            raise UserError(
+                f"{recipe.dataset}, row {number}, field sight: is missing, and avc_mode witnessed compares "
+                "with it; run `rlcomm reference RECIPE --sight true` on this file first and train on what it "
+                "writes."
+            )
+        if hears and not sample.reference:
             raise UserError(
                 f"{recipe.dataset}, row {number}, field reference: is missing, and the rewards compare with "
                 "it; run `rlcomm reference RECIPE` on this file first and train on what it writes."
