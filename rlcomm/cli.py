@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     command("pipeline", _pipeline, "a chain of stages, each its own process; resumes", recipe=True)
     command("reference", _reference, "the audio model's reasoning, one per row, cached", recipe=True)
     command("eval", _eval, "a model on conflict benchmarks", recipe=True)
+    audit = command("audit", _audit, "can the rewards of a recipe be gamed? no model needed", recipe=True)
+    audit.add_argument(
+        "--write_policy", nargs=2, metavar=("NAME", "FILE"),
+        help="write the rows with a degenerate policy's (or `honest`) completions as SFT targets instead",
+    )  # fmt: skip
+    audit.add_argument(
+        "--policy_share", type=float, default=1.0, help="share of those rows in [0, 1], the others are honest"
+    )
     export = command("export", _export, "a trained model as a checkpoint that transformers or PEFT load")
     export.add_argument("model", help="run folder, its model/ or a checkpoint-N/, or a hub id")
     export.add_argument(
@@ -307,6 +315,22 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     )
     print(table)
     print(out / "results.json")
+
+
+def _audit(arguments: argparse.Namespace, rest: list[str]) -> None:
+    import torch
+
+    # without a GPU transformers refuses bf16 unless it is told that this is meant; an audit trains nothing
+    given = rest if torch.cuda.is_available() else [*rest, "--use_cpu", "true"]
+    recipe = _load(arguments, given, "train")
+    from rlcomm.stages import audit
+
+    audit.check_stage(arguments.recipe, recipe)
+    if arguments.write_policy:
+        name, file = arguments.write_policy
+        print(audit.write_policy(recipe, name, file, arguments.policy_share))
+        return
+    print(audit.run_audit(recipe))
 
 
 def _export(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -247,7 +247,8 @@ class RewardFields:
         default="similarity", metadata={"help": "similarity (the paper's), calibrated or witnessed"}
     )
     omega: float | None = field(
-        default=None, metadata={"help": "threshold in [-1, 1] of ARR and witnessed AVC; None: the embedder's own"}
+        default=None,
+        metadata={"help": "threshold in [-1, 1] of ARR and witnessed AVC; None: the embedder's own"},
     )
     embedder: str = field(default="minilm", metadata={"help": "sentence-transformers model, or minilm"})
 

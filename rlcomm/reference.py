@@ -339,7 +339,7 @@ def write_sights(
 ) -> int:
     """Fills in what a witness of the picture alone says, `Sample.sight` (for avc_mode witnessed).
 
-        Sample --(without its sound, asked SEE_QUESTION)--> `see` --> Sample.sight + meta["sight"] (provenance)
+        Sample --(without sound, asked SEE_QUESTION)--> `see` --> Sample.sight + meta["sight"] (provenance)
 
     Args:
         path: JSON Lines of samples, as `write_references` wrote it; written anew.
@@ -399,7 +399,8 @@ def policy_sight(
     question: str = SEE_QUESTION,
     **options: Any,
 ) -> Callable[[list[Sample]], list[str]]:
-    """A `see` for `write_warmup` and `write_sights`: the policy without sound, greedily, loaded when asked, then freed.
+    """A `see` for `write_warmup` and `write_sights`: the policy without sound, greedily; loaded when asked,
+    then freed.
 
     Args:
         model_name_or_path: the policy. media: how frames are decoded. cache_dir: folder of decoded clips.

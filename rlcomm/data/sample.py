@@ -5,8 +5,8 @@ A row of a file, with one question (flat) or several over the same clip:
     {"id": "7", "video": "7.mp4", "audio": "7.mp4", "question": "Is a harp playing?", "answer": "no"}
     {"id": "8", "video": "8.mp4", "audio": "8.mp4", "turns": [{"question": ..., "answer": ...}, ...]}
 
-Optional fields: `options`, `target`, `type` (of a question), `reference`, `sight`, `meta` (of a row). Relative paths
-start at the folder of the file they stand in.
+Optional fields: `options`, `target`, `type` (of a question), `reference`, `sight`, `meta` (of a row). Relative
+paths start at the folder of the file they stand in.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class Sample:
         audio: path of the file whose sound is heard (the same video, or wav, ogg, ...); None: no sound.
         reference: o_ref, the text inside the reference's <a-think> (METHOD: reference audio reasoning).
         meta: JSON values: split, visible, audible, muted, provenance, ...
-        sight: o_see, what a witness says who saw the picture and did not hear the sound; the reference's twin.
+        sight: o_see, what a witness says who saw the picture without its sound; the reference's twin.
     """
 
     id: str

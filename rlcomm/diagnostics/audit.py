@@ -66,9 +66,9 @@ def audit(
     rows = degenerate.stories(samples)
     if not rows:
         raise UserError(
-            f"None of the {len(samples)} rows tells both what is honestly heard (reference) and what is honestly "
-            "seen (a target with a v-think, meta.visible or sight), so there is nothing to compare with; run "
-            "`rlcomm reference RECIPE --sight true` on the rows first."
+            f"None of the {len(samples)} rows tells both what is honestly heard (reference) and what is "
+            "honestly seen (a target with a v-think, meta.visible or sight), so there is nothing to compare "
+            "with; run `rlcomm reference RECIPE --sight true` on the rows first."
         )
     others = degenerate.others(rows)
     weights = decided["weights"]
@@ -87,10 +87,10 @@ def audit(
             i for i, (row, other) in enumerate(zip(rows, others, strict=True))
             if name in degenerate.OWN_ANSWER or degenerate.differs(name, row, other)
         ]  # fmt: skip
-        example = POLICIES[name](rows[used[0]], rows[used[0]].sample.answer, others[used[0]]) if used else None
-        policies[name] = {
-            **_means(parts, rows, used), "example": example, **_beside(parts, fair, rows, used),
-        }  # fmt: skip
+        policies[name] = {**_means(parts, rows, used), **_beside(parts, fair, rows, used)}
+        if used:
+            row, other = rows[used[0]], others[used[0]]
+            policies[name]["example"] = POLICIES[name](row, row.sample.answer, other)
     found = {
         "fingerprint": fingerprint(decided), "decided_by": dict(decided), "rows": len(samples),
         "rows_used": len(rows),
@@ -158,7 +158,8 @@ def _beside(parts: Parts, fair: Parts, rows: Sequence[Story], used: Sequence[int
     def share(name: str, some: Sequence[int]) -> metrics.Metric:
         pairs = [(parts[name][i], fair[name][i], i) for i in some] if name in parts else []
         both = [(mine, its, i) for mine, its, i in pairs if mine is not None and its is not None]
-        return metrics.ratio([m for m, _, _ in both], [h for _, h, _ in both], _clips(rows, [i for *_, i in both]))
+        clips = _clips(rows, [i for _, _, i in both])
+        return metrics.ratio([mine for mine, _, _ in both], [its for _, its, _ in both], clips)
 
     conflict = [i for i in used if senses_differ(rows[i].sample)]
     whole, hard = share("reasoning", used), share("reasoning", conflict)
@@ -185,9 +186,9 @@ def _findings(found: Mapping[str, Any], rows: Sequence[Story]) -> list[str]:
     decided = found["decided_by"]
     if not found["honest"]["reasoning"]["value"]:
         return [
-            "No reward of this recipe pays for honest reasoning (arr and avc are absent, at weight 0, or 0 on "
-            "every honest completion), so any reasoning with the right answer earns as much; add arr and avc, "
-            "or lower omega if arr refuses the references themselves."
+            "No reward of this recipe pays for honest reasoning (arr and avc are absent, at weight 0, or 0 "
+            "on every honest completion), so any reasoning with the right answer earns as much; add arr and "
+            "avc, or lower omega if arr refuses the references themselves."
         ]
     said = []
     for name, scores in found["policies"].items():
@@ -238,14 +239,14 @@ def decided_by(
     omega: float,
     embedder: str,
 ) -> dict[str, Any]:
-    """All that an audit depends on: the rewards, and of the rows every text that they or the policies read."""
+    """All that an audit depends on: the rewards, and of the rows the texts that they or the policies read."""
     rows = [
-        [s.turns[0].question, s.answer, list(s.options), s.reference, degenerate.seen(s), s.sight, s.video]
+        [s.question, s.answer, list(s.options), degenerate.heard(s), degenerate.seen(s), s.sight]
         for s in samples
     ]
     return {
         "weights": dict(weights), "format_mode": format_mode, "avc_mode": avc_mode, "omega": omega,
-        "embedder": embedder, "policies": list(POLICIES), "rows": _digest([[*row[:-1]] for row in rows]),
+        "embedder": embedder, "policies": list(POLICIES), "rows": _digest(rows),
     }  # fmt: skip
 
 
@@ -283,7 +284,10 @@ def format_table(found: Mapping[str, Any]) -> str:
     lines += [_line(name, scores) for name, scores in found["policies"].items()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     ]
     used, rows = found["rows_used"], found["rows"]

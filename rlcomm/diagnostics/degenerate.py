@@ -88,9 +88,9 @@ POLICIES: dict[str, Policy] = {
     "tags_repeated": lambda s, y, o: f"{_write(s.heard, s.seen, y)} {_write(s.heard, s.seen, y)}",
     "always_no": lambda s, y, o: _write(s.heard, s.seen, "no"),
 }
-"""By name. The copies (v_into_a, reference_echoed: word for word; v_told_as_heard, a_told_as_seen: in the words
-of the other sense) put one sense into both segments, another_row and another_view tell of another clip, the
-next five of none; tags_repeated says everything twice; always_no reasons honestly and answers "no"."""
+"""By name. The copies put one sense into both segments: word for word (v_into_a, reference_echoed) or in the
+words of the other sense (v_told_as_heard, a_told_as_seen). another_row and another_view tell of another clip,
+the next five of none; tags_repeated says everything twice; always_no reasons honestly and answers "no"."""
 
 OWN_ANSWER = frozenset({"always_no"})
 _NEED_ANOTHER_ROW = frozenset({"another_row", "another_view"})

@@ -36,18 +36,18 @@ def score(
         witnessed (ours):        I = calibrated's  if S(o2, o_see) > omega and each tag stands once,  else 0
 
     Known exploits (`rlcomm audit` measures them). Similarity is maximised by one text in both segments:
-    copying v-think into a-think (1.88 of 2 in a sketch, with muted accuracy at 0), or telling what is heard as
-    what is seen. Calibrated pays for the first only where the reference agrees with the picture, but whatever
-    the v-think says, an a-think like the reference makes both similarities equal and I near 1: neither mode
-    knows the picture, so any v-think made from the sound alone is paid as well as the honest one. Witnessed
-    asks a second witness, who saw the picture and did not hear the sound, as ARR asks one who only heard.
+    copying v-think into a-think (1.88 of 2 in a sketch, with muted accuracy at 0), or telling what is heard
+    as what is seen. Calibrated pays for the first only where the reference agrees with the picture, but
+    whatever the v-think says, an a-think like the reference makes both similarities equal and I near 1.
+    Neither mode knows the picture, so a v-think made from the sound alone is paid as well as the honest one.
+    Witnessed asks a second witness, who saw the picture and heard nothing, as ARR asks one who only heard.
     Without tags nothing would be left to compare: r_avc is 0 unless a-think and v-think both parse.
 
     Args:
         steps: a parsed completion; o1, o2, o3 are its a-think, v-think and answer.
         sample: y is its gold answer, o_ref its reference reasoning, o_see its sight.
-        embedder: gives S, the cosine of sentence embeddings; the v-think side carries INSTRUCTION (between two
-            sights, o_see carries it).
+        embedder: gives S, the cosine of sentence embeddings; the v-think side carries INSTRUCTION (in
+            S(o2, o_see) the witness's side does).
         mode: "similarity", "calibrated" or "witnessed".
         omega: threshold in [-1, 1] of "witnessed"; the one of ARR, since both compare two texts about one
             sense.
@@ -78,7 +78,7 @@ def score(
 
 
 def _seen(steps: Steps, sample: "Sample", embedder: "Embedder", omega: float) -> bool:
-    """Whether the v-think says what the witness of the picture says; a tag that stands twice says anything."""
+    """Whether the v-think says what the witness of the picture says; with a tag twice, nothing is said."""
     assert sample.sight is not None
     if any(part.status == "repeated" for part in (steps.audio, steps.video, steps.answer)):
         return False

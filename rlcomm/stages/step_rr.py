@@ -3,6 +3,7 @@
 row -> prompt -> G rollouts -> <a-think> <v-think> <answer> -> r_format + r_arr + r_avc -> advantages -> loss
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 from rlcomm.data.sample import Sample
+from rlcomm.diagnostics import audit, degenerate
 from rlcomm.errors import UserError
 from rlcomm.omni.encode import user_text
 from rlcomm.recipe import StepRRRecipe
@@ -17,7 +19,9 @@ from rlcomm.rewards import adapters, avc, omega
 from rlcomm.rewards.embed import Embedder
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
-from rlcomm.trainers.grpo import OmniGRPOTrainer
+from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
+
+logger = logging.getLogger("rlcomm")
 
 PAPER_OMEGA = 0.8
 
@@ -40,6 +44,8 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     check_senses(recipe, policy.model, samples)
     weights = reward_weights(recipe)
     check_references(recipe, samples)
+    if is_main():
+        warn_without_audit(recipe, weights, samples)
     functions = reward_functions(recipe, weights)
     recipe.reward_weights = [weights[function.__name__] for function in functions]
     rows = [{"prompt": _messages(sample, recipe.prompt_style), "row": i} for i, sample in enumerate(samples)]
@@ -47,6 +53,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     trainer = OmniGRPOTrainer(
         model=policy.model, args=recipe, reward_funcs=functions, train_dataset=Dataset.from_list(rows),
         processing_class=policy.processor, samples=samples, prompts=prompts, scoring=recipe.scoring,
+        observe=exploits,
     )  # fmt: skip
     if is_main():
         rollouts = recipe.generation_batch_size or 0
@@ -91,13 +98,44 @@ def reward_weights(recipe: Any) -> dict[str, float]:
 def reward_functions(recipe: Any, weights: dict[str, float]) -> list[Any]:
     """The recipe's rewards as TRL reward functions; the embedder is loaded only where one needs it."""
     needed = adapters.NEED_EMBEDDER & set(weights)
-    threshold = recipe.omega
-    if threshold is None:
-        threshold = omega.MINILM_OMEGA if recipe.embedder == "minilm" else PAPER_OMEGA
     return adapters.reward_functions(
-        weights, format_mode=recipe.format_mode, omega=threshold, avc_mode=recipe.avc_mode,
+        weights, format_mode=recipe.format_mode, omega=threshold(recipe), avc_mode=recipe.avc_mode,
         embedder=Embedder(recipe.embedder) if needed else None,
     )  # fmt: skip
+
+
+def threshold(recipe: Any) -> float:
+    """omega as set, else the one that belongs to the embedder."""
+    if recipe.omega is not None:
+        return recipe.omega
+    return omega.MINILM_OMEGA if recipe.embedder == "minilm" else PAPER_OMEGA
+
+
+def decided_by(recipe: Any, weights: dict[str, float], samples: list[Sample]) -> dict[str, Any]:
+    """What an audit of this recipe's rewards depends on (`rlcomm.diagnostics.audit`)."""
+    return audit.decided_by(
+        weights, samples, format_mode=recipe.format_mode, avc_mode=recipe.avc_mode, omega=threshold(recipe),
+        embedder=recipe.embedder,
+    )  # fmt: skip
+
+
+def warn_without_audit(recipe: Any, weights: dict[str, float], samples: list[Sample]) -> None:
+    """One sentence where these rewards have not been audited on these rows, or were and can be gamed."""
+    found = audit.find(recipe.output_dir, audit.fingerprint(decided_by(recipe, weights, samples)))
+    if found is None:
+        logger.warning(
+            "no audit of these rewards on these rows is in %s or beside it, so nobody knows whether a policy "
+            "can game them; `rlcomm audit RECIPE` says so within seconds, without a model.",
+            recipe.output_dir,
+        )
+    elif named := [name for name, scores in found["policies"].items() if scores["reaches"]]:
+        print(f"audit: paid like honest reasoning: {', '.join(named)}; watch exploits/... in the metrics")
+
+
+def exploits(rollouts: list[Rollout]) -> dict[str, float]:
+    """Metrics of a generation: the share of its completions that are each degenerate policy's."""
+    shares = degenerate.shares([r.completion for r in rollouts], [r.sample for r in rollouts])
+    return {f"exploits/{name}": share for name, share in shares.items()}
 
 
 def check_references(recipe: Any, samples: list[Sample]) -> None:
