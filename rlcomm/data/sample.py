@@ -5,8 +5,8 @@ A row of a file, with one question (flat) or several over the same clip:
     {"id": "7", "video": "7.mp4", "audio": "7.mp4", "question": "Is a harp playing?", "answer": "no"}
     {"id": "8", "video": "8.mp4", "audio": "8.mp4", "turns": [{"question": ..., "answer": ...}, ...]}
 
-Optional fields: `options`, `target`, `type` (of a question), `reference`, `sight`, `meta` (of a row). Relative
-paths start at the folder of the file they stand in.
+Optional fields: `options`, `target`, `type` (of a question), `reference`, `sight` and `meta` (of a row).
+Relative paths start at the folder of the file they stand in.
 """
 
 import dataclasses
