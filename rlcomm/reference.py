@@ -361,7 +361,10 @@ def write_sights(
     for sample in samples:
         if sample.video and kept and kept.get(sample.id, ("", {}))[1] == meta[sample.video]:
             known[sample.video] = kept[sample.id][0]
-    unseen = {s.video: s.without("audio") for s in samples if s.video and s.video not in known}
+    unseen: dict[str | None, Sample] = {}
+    for sample in samples:
+        if sample.video and sample.video not in known:
+            unseen.setdefault(sample.video, sample.without("audio"))
     if unseen:
         known |= dict(zip(unseen, see(list(unseen.values())), strict=True))
     filled = [
