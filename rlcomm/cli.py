@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     command("pipeline", _pipeline, "a chain of stages, each its own process; resumes", recipe=True)
     command("reference", _reference, "the audio model's reasoning, one per row, cached", recipe=True)
     command("eval", _eval, "a model on conflict benchmarks", recipe=True)
+    audit = command("audit", _audit, "can the rewards of a recipe be gamed? no model needed", recipe=True)
+    audit.add_argument(
+        "--write_policy", nargs=2, metavar=("NAME", "FILE"),
+        help="write the rows with a degenerate policy's (or `honest`) completions as SFT targets instead",
+    )  # fmt: skip
+    audit.add_argument(
+        "--policy_share", type=float, default=1.0, help="share of those rows in [0, 1], the others are honest"
+    )
     export = command("export", _export, "a trained model as a checkpoint that transformers or PEFT load")
     export.add_argument("model", help="run folder, its model/ or a checkpoint-N/, or a hub id")
     export.add_argument(
@@ -272,14 +280,14 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         timeout=recipe.timeout, retries=recipe.retries,
     )  # fmt: skip
     started = time.time()
+    see = reference.policy_sight(
+        recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
+        batch_size=recipe.batch_size, dtype=recipe.dtype, device=processes.device(),
+    )  # fmt: skip
     if recipe.purpose == "warmup":
-        see = reference.policy_sight(
-            recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
-            batch_size=recipe.batch_size, dtype=recipe.dtype,
-            device=processes.device(),
-        )  # fmt: skip
         report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
     else:
+        kept = reference.sights(recipe.output) if recipe.sight else {}
         report = reference.write_references(samples, recipe.model_name_or_path, recipe.output, **options)
     if report is None:  # the first process speaks
         return
@@ -292,6 +300,9 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
     )
     print(f"{recipe.output}: {report['with_reference']} of {report['rows']} rows have a reference{known}")
+    if recipe.purpose == "rl" and recipe.sight:
+        seen = reference.write_sights(recipe.output, see, recipe.policy_model, recipe.media(), kept)
+        print(f"{recipe.output}: {seen} of {report['rows']} rows have a sight")
     if recipe.purpose == "rl":  # a stage of a pipeline
         files.write_json(
             Path(recipe.output).parent / "stage.json",
@@ -326,6 +337,22 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     )
     print(table)
     print(out / "results.json")
+
+
+def _audit(arguments: argparse.Namespace, rest: list[str]) -> None:
+    import torch
+
+    # without a GPU transformers refuses bf16 unless it is told that this is meant; an audit trains nothing
+    given = rest if torch.cuda.is_available() else [*rest, "--use_cpu", "true"]
+    recipe = _load(arguments, given, "train")
+    from rlcomm.stages import audit
+
+    audit.check_stage(arguments.recipe, recipe)
+    if arguments.write_policy:
+        name, file = arguments.write_policy
+        print(audit.write_policy(recipe, name, file, arguments.policy_share))
+        return
+    print(audit.run_audit(recipe))
 
 
 def _export(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -27,7 +27,7 @@ from trl import GRPOConfig, SFTConfig, TrlParser  # isort: skip
 from rlcomm import files
 from rlcomm.data.media import MediaSettings
 from rlcomm.errors import UserError
-from rlcomm.rewards import adapters
+from rlcomm.rewards import adapters, avc
 
 SCORINGS = ("auto", "grouped", "packed", "rows")
 REWARDS = adapters.NAMES
@@ -243,9 +243,12 @@ class RewardFields:
     format_mode: str = field(
         default="strict", metadata={"help": "strict, or lenient as in the released code"}
     )
-    avc_mode: str = field(default="similarity", metadata={"help": "similarity (the paper's) or calibrated"})
+    avc_mode: str = field(
+        default="similarity", metadata={"help": "similarity (the paper's), calibrated or witnessed"}
+    )
     omega: float | None = field(
-        default=None, metadata={"help": "ARR's threshold in [-1, 1]; None: the embedder's own"}
+        default=None,
+        metadata={"help": "threshold in [-1, 1] of ARR and witnessed AVC; None: the embedder's own"},
     )
     embedder: str = field(default="minilm", metadata={"help": "sentence-transformers model, or minilm"})
 
@@ -409,8 +412,12 @@ class ReferenceRecipe(DataFields):
     purpose: str = field(
         default="rl", metadata={"help": "rl, or warmup: write warm-up rows from reference and policy"}
     )
+    sight: bool = field(
+        default=False,
+        metadata={"help": "for rl: also what policy_model sees without sound, for avc_mode witnessed"},
+    )
     policy_model: str = field(
-        default="nano_omni", metadata={"help": "for warmup: the model that says what is seen"}
+        default="nano_omni", metadata={"help": "for warmup and sight: the model that says what is seen"}
     )
     batch_size: int = field(default=32, metadata={"help": "rows at a time"})
     temperature: float = field(default=0.5, metadata={"help": "sampling temperature"})
@@ -729,7 +736,7 @@ def _check_watched(recipe: Any) -> None:
 
 def _check_rewards(recipe: Any) -> None:
     _check_choice(recipe, "format_mode", ("strict", "lenient"))
-    _check_choice(recipe, "avc_mode", ("similarity", "calibrated"))
+    _check_choice(recipe, "avc_mode", avc.MODES)
     if not recipe.rewards or not recipe.embedder:
         name = "embedder" if recipe.rewards else "rewards"
         raise UserError(f"{name} is empty; leave the key out for its default, or give it a value.")

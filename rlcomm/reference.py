@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from rlcomm import endpoint, files, processes, remote_hearer, steps
 from rlcomm.data.media import MediaSettings, cache_key, load_clip
-from rlcomm.data.sample import Sample, Turn, write_jsonl
+from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.errors import UserError
 from rlcomm.hearer import Ear, Hearer, open_ear
 from rlcomm.omni.policy import load_policy
@@ -330,6 +330,68 @@ def write_warmup(
     return {**report, "written": len(rows), "rejected": rejected, "out": str(out_path)}
 
 
+def write_sights(
+    path: str | os.PathLike,
+    see: Callable[[list[Sample]], list[str]],
+    model: str,
+    media: MediaSettings,
+    kept: Mapping[str, tuple[str, dict[str, Any]]] | None = None,
+) -> int:
+    """Fills in what a witness of the picture alone says, `Sample.sight` (for avc_mode witnessed).
+
+        Sample --(without sound, asked SEE_QUESTION)--> `see` --> Sample.sight + meta["sight"] (provenance)
+
+    Args:
+        path: JSON Lines of samples, as `write_references` wrote it; written anew.
+        see: as in `write_warmup`; gets one row for each picture that has no sight yet.
+        model: name of the witness, kept as provenance.
+        media: how it is shown the clips, likewise.
+        kept: what `sights` read before `write_references` wrote the file; those of another model, picture or
+            decoding are made anew.
+
+    Returns:
+        The number of rows with a sight.
+    """
+    samples = read_jsonl(path)
+    meta = {
+        clip: {"model": model, "question": SEE_QUESTION, "inputs_hash": cache_key(clip, None, media)}
+        for clip in {sample.video for sample in samples if sample.video}
+    }
+    known: dict[str | None, str] = {}
+    for sample in samples:
+        if sample.video and kept and kept.get(sample.id, ("", {}))[1] == meta[sample.video]:
+            known[sample.video] = kept[sample.id][0]
+    unseen: dict[str | None, Sample] = {}
+    for sample in samples:
+        if sample.video and sample.video not in known:
+            unseen.setdefault(sample.video, sample.without("audio"))
+    if unseen:
+        known |= dict(zip(unseen, see(list(unseen.values())), strict=True))
+    filled = [
+        dataclasses.replace(
+            sample,
+            sight=known[sample.video].strip() or None,
+            meta={**sample.meta, "sight": meta[sample.video]},
+        )
+        if sample.video
+        else sample
+        for sample in samples
+    ]
+    write_jsonl(path, filled)
+    return sum(sample.sight is not None for sample in filled)
+
+
+def sights(path: str | os.PathLike) -> dict[str, tuple[str, dict[str, Any]]]:
+    """{id: (sight, provenance)} of the rows that have one; lines that cannot be read are passed over."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    if Path(path).exists():
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                row = json.loads(line)
+                found[str(row["id"])] = (row["sight"], row["meta"]["sight"])
+    return found
+
+
 def policy_sight(
     model_name_or_path: str,
     media: MediaSettings,
@@ -340,7 +402,8 @@ def policy_sight(
     question: str = SEE_QUESTION,
     **options: Any,
 ) -> Callable[[list[Sample]], list[str]]:
-    """A `see` for `write_warmup`: the policy without sound, greedily, loaded when asked, then freed.
+    """A `see` for `write_warmup` and `write_sights`: the policy without sound, greedily; loaded when asked,
+    then freed.
 
     Args:
         model_name_or_path: the policy. media: how frames are decoded. cache_dir: folder of decoded clips.

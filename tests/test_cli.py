@@ -11,7 +11,18 @@ from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
 from rlcomm.errors import UserError
 
-COMMANDS = ["quickstart", "train", "pipeline", "reference", "eval", "export", "doctor", "show", "data"]
+COMMANDS = [
+    "quickstart",
+    "train",
+    "pipeline",
+    "reference",
+    "eval",
+    "audit",
+    "export",
+    "doctor",
+    "show",
+    "data",
+]
 HEAVY = {"torch", "transformers", "trl", "numpy", "av", "datasets", "yaml"}
 
 

@@ -14,7 +14,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
 from rlcomm.errors import UserError
 from rlcomm.recipe import load_recipe
-from rlcomm.stages.pipeline import launcher, stage_commands
+from rlcomm.stages.pipeline import audit_command, launcher, stage_commands
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 CONFIGS = sorted(path.name for path in LAUNCH.glob("*.yaml"))
@@ -88,6 +88,24 @@ def test_a_pipeline_launches_the_reference_like_a_training_stage():
     assert launched == {name for name, _ in plan} - {"base", "base_steps"}
     [command] = [command for name, command in plan if name == "reference"]
     assert command[command.index("-m", 3) :][:3] == ["-m", "rlcomm", "reference"]
+
+
+def test_a_pipeline_audits_the_rewards_of_its_grpo_stages_alone():
+    """With the very keys it trains with, or the audit would be of other rewards; and in one plain process."""
+    folder = LAUNCH.parent / "recipes" / "orchestra"
+    given = ["--launch", str(LAUNCH / "multi_gpu.yaml")]
+    recipe = load_recipe(folder / "pipeline.yaml", given)
+    recipe.overrides = ["step_rr.avc_mode=similarity"]
+    plan = dict(stage_commands(recipe, folder))
+    assert [name for name, command in plan.items() if audit_command(command)] == ["step_rr"]
+    audit, train = audit_command(plan["step_rr"]), plan["step_rr"]
+    assert audit is not None
+    assert audit[:4] == [sys.executable, "-m", "rlcomm", "audit"]
+    assert audit[4:] == train[train.index("train") + 1 :]
+    assert audit[-2:] == ["--avc_mode", "similarity"]
+    accuracy = load_recipe(folder / "ablation" / "arm_accuracy.yaml")
+    [(_, command)] = stage_commands(accuracy, folder / "ablation")
+    assert audit_command(command) is not None
 
 
 @pytest.mark.parametrize("wrong", ["launch/zero9.yaml", "launch", "launch/train.slurm"])

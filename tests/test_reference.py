@@ -15,7 +15,7 @@ from transformers import Qwen2AudioForConditionalGeneration, WhisperFeatureExtra
 from rlcomm import hearer as hearing
 from rlcomm import reference
 from rlcomm.data.media import MediaError, MediaSettings, write_audio, write_clip
-from rlcomm.data.sample import Sample, Turn, read_jsonl
+from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.errors import UserError
 from rlcomm.hearer import encode, split_audio
 from rlcomm.omni.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
@@ -23,7 +23,9 @@ from rlcomm.reference import (
     hearing_exact,
     policy_sight,
     reference_prompt,
+    sights,
     write_references,
+    write_sights,
     write_warmup,
 )
 
@@ -524,6 +526,41 @@ def test_warmup_rows_are_made_of_what_each_sense_says_alone(samples, folder, tmp
     says.asked.clear()
     write_warmup(rows, folder, out, see=see, progress=False)
     assert says.asked == []  # heard once
+
+
+def test_sights_are_written_once_for_each_picture_and_made_anew_for_another(tmp_path):
+    """A sight that outlives its clip or its witness would be paid for years."""
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
+    media, out = MediaSettings(), tmp_path / "train.jsonl"
+    rows = [
+        Sample(f"{name}{i}", (Turn("q", "no"),), str(tmp_path / f"{name}.mp4"), str(tmp_path / f"{name}.mp4"))
+        for name in "ab"
+        for i in range(2)
+    ]
+    deaf = Sample("c0", (Turn("q", "no"),), audio=str(tmp_path / "a.mp4"))
+    asked = []
+
+    def see(samples):
+        asked.append([(sample.id, sample.audio) for sample in samples])
+        return [f"I see {sample.id[0]}." for sample in samples]
+
+    def again(model="eyes"):
+        kept = sights(out)
+        write_jsonl(out, [*rows, deaf])  # as write_references writes it: without them
+        asked.clear()
+        return write_sights(out, see, model, media, kept)
+
+    assert again() == 4
+    assert asked == [[("a0", None), ("b0", None)]]  # without their sound, each picture once
+    assert [sample.sight for sample in read_jsonl(out)] == ["I see a."] * 2 + ["I see b."] * 2 + [None]
+    again()
+    assert asked == []
+    (tmp_path / "b.mp4").write_bytes(b"another clip")
+    again()
+    assert asked == [[("b0", None)]]
+    again("other eyes")
+    assert asked == [[("a0", None), ("b0", None)]]
 
 
 def test_policy_sight_looks_without_hearing(hearer, tmp_path):

@@ -5,8 +5,8 @@ A row of a file, with one question (flat) or several over the same clip:
     {"id": "7", "video": "7.mp4", "audio": "7.mp4", "question": "Is a harp playing?", "answer": "no"}
     {"id": "8", "video": "8.mp4", "audio": "8.mp4", "turns": [{"question": ..., "answer": ...}, ...]}
 
-Optional fields: `options`, `target`, `type` (of a question), `reference`, `meta` (of a row). Relative paths
-start at the folder of the file they stand in.
+Optional fields: `options`, `target`, `type` (of a question), `reference`, `sight` and `meta` (of a row).
+Relative paths start at the folder of the file they stand in.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from rlcomm import files
 from rlcomm.errors import UserError
 
 _TURN_FIELDS = ("question", "answer", "options", "target", "type")
-_ROW_FIELDS = ("id", "video", "audio", "turns", "reference", "meta")
+_ROW_FIELDS = ("id", "video", "audio", "turns", "reference", "sight", "meta")
 _SHOWN = 20  # problems written out in one message; the rest is counted
 
 
@@ -59,6 +59,7 @@ class Sample:
         audio: path of the file whose sound is heard (the same video, or wav, ogg, ...); None: no sound.
         reference: o_ref, the text inside the reference's <a-think> (METHOD: reference audio reasoning).
         meta: JSON values: split, visible, audible, muted, provenance, ...
+        sight: o_see, what a witness says who saw the picture without its sound; the reference's twin.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Sample:
     audio: str | None = None
     reference: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    sight: str | None = None
 
     @property
     def question(self) -> str:
@@ -117,8 +119,9 @@ class Sample:
             row.update(turns[0])
         else:
             row["turns"] = turns
-        if self.reference is not None:
-            row["reference"] = self.reference
+        for name in ("reference", "sight"):
+            if getattr(self, name) is not None:
+                row[name] = getattr(self, name)
         if self.meta:
             row["meta"] = self.meta
         return row
@@ -249,10 +252,10 @@ def _read_row(row: Any, folder: str | os.PathLike | None, problems: list[str]) -
             _unknown(turn, _TURN_FIELDS, prefix, problems)
             turns.append(_read_turn(turn, prefix, problems))
     paths: dict[str, str | None] = {}
-    for name in ("video", "audio", "reference"):
+    for name in ("video", "audio", "reference", "sight"):
         value = row.get(name)
         if value is not None:
-            _text(value, name, problems, empty=name == "reference")
+            _text(value, name, problems, empty=name in ("reference", "sight"))
         paths[name] = value
     meta = row.get("meta", {})
     if not isinstance(meta, dict):

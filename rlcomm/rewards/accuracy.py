@@ -4,6 +4,7 @@ Answers are compared whole, never by substring: "no" is in "piano", "one" is in 
 answer is in everything.
 """
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ _SIGNS = "#%/:"
 _APART = re.compile(r" +(?=[#%])| *([/:]) *")  # what stands between a sign and what it belongs to
 
 
+@functools.lru_cache(maxsize=1 << 14)  # gold answers and words of a policy come again and again
 def normalise(text: str) -> str:
     """One spelling for answers that mean the same.
 

@@ -39,8 +39,8 @@ def reward_functions(
         weights: the rewards wanted, by name (NAMES), with their weights. Weight 0 computes and logs a reward
             without training on it. Give TRL `reward_weights=[weights[f.__name__] for f in functions]`.
         format_mode: "strict" or "lenient".
-        omega: threshold of ARR in [-1, 1]; needed with "arr".
-        avc_mode: "similarity" (the paper) or "calibrated".
+        omega: threshold of ARR and of witnessed AVC in [-1, 1]; needed with them.
+        avc_mode: "similarity" (the paper), "calibrated" or "witnessed".
         embedder: needed with "arr" and "avc".
 
     Returns:
@@ -57,22 +57,24 @@ def reward_functions(
         raise UserError("All reward weights are 0, so nothing could be learned; give at least one a weight.")
     if format_mode not in ("strict", "lenient"):
         raise UserError(f"The format reward has no mode {format_mode!r}; choose strict or lenient.")
-    if avc_mode not in ("similarity", "calibrated"):
-        raise UserError(f"The AVC reward has no mode {avc_mode!r}; choose similarity or calibrated.")
-    if "arr" in weights and (omega is None or not -1 <= omega <= 1):
-        raise UserError(f"omega is {omega}, but ARR compares it with a cosine; set it within [-1, 1].")
+    if avc_mode not in avc.MODES:
+        raise UserError(f"The AVC reward has no mode {avc_mode!r}; choose one of {', '.join(avc.MODES)}.")
+    compares = "arr" in weights or ("avc" in weights and avc_mode == "witnessed")
+    if compares and (omega is None or not -1 <= omega <= 1):
+        raise UserError(f"omega is {omega}, but rewards compare it with a cosine; set it within [-1, 1].")
     if embedder is None and NEED_EMBEDDER & set(weights):
         raise UserError(
             "The rewards arr and avc compare sentence embeddings, but there is no embedder; name one."
         )
 
     read = _Reader(
-        embedder, with_arr="arr" in weights, with_avc="avc" in weights, calibrated=avc_mode == "calibrated"
-    )
+        embedder, with_arr="arr" in weights, with_avc="avc" in weights,
+        calibrated=avc_mode in avc.NEED_REFERENCE, witnessed=avc_mode == "witnessed",
+    )  # fmt: skip
     scores: dict[str, Callable[[Steps, Sample], float | None]] = {
         "format": lambda steps, sample: format.score(steps, sample, lenient=format_mode == "lenient"),
         "arr": lambda steps, sample: arr.score(steps, sample, embedder, omega),  # type: ignore[arg-type]
-        "avc": lambda steps, sample: avc.score(steps, sample, embedder, avc_mode),  # type: ignore[arg-type]
+        "avc": lambda steps, sample: avc.score(steps, sample, embedder, avc_mode, omega),  # type: ignore[arg-type]
         "accuracy": accuracy.score,
     }
     return [_adapt(name, scores[name], read) for name in NAMES if name in weights]
@@ -110,8 +112,10 @@ def _adapt(name: str, score: "Callable[[Steps, Sample], float | None]", read: "_
 class _Reader:
     """Parses a batch once and embeds all its texts in one call; remembers the last batch."""
 
-    def __init__(self, embedder: "Embedder | None", with_arr: bool, with_avc: bool, calibrated: bool) -> None:
-        self.embedder, self.calibrated = embedder, calibrated
+    def __init__(
+        self, embedder: "Embedder | None", with_arr: bool, with_avc: bool, calibrated: bool, witnessed: bool
+    ) -> None:
+        self.embedder, self.calibrated, self.witnessed = embedder, calibrated, witnessed
         self.with_arr, self.with_avc = with_arr, with_avc
         self.texts: list[str] | None = None
         self.steps: list[Steps] = []
@@ -139,4 +143,6 @@ class _Reader:
                 pairs += [(steps.audio.text, None), (steps.video.text, avc.INSTRUCTION)]
                 if self.calibrated and sample.reference:
                     pairs.append((sample.reference, None))
+                if self.witnessed and sample.sight:
+                    pairs += [(steps.video.text, None), (sample.sight, avc.INSTRUCTION)]
         return pairs

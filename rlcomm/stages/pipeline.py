@@ -74,6 +74,8 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
         started = time.time()
         # the stages' W&B runs stand together, unless somebody groups them otherwise
         environment = {"WANDB_RUN_GROUP": str(out), **os.environ}
+        if (checked := audit_command(command)) and not (out / name / "audit.json").exists():
+            subprocess.run(checked, env=environment, check=False)  # what it finds does not end the pipeline
         code = subprocess.run(command, env=environment, check=False).returncode
         if code != 0:
             raise UserError(
@@ -124,6 +126,14 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
             command += ["--seed", str(recipe.seed)]
         plan.append((name, command + _overrides(recipe, stage)))
     return plan
+
+
+def audit_command(command: list[str]) -> list[str] | None:
+    """The audit of the rewards of a stage, given the command that trains it; None where it is no GRPO."""
+    train, file = command[command.index("rlcomm") + 1 :][:2]
+    if train != "train" or read_yaml(file).get("stage") not in ("step_rr", "grpo"):
+        return None
+    return [sys.executable, "-m", "rlcomm", "audit", *command[command.index("rlcomm") + 2 :]]
 
 
 def launcher(launch: str) -> list[str]:

@@ -61,7 +61,8 @@ def open_run(recipe: Any) -> str | None:
     run_dir = Path(recipe.output_dir)
     written = run_dir / "recipe.yaml"
     # A recipe alone is no run yet: its mistake was found before the first step, and may now be mended.
-    if written.exists() and any(p != written for p in run_dir.iterdir()):
+    # An audit of its rewards is none either.
+    if written.exists() and any(p.name not in (written.name, "audit.json") for p in run_dir.iterdir()):
         before, now = read_yaml(written), resolved(recipe)
         changed = sorted(
             key for key in (before.keys() | now.keys()) - _FREE if before.get(key) != now.get(key)

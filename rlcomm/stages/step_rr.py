@@ -3,6 +3,7 @@
 row -> prompt -> G rollouts -> <a-think> <v-think> <answer> -> r_format + r_arr + r_avc -> advantages -> loss
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 from datasets import Dataset
 
 from rlcomm.data.sample import Sample
+from rlcomm.diagnostics import audit, degenerate
 from rlcomm.errors import UserError
 from rlcomm.omni.encode import user_text
 from rlcomm.recipe import StepRRRecipe
-from rlcomm.rewards import adapters, omega
+from rlcomm.rewards import adapters, avc, omega
 from rlcomm.rewards.embed import Embedder
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
-from rlcomm.trainers.grpo import OmniGRPOTrainer
+from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
+
+logger = logging.getLogger("rlcomm")
 
 PAPER_OMEGA = 0.8
 
@@ -40,6 +44,8 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     check_senses(recipe, policy.model, samples)
     weights = reward_weights(recipe)
     check_references(recipe, samples)
+    if is_main():
+        warn_without_audit(recipe, weights, samples)
     functions = reward_functions(recipe, weights)
     recipe.reward_weights = [weights[function.__name__] for function in functions]
     rows = [{"prompt": _messages(sample, recipe.prompt_style), "row": i} for i, sample in enumerate(samples)]
@@ -47,6 +53,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     trainer = OmniGRPOTrainer(
         model=policy.model, args=recipe, reward_funcs=functions, train_dataset=Dataset.from_list(rows),
         processing_class=policy.processor, samples=samples, prompts=prompts, scoring=recipe.scoring,
+        observe=exploits,
     )  # fmt: skip
     if is_main():
         rollouts = recipe.generation_batch_size or 0
@@ -91,25 +98,63 @@ def reward_weights(recipe: Any) -> dict[str, float]:
 def reward_functions(recipe: Any, weights: dict[str, float]) -> list[Any]:
     """The recipe's rewards as TRL reward functions; the embedder is loaded only where one needs it."""
     needed = adapters.NEED_EMBEDDER & set(weights)
-    threshold = recipe.omega
-    if threshold is None:
-        threshold = omega.MINILM_OMEGA if recipe.embedder == "minilm" else PAPER_OMEGA
     return adapters.reward_functions(
-        weights, format_mode=recipe.format_mode, omega=threshold, avc_mode=recipe.avc_mode,
+        weights, format_mode=recipe.format_mode, omega=threshold(recipe), avc_mode=recipe.avc_mode,
         embedder=Embedder(recipe.embedder) if needed else None,
     )  # fmt: skip
 
 
+def threshold(recipe: Any) -> float:
+    """omega as set, else the one that belongs to the embedder."""
+    if recipe.omega is not None:
+        return recipe.omega
+    return omega.MINILM_OMEGA if recipe.embedder == "minilm" else PAPER_OMEGA
+
+
+def decided_by(recipe: Any, weights: dict[str, float], samples: list[Sample]) -> dict[str, Any]:
+    """What an audit of this recipe's rewards depends on (`rlcomm.diagnostics.audit`)."""
+    return audit.decided_by(
+        weights, samples, format_mode=recipe.format_mode, avc_mode=recipe.avc_mode, omega=threshold(recipe),
+        embedder=recipe.embedder,
+    )  # fmt: skip
+
+
+def warn_without_audit(recipe: Any, weights: dict[str, float], samples: list[Sample]) -> None:
+    """One sentence where these rewards have not been audited on these rows, or were and can be gamed."""
+    found = audit.find(recipe.output_dir, audit.fingerprint(decided_by(recipe, weights, samples)))
+    if found is None:
+        logger.warning(
+            "no audit of these rewards on these rows is in %s or beside it, so nobody knows whether a policy "
+            "can game them; `rlcomm audit RECIPE` says so within seconds, without a model.",
+            recipe.output_dir,
+        )
+    elif named := [name for name, scores in found["policies"].items() if scores["reaches"]]:
+        print(f"audit: paid like honest reasoning: {', '.join(named)}; watch exploits/... in the metrics")
+
+
+def exploits(rollouts: list[Rollout]) -> dict[str, float]:
+    """Metrics of a generation: the share of its completions that are each degenerate policy's."""
+    shares = degenerate.shares([r.completion for r in rollouts], [r.sample for r in rollouts])
+    return {f"exploits/{name}": share for name, share in shares.items()}
+
+
 def check_references(recipe: Any, samples: list[Sample]) -> None:
-    """ARR and calibrated AVC compare with the reference's reasoning, so every row needs one.
+    """ARR, calibrated and witnessed AVC compare with the reference's reasoning, so every row needs one;
+    witnessed AVC compares with the sight too.
 
     Raises:
-        UserError: names the first row without a reference.
+        UserError: names the first row without a reference, or without a sight.
     """
-    if "arr" not in recipe.rewards and not ("avc" in recipe.rewards and recipe.avc_mode == "calibrated"):
-        return
+    mode = recipe.avc_mode if "avc" in recipe.rewards else None
+    hears = "arr" in recipe.rewards or mode in avc.NEED_REFERENCE
     for number, sample in enumerate(samples, 1):
-        if not sample.reference:
+        if mode == "witnessed" and not sample.sight:
+            raise UserError(
+                f"{recipe.dataset}, row {number}, field sight: is missing, and avc_mode witnessed compares "
+                "with it; run `rlcomm reference RECIPE --sight true` on this file first and train on what it "
+                "writes."
+            )
+        if hears and not sample.reference:
             raise UserError(
                 f"{recipe.dataset}, row {number}, field reference: is missing, and the rewards compare with "
                 "it; run `rlcomm reference RECIPE` on this file first and train on what it writes."

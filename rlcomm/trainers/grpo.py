@@ -9,7 +9,7 @@ TRL's.
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,7 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         samples: the rows.
         prompts: makes the encoded prompt of a sample, once.
         scoring: `auto`, `grouped`, `packed` or `rows` (see `rlcomm.omni.score`).
+        observe: the latest generation to further metrics; called on the main process alone.
         *args, **kwargs: TRL's.
     """
 
@@ -142,10 +143,16 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
     _logs: Any
 
     def __init__(
-        self, *args: Any, samples: Sequence[Sample], prompts: Prompts, scoring: str = "auto", **kwargs: Any
+        self,
+        *args: Any,
+        samples: Sequence[Sample],
+        prompts: Prompts,
+        scoring: str = "auto",
+        observe: Callable[[list["Rollout"]], dict[str, float]] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.samples, self.prompts, self.scoring = samples, prompts, scoring
+        self.samples, self.prompts, self.scoring, self.observe = samples, prompts, scoring, observe
         # Fetching rows, which are numbers, needs no worker; in one, nothing could be announced to `prompts`.
         self.args.dataloader_num_workers, self.args.dataloader_prefetch_factor = 0, None
         self.args.dataloader_persistent_workers = False
@@ -181,6 +188,9 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         metrics = self._metrics[mode]
         if "rewards/format/mean" in metrics:
             metrics["steps/format_ok"].append(metrics["rewards/format/mean"][-1])
+        if self.observe is not None and self.accelerator.is_main_process:  # which alone logs
+            for name, value in self.observe(self.rollouts()).items():
+                metrics[name].append(value)
         if mode == "train" and self.accelerator.is_main_process:
             self._warn_if_silent(metrics)
         output["encoded"] = self._encoded

@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.errors import UserError
 from rlcomm.rewards.adapters import completion_text, reward_functions
+from rlcomm.rewards.avc import MODES
 from rlcomm.steps import build
 
 ALL = {"format": 1.0, "arr": 1.0, "avc": 1.0, "accuracy": 0.0}
@@ -55,9 +58,10 @@ def test_one_batched_embedding_call_serves_every_reward(fresh):
 
 
 def test_every_text_the_scores_ask_for_was_prefetched(stub):
-    for mode in ("similarity", "calibrated"):
-        embedder = stub({**COSINES, ("ref", "seen"): 0.5, ("wrong", "seen"): 0.5})
+    for mode in MODES:
+        embedder = stub({**COSINES, ("ref", "seen"): 0.5, ("wrong", "seen"): 0.5, ("seen", "sight"): 0.9})
         samples, completions = [*SAMPLES, SAMPLES[0]], [*COMPLETIONS, build("wrong", "seen", "yes")]
+        samples = [dataclasses.replace(sample, sight="sight") for sample in samples]
         call(reward_functions(ALL, omega=0.8, avc_mode=mode, embedder=embedder), completions, samples)
         asked = {(one, None) for one, _, _ in embedder.asked} | {
             (two, task) for _, two, task in embedder.asked
@@ -101,6 +105,7 @@ def test_only_the_rewards_named_and_modes_reach_the_scores():
         ({"format": 1.0}, {"format_mode": "loose"}, "loose"),
         ({"avc": 1.0}, {"avc_mode": "cosine", "embedder": object()}, "cosine"),
         ({"arr": 1.0}, {"embedder": object()}, "omega"),
+        ({"avc": 1.0}, {"embedder": object(), "avc_mode": "witnessed"}, "omega"),
         ({"arr": 1.0}, {"embedder": object(), "omega": 80}, "omega"),
         ({"avc": 1.0}, {}, "embedder"),
     ],

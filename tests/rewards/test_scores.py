@@ -1,5 +1,6 @@
 """The four rewards, each with an example worked out by hand (METHOD: Step-RR)."""
 
+import dataclasses
 import math
 
 import pytest
@@ -299,6 +300,51 @@ def test_copying_pays_under_similarity_and_not_under_calibrated(stub):
     )
 
 
+SIGHT = "I see one drum and a harp."
+
+
+def witnessed(text: str, cosines: dict, stub) -> float | None:
+    row = dataclasses.replace(sample(), sight=SIGHT)
+    return avc.score(parse(text), row, stub(cosines), "witnessed", omega=0.8)
+
+
+def test_avc_witnessed_is_calibrated_where_the_v_think_says_what_a_witness_saw(stub):
+    """I = 1 - |0.7 - 0.6| = 0.9 for S(v-think, sight) = 0.9 > 0.8; at 0.8 itself, and below, I = 0."""
+    cosines = {(HEARD, SEEN): 0.7, (REFERENCE, SEEN): 0.6}
+    assert math.isclose(witnessed(build(HEARD, SEEN, "no"), {**cosines, (SEEN, SIGHT): 0.9}, stub), 1.9)
+    assert math.isclose(witnessed(build(HEARD, SEEN, "yes"), {**cosines, (SEEN, SIGHT): 0.9}, stub), 0.9)
+    assert witnessed(build(HEARD, SEEN, "no"), {**cosines, (SEEN, SIGHT): 0.8}, stub) == 1.0
+
+
+def test_witnessed_pays_no_v_think_made_from_the_sound(stub):
+    """What calibrated pays in full: the reference in the a-think, anything in the v-think."""
+    told = "I see a drum."
+    cosines = {(REFERENCE, told): 0.9, (told, SIGHT): 0.7, (REFERENCE, SIGHT): 0.5}
+    assert witnessed(build(REFERENCE, told, "no"), cosines, stub) == 1.0
+    row = dataclasses.replace(sample(), sight=SIGHT)
+    assert avc.score(parse(build(REFERENCE, told, "no")), row, stub(cosines), "calibrated") == 2.0
+
+
+def test_witnessed_pays_no_tag_that_stands_twice(stub):
+    cosines = {(HEARD, SEEN): 0.7, (REFERENCE, SEEN): 0.7, (SEEN, SIGHT): 0.9}
+    once = build(HEARD, SEEN, "no")
+    assert witnessed(once, cosines, stub) == 2.0
+    assert witnessed(f"{once} {once}", cosines, stub) == 1.0
+
+
+def test_witnessed_writes_the_instruction_on_the_witnesss_side(stub):
+    embedder = stub({(HEARD, SEEN): 0.7, (REFERENCE, SEEN): 0.6, (SEEN, SIGHT): 0.9})
+    avc.score(steps(), dataclasses.replace(sample(), sight=SIGHT), embedder, "witnessed", omega=0.8)
+    assert (SEEN, SIGHT, avc.INSTRUCTION) in embedder.asked
+
+
+def test_witnessed_is_not_applicable_without_one_of_the_two_witnesses(stub):
+    for row in (sample(), dataclasses.replace(sample(reference=None), sight=SIGHT)):
+        assert avc.score(steps(), row, stub({}), "witnessed", omega=0.8) is None
+    with pytest.raises(ValueError, match="omega"):
+        avc.score(steps(), dataclasses.replace(sample(), sight=SIGHT), stub({}), "witnessed")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -314,9 +360,10 @@ def test_copying_pays_under_similarity_and_not_under_calibrated(stub):
         "",
     ],
 )
-@pytest.mark.parametrize("mode", ["similarity", "calibrated"])
+@pytest.mark.parametrize("mode", avc.MODES)
 def test_avc_is_zero_unless_all_three_parse(text, mode, stub):
-    assert avc.score(parse(text), sample(), stub({("a", "a"): 1.0}), mode) == 0.0
+    row = dataclasses.replace(sample(), sight=SIGHT)
+    assert avc.score(parse(text), row, stub({("a", "a"): 1.0}), mode, 0.8) == 0.0
 
 
 def test_calibrated_is_not_applicable_without_a_reference(stub):

@@ -21,7 +21,7 @@ from rlcomm.data.sample import write_jsonl
 from rlcomm.errors import UserError
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
-from rlcomm.recipe import SFTRecipe, load_recipe
+from rlcomm.recipe import SFTRecipe, load_recipe, read_yaml
 from rlcomm.stages import ans_co, run
 from rlcomm.stages.run import MetricsFile, open_policy, read_metrics
 from tests.conftest import make_prompt
@@ -310,6 +310,34 @@ def test_a_row_without_a_reference_is_named(recipe, refused, rows, clip_rows):
         message = refused("train", recipe("step_rr", **keys))
         assert f"{rows}, row 2, field reference: " in message
     train(recipe("step_rr", "without", rewards=["format", "accuracy"], max_steps=1))
+
+
+def test_a_row_without_a_sight_is_named(recipe, refused, rows, clip_rows):
+    seen = [dataclasses.replace(sample, sight="I see a drum.") for sample in clip_rows]
+    write_jsonl(rows, [*seen[:2], clip_rows[2], *seen[3:]])
+    message = refused("train", recipe("step_rr", rewards=["format", "avc"], avc_mode="witnessed"))
+    assert f"{rows}, row 3, field sight: " in message
+    assert "--sight true" in message
+
+
+def test_a_grpo_run_warns_without_an_audit_and_counts_exploits(recipe, tmp_path, caplog):
+    path = recipe("step_rr", max_steps=1, rewards=["format", "accuracy"])
+    train(path)
+    assert caplog.text.count("no audit of these rewards") == 1
+    [row] = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert row["exploits/v_into_a"] == 0.0  # noise is no exploit
+
+
+def test_an_audit_before_the_first_step_makes_no_run_of_the_folder(recipe, tmp_path, caplog):
+    """Else a recipe that is mended after its audit would be refused as another run's."""
+    path = recipe("step_rr", max_steps=1, rewards=["format", "accuracy"])
+    loaded = load_recipe(path)
+    (tmp_path / "run").mkdir()
+    files.write_json(tmp_path / "run" / "audit.json", {"fingerprint": "stale"})
+    run.open_run(loaded)
+    loaded.given["learning_rate"] = 0.5
+    run.open_run(loaded)
+    assert read_yaml(tmp_path / "run" / "recipe.yaml")["learning_rate"] == 0.5
 
 
 def test_fewer_rows_than_a_generation_asks(recipe, refused, rows, clip_rows):
