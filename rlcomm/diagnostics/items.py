@@ -1,15 +1,17 @@
 """What is diagnosed: one question with everything (joint) and without its distractor (reference).
 
-    benchmark rows -> Sample -> Item(joint, reference) -> Pairs -> two EncodedPrompts -> flips, patching, probes
+    benchmark rows -> Sample -> Item(joint, reference) -> Pairs -> two EncodedPrompts -> a part's records
 
-A part of `rlcomm diagnose` is a module with two functions:
+A part of `rlcomm diagnose` is a module with three functions:
 
     measure(policy, items, pairs=Pairs, batch_size=int, seed=int) -> one JSON-able record an item, in order
-    summary(records) -> {metric: {"value", "n", "ci95"}, ...}, nested by `<task>/<condition>` where it says so
+    summary(records) -> {name: {"value", "n", "ci95"}}, nested where that is natural; goes to diagnosis.json
+    section(summary, records) -> the inside of the part's section of diagnosis.html (`evaluation.page`), with
+        the captions of its figures; "" for nothing to show
 
-A record begins with `Item.fields()`. `measure` sees the items in blocks and each block once: what it returns
-for an item must not depend on the other items of the block, so that an interrupted run and several processes
-give the same bytes.
+A record begins with `Item.fields()`. `measure` sees the items block by block, whole clips together and always
+in the same blocks, each block once: so an interrupted run and several processes give the same bytes, as long
+as a record rests on nothing outside its block.
 """
 
 import dataclasses
