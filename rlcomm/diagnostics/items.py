@@ -269,5 +269,5 @@ def margin(scores: Sequence[float], gold: int) -> float:
 
 
 def right(scores: Sequence[float], gold: int) -> bool:
-    """Whether the gold label is the answer: the first one with the highest score."""
-    return max(range(len(scores)), key=scores.__getitem__) == gold
+    """Whether the gold label is the answer: it beats all others (a tie is no answer)."""
+    return margin(scores, gold) > 0

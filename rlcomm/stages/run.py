@@ -38,7 +38,8 @@ _FREE = {
     "resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
     "disable_tqdm", "dataloader_num_workers", "dataloader_prefetch_factor", "run_name", "media_cache_dir",
     "prompt_memory_mb", "eval_batch_size", "eval_every", "eval_benchmarks", "eval_decoders", "eval_subset",
-    "eval_metric", "eval_budget", "project", "rollouts_every", "rollouts_shown", "push_to_hub",
+    "eval_metric", "eval_budget", "diagnose_every", "diagnose_which", "diagnose_benchmarks",
+    "diagnose_subset", "project", "rollouts_every", "rollouts_shown", "push_to_hub",
     "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy",
 }  # fmt: skip
 
@@ -336,16 +337,9 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
                   "score_norm": recipe.score_norm},
         normalise=recipe.candidate_score == "mean", dev_share=recipe.dev_share,
         budget_points=recipe.budget_points, max_new_tokens=recipe.eval_max_new_tokens,
-        batch_size=recipe.eval_batch_size, media=recipe.media(),
+        batch_size=recipe.eval_batch_size, media=recipe.media(), conditions=tuple(recipe.conditions),
     )  # fmt: skip
-    sets = catalog.open_sets(
-        recipe.eval_data, recipe.benchmarks, dict(item.split("=", 1) for item in recipe.benchmark_files),
-        dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
-    )  # fmt: skip
-    policy = load_policy(
-        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
-        device=processes.device(),
-    )  # fmt: skip
+    sets, policy = _sets(recipe), _measured_policy(recipe)
     out = Path(recipe.output_dir)
     results = conflict.evaluate(
         policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
@@ -354,6 +348,41 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
     if results is not None:
         conflict_report.write_report(out / "report.html", results, runner.read_records(out / "records.jsonl"))
     return results
+
+
+def diagnose_model(recipe: Any) -> dict[str, Any] | None:
+    """`rlcomm diagnose`; several processes share the items.
+
+    Returns:
+        diagnosis.json; None on all processes but the first.
+    """
+    from rlcomm.diagnostics import run as diagnostics
+
+    plan = diagnostics.Plan(
+        which=tuple(recipe.which), distractor=recipe.distractor, batch_size=recipe.eval_batch_size,
+        seed=recipe.seed, media=recipe.media(),
+    )  # fmt: skip
+    for name in plan.which:
+        diagnostics.part_of(name)  # before a model is loaded for it
+    return diagnostics.diagnose(
+        _measured_policy(recipe), _sets(recipe), plan, recipe.output_dir, compare=recipe.compare,
+        cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
+    )  # fmt: skip
+
+
+def _sets(recipe: Any) -> list[catalog.Set]:
+    """The benchmarks of a recipe that measures a model, opened."""
+    return catalog.open_sets(
+        recipe.eval_data, recipe.benchmarks, dict(item.split("=", 1) for item in recipe.benchmark_files),
+        dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
+    )  # fmt: skip
+
+
+def _measured_policy(recipe: Any) -> Policy:
+    return load_policy(
+        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
+        device=processes.device(),
+    )  # fmt: skip
 
 
 def peak_rss_mb() -> float:
