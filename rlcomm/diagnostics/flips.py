@@ -128,15 +128,6 @@ def _counted(records: Sequence[Record]) -> dict[str, Metric]:
     }
 
 
-def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
-    """What is logged during training."""
-    return {"flips/macro/flip": found["macro"]["flip"]["value"]} | {
-        f"flips/{group}/{name}": found["groups"][group][name]["value"]
-        for group in found["groups"]
-        for name in ("flip", "missing", "margin_joint", "margin_reference")
-    }
-
-
 def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:
     """Margins of the items in conflict task by task, quadrants of all groups, and the table."""
     figures = []

@@ -250,22 +250,6 @@ def _sense(records: Sequence[Record], sense: str) -> dict[str, Any]:
     }
 
 
-def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
-    """What is logged during training."""
-    logged = {
-        f"reliance/{group}/{name}": metric["value"]
-        for group, values in found["groups"].items()
-        for name, metric in values.items()
-        if name.startswith("acc_") or name == "r_tp_text"
-    }
-    for sense in controls.SENSES:
-        for group, values in found[sense].items():
-            logged.update(
-                {f"reliance/{group}/{name}_{sense}": values[name]["value"] for name in ("r_tp", "lost", "ah")}
-            )
-    return logged
-
-
 def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:
     """The partition by sense as bars, then accuracy under every condition and the shares as tables."""
     figures = tables = ""

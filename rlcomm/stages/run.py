@@ -210,13 +210,16 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
         trainer.add_callback(MetricsFile(run_dir / "metrics.jsonl"))
         if recipe.eval_every:
             trainer.add_callback(_during(trainer, policy, recipe))
+        if recipe.diagnose_every:
+            trainer.add_callback(_balance(trainer, policy, recipe))
         trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
         trainer.accelerator.wait_for_everyone()
         save_model(trainer, policy.processor, run_dir / "model")
         trainer.accelerator.wait_for_everyone()  # who evaluates it needs it whole
     steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
-    at_the_end = recipe.eval_data and (not recipe.eval_every or runner.holds_benchmarks(recipe.eval_data))
+    named = recipe.eval_every or recipe.diagnose_every  # its benchmarks may be all that the folder holds
+    at_the_end = recipe.eval_data and (not named or runner.holds_benchmarks(recipe.eval_data))
     found: dict[str, Any] = {}
     if at_the_end:
         if trained_before and (run_dir / "results.json").exists():  # only the upload had failed
@@ -252,6 +255,23 @@ def _during(trainer: Any, policy: Policy, recipe: Any) -> TrainerCallback:
         policy, sets, plan, recipe.output_dir, recipe.eval_every, recipe.eval_metric, recipe.eval_budget,
         lambda path: save_model(trainer, policy.processor, path), recipe.media_cache_dir,
     )  # fmt: skip
+    callback.trainer = trainer
+    return callback
+
+
+def _balance(trainer: Any, policy: Policy, recipe: Any) -> TrainerCallback:
+    """The recipe's diagnosis during training."""
+    from rlcomm.diagnostics.callback import DiagnoseCallback
+    from rlcomm.diagnostics.run import Plan
+
+    plan = Plan(
+        which=tuple(recipe.diagnose_which), batch_size=recipe.eval_batch_size, seed=recipe.seed,
+        media=recipe.media(),
+    )  # fmt: skip
+    sets = catalog.open_sets(recipe.eval_data, recipe.diagnose_benchmarks, limit=recipe.diagnose_subset)
+    callback = DiagnoseCallback(
+        policy, sets, plan, recipe.output_dir, recipe.diagnose_every, recipe.media_cache_dir
+    )
     callback.trainer = trainer
     return callback
 
