@@ -13,7 +13,7 @@ svg text.rowname{fill:var(--ink);font-size:12px}svg text.inside{fill:var(--card)
 font-weight:600}
 .charts+.scroll,.scroll+.charts{margin-top:16px}
 """
-_ROW, _LABEL = 26, 230  # height of a bar's row and width of its name, in SVG units
+_ROW, _LETTER = 26, 6.6  # height of a bar's row and width of a letter of its name, in SVG units
 
 
 def stacked(rows: Mapping[str, Mapping[str, float | None]], parts: Mapping[str, tuple[str, str]]) -> str:
@@ -29,11 +29,12 @@ def stacked(rows: Mapping[str, Mapping[str, float | None]], parts: Mapping[str, 
     shown = {name: row for name, row in rows.items() if any(row.get(part) for part in parts)}
     if not shown:
         return ""
-    plane = Plane((0, 1), (0, 1), height=len(shown) * _ROW + 34, left=_LABEL, top=6, bottom=28)
+    left = round(max(map(len, shown)) * _LETTER) + 14
+    plane = Plane((0, 1), (0, 1), height=len(shown) * _ROW + 34, left=left, top=6, bottom=28)
     drawn = ""
     for number, (name, row) in enumerate(shown.items()):
         y, start = plane.top + number * _ROW, 0.0
-        drawn += f'<text class="rowname" x="{_LABEL - 8}" y="{y + 16}" text-anchor="end">{esc(name)}</text>'
+        drawn += f'<text class="rowname" x="{left - 8}" y="{y + 16}" text-anchor="end">{esc(name)}</text>'
         for part, (title, colour) in parts.items():
             share = row.get(part) or 0.0
             x, wide = plane.across(start), plane.across(share) - plane.across(0)

@@ -141,7 +141,7 @@ def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:
             for r in records
             if r["task"] == task and r["usual"]
         ]
-        if drawn := conflict_charts.quadrant_plot(rows):
+        if drawn := conflict_charts.quadrant_plot(rows, gates=False):
             figures.append(page.figure(f"{task}: items in conflict", drawn))
     shares = {
         group: {name: values[name]["value"] for name in QUADRANTS}

@@ -186,11 +186,11 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
         `{"groups": {name: {metric: ...}}, "audio": {name: {...}}, "video": {name: {...}}}`, the names "all",
         every task, and `<task>/<condition>` where a task has several. In `groups`: acc_<condition> over the
-        questions that have it, r_tp_text = Acc_no_media / Acc_full and changed_<condition>, the share of
-        answers that differ from the full one. Per sense, over the questions that have it: r_tp, lost = AN /
-        (TS + AN), ts, fs, xs, an, ah, un (`evaluation.reliance.shares`), whole_needed = XS / AN and
-        fragment_suffices (corrected for chance). Rates in [0, 1] but r_tp, r_tp_text >= 0 and
-        fragment_suffices <= 1.
+        questions that have it (in "all" only where all have it), changed_<condition>, the share of answers
+        that differ from the full one, and r_tp_text = Acc_no_media / Acc_full. Per sense, over the questions
+        that have it: r_tp, lost = AN / (TS + AN), ts, fs, xs, an, ah, un (`evaluation.reliance.shares`),
+        whole_needed = XS / AN and fragment_suffices (corrected for chance). Rates in [0, 1] but r_tp,
+        r_tp_text >= 0 and fragment_suffices <= 1.
     """
     groups: dict[str, list[Record]] = {"all": list(records)}
     for record in records:
@@ -200,6 +200,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         if len(conditions) > 1:
             groups.setdefault(f"{record['task']}/{record['condition'] or 'none'}", []).append(record)
     found: dict[str, Any] = {"groups": {name: _accuracies(part) for name, part in groups.items()}}
+    every = found["groups"]["all"]  # a condition that only some benchmarks have would be over other questions
+    found["groups"]["all"] = {name: metric for name, metric in every.items() if metric["n"] == len(records)}
     for sense in controls.SENSES:
         parts = {
             name: [r for r in part if answered(r, f"no_{sense}") is not None] for name, part in groups.items()

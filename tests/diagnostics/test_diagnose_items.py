@@ -148,16 +148,12 @@ def test_without_media_the_language_model_answers_alone(policy, sets, monkeypatc
         raise AssertionError("a tower ran")
 
     for tower in ("audio_tower", "visual"):
-        inner = getattr(thinker, tower, None)
-        assert inner is not None
-        monkeypatch.setattr(inner, "forward", never)
+        monkeypatch.setattr(getattr(thinker.model, tower), "forward", never)
     scores = candidate_scores(policy.model, policy.processor, [prompt], [list(question.labels)])[0]
-    hidden = thinker.model if hasattr(thinker, "model") else thinker
-    hidden = getattr(hidden, "language_model", hidden)
     ends = completion_ids(policy.processor.tokenizer, question.labels[0])
     ids = torch.cat([prompt.ids, torch.tensor(ends)])[None]
     with torch.no_grad():
-        states = hidden(input_ids=ids).last_hidden_state
+        states = thinker.model.language_model(input_ids=ids).last_hidden_state
         logps = thinker.lm_head(states).float().log_softmax(-1)
     own = [logps[0, len(prompt) - 1 + i, token].item() for i, token in enumerate(ends)]
     assert scores[0] == pytest.approx(sum(own) / len(own), abs=1e-4)
