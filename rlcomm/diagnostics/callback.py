@@ -19,12 +19,12 @@ FILE = "diagnose_during.jsonl"
 
 
 class DiagnoseCallback(TrainerCallback):
-    """Logs `diagnose/audio_reliance`, `visual_reliance`, `text_prior`, `sign_flip_rate` and `muted_acc`.
+    """Logs `diagnose/audio_reliance`, `visual_reliance`, `text_prior`, `sign_flip_rate` and `muted_acc`, and
+    what each part has to log (its `scalars`), as `diagnose/<part>/...`.
 
     Measured before the first step, every `every` steps and after the last one. All processes measure all
     items, so that sharded weights are gathered in step, and the numbers are those of the first.
-    `diagnose_during.jsonl` of the run folder keeps the rows, the numbers of every part and group among them
-    (`flips/groups/mcr_aqa/adversarial/no_text/flip`, ...), so a resumed run goes on with them; an undefined
+    `diagnose_during.jsonl` of the run folder keeps the rows, so a resumed run goes on with them; an undefined
     number is left out of its row.
 
     Args:
@@ -74,7 +74,7 @@ class DiagnoseCallback(TrainerCallback):
             found = measured(self.policy, self.sets, self.plan, None, self.cache_dir, progress=False)
         records = {name: in_order(name, part, self.sets, self.plan) for name, part in found.items()}
         values = processes.tell(numbers(summarised(records)))
-        if not values:
+        if not any(records.values()):
             raise UserError(
                 f"diagnose_benchmarks ({', '.join(one.key for one in self.sets)}) hold no item that "
                 f"{', '.join(self.plan.which)} can measure; add one with labels such as avconfuse_muted."
@@ -84,27 +84,14 @@ class DiagnoseCallback(TrainerCallback):
             files.write_jsonl(self.file, self.rows)
         due = control.should_log
         # transformers' own: TRL's would take it for the end of a logging interval
-        Trainer.log(self.trainer, {f"diagnose/{k}": v for k, v in values.items() if "/" not in k})
+        Trainer.log(self.trainer, {f"diagnose/{key}": value for key, value in values.items()})
         control.should_log = due  # logging cleared it, and the step's own row is still to come
 
 
 def numbers(diagnosis: dict[str, Any]) -> dict[str, float]:
-    """The defined numbers of a diagnosis: the balance by its names, the parts' own as `part/...`.
-
-    What is no `{"value", "n", "ci95"}` (a part's notes) is left out.
-    """
-    found: dict[str, float] = {}
-
-    def walk(name: str, value: Any) -> None:
-        if not isinstance(value, dict):
-            return
-        if set(value) == {"value", "n", "ci95"}:
-            if value["value"] is not None:
-                found[name] = value["value"]
-            return
-        for key, inner in value.items():
-            walk(f"{name}/{key}" if name else str(key), inner)
-
-    for part, value in diagnosis.items():
-        walk("" if part == "balance" else part, value)
-    return found
+    """The defined numbers of a diagnosis (`run.summarised`): the balance by its names, the parts' scalars."""
+    found = {name: metric["value"] for name, metric in diagnosis["balance"].items()}
+    for name, summary in diagnosis.items():
+        if name != "balance":
+            found |= part_of(name).scalars(summary)
+    return {name: value for name, value in found.items() if value is not None}

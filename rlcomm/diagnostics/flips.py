@@ -128,6 +128,15 @@ def _counted(records: Sequence[Record]) -> dict[str, Metric]:
     }
 
 
+def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
+    """What is logged during training: of every group the flips, the missing evidence and both margins."""
+    return {
+        f"flips/{group}/{name}": values[name]["value"]
+        for group, values in found["groups"].items()
+        for name in ("flip", "missing", "margin_joint", "margin_reference")
+    }
+
+
 def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:
     """Margins of the items in conflict task by task, quadrants of all groups, and the table."""
     figures = []

@@ -128,14 +128,16 @@ def measure(
         Per question its fields and `scores`, condition -> scores of the labels in nats.
     """
     records = [{**item.fields(), "scores": {}} for item in items]
-    groups: dict[tuple, list[int]] = {}
+    clips: dict[tuple, dict[tuple[str, ...], list[int]]] = {}
     for i, item in enumerate(items):
-        groups.setdefault((item.sample.video, item.sample.audio, item.labels), []).append(i)
-    for group in groups.values():  # a clip's conditions are the rows of a forward, its questions one row
-        _add(policy, items, records, pairs, batch_size, WHOLE, group)
-        for sense in controls.SENSES:
-            needed = [i for i in group if needs(records[i], sense)]
-            _add(policy, items, records, pairs, batch_size, fragments(sense), needed)
+        groups = clips.setdefault((item.sample.video, item.sample.audio), {})
+        groups.setdefault(item.labels, []).append(i)
+    for groups in clips.values():
+        for group in groups.values():  # a clip's conditions are the rows of a forward, its questions one row
+            _add(policy, items, records, pairs, batch_size, WHOLE, group)
+            for sense in controls.SENSES:
+                needed = [i for i in group if needs(records[i], sense)]
+                _add(policy, items, records, pairs, batch_size, fragments(sense), needed)
         pairs.forget()
     return records
 
@@ -250,6 +252,22 @@ def _sense(records: Sequence[Record], sense: str) -> dict[str, Any]:
         "whole_needed": formulas.whole_needed(kinds, clips),
         "fragment_suffices": formulas.fragment_suffices(full, none, parts, chance, clips),
     }
+
+
+def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
+    """What is logged during training: accuracy under every condition, R_TP, reliance and harm by sense."""
+    logged = {
+        f"reliance/{group}/{name}": metric["value"]
+        for group, values in found["groups"].items()
+        for name, metric in values.items()
+        if name.startswith("acc_") or name == "r_tp_text"
+    }
+    for sense in controls.SENSES:
+        for group, values in found[sense].items():
+            logged |= {
+                f"reliance/{group}/{name}_{sense}": values[name]["value"] for name in ("r_tp", "lost", "ah")
+            }
+    return logged
 
 
 def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:

@@ -171,7 +171,9 @@ def test_media_are_encoded_once_per_condition(policy, sets, monkeypatch):
     first = reliance.questions_of("mcr_aqa", sets[1].samples)[0]
     turn = dataclasses.replace(first.sample.turns[0], question="What sounds?")
     sample = dataclasses.replace(first.sample, id="again", turns=(turn,))
-    questions = [first, dataclasses.replace(first, key="again", sample=sample)]
+    again = dataclasses.replace(first, key="again", sample=sample)
+    others = dataclasses.replace(again, key="other labels", labels=("harp", "flute", "violin"))
+    questions = [first, again, others]
     pairs = Pairs(policy, MEDIA)
     records = reliance.measure(policy, questions, pairs=pairs)
     asked = set().union(*(record["scores"] for record in records))

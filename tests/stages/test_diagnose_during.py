@@ -57,7 +57,7 @@ def test_every_stage_logs_its_balance(stage, recipe, world, tmp_path):
     assert main(["train", recipe(stage, **during(world))]) == 0
     rows = read_records(tmp_path / "run" / callback.FILE)
     assert [row["step"] for row in rows] == [0, 2, 4]
-    assert "flips/groups/mcr_aqa/adversarial/no_text/flip" in rows[0]
+    assert "flips/mcr_aqa/adversarial/no_text/flip" in rows[0]
     metrics = read_metrics(tmp_path / "run" / "metrics.jsonl")
     logged = [row for row in metrics if "diagnose/sign_flip_rate" in row]
     assert [row["step"] for row in logged] == [0, 2, 4]
@@ -101,16 +101,16 @@ def test_a_mistake_is_one_sentence(keys, sentence, recipe, world, refused):
     assert sentence in refused("train", recipe("sft", **{**during(world), **keys}))
 
 
-def test_numbers_are_flat_and_defined():
+def test_what_is_undefined_is_left_out():
+    """Trap: None in a row that W&B draws, or 0 where nothing was right to begin with."""
     metric = {"value": 0.5, "n": 2, "ci95": [0.0, 1.0]}
+    group = dict.fromkeys(("flip", "missing", "margin_joint"), metric)
     found = callback.numbers(
         {
             "balance": {"text_prior": metric, "muted_acc": {**metric, "value": None}},
-            "flips": {
-                "macro": {"flip": metric},
-                "groups": {"a/b/no_text": {"flip": metric}},
-                "note": "words",
-            },
+            "flips": {"groups": {"a/b/no_text": {**group, "margin_reference": {**metric, "value": None}}}},
         }
     )
-    assert found == {"text_prior": 0.5, "flips/macro/flip": 0.5, "flips/groups/a/b/no_text/flip": 0.5}
+    assert found == {"text_prior": 0.5} | {
+        f"flips/a/b/no_text/{name}": 0.5 for name in ("flip", "missing", "margin_joint")
+    }
