@@ -23,6 +23,7 @@ from typing import Any
 from rlcomm import files, processes
 from rlcomm.data.media import MediaSettings
 from rlcomm.diagnostics import balance, reliance
+from rlcomm.diagnostics.compare import Run
 from rlcomm.diagnostics.items import Pairs, blocks, items_of
 from rlcomm.errors import UserError
 from rlcomm.evaluation.benchmarks import Record
@@ -66,8 +67,8 @@ def part_of(name: str) -> ModuleType:
         if error.name != f"rlcomm.diagnostics.{name}":
             raise
         raise UserError(
-            f"which has {name!r}, which this version of rlcomm does not have; leave it out or install a "
-            "newer one."
+            f"part {name!r} of a diagnosis is not in this version of rlcomm; leave it out or install a newer "
+            "one."
         ) from error
 
 
@@ -77,6 +78,22 @@ def units(name: str, sets: Sequence[Set], plan: Plan) -> list[Any]:
         return [one for each in sets for one in reliance.questions_of(each.key, each.samples)]
     distractor = "all" if name == "flips" else plan.distractor
     return [one for each in sets for one in items_of(each.key, each.samples, distractor)]
+
+
+def check(sets: Sequence[Set], plan: Plan) -> None:
+    """Whether every part of a plan is there and has something to measure.
+
+    Raises:
+        UserError: a part that is not there, or benchmarks without an item for it.
+    """
+    for name in plan.which:
+        part_of(name)
+        if not units(name, sets, plan):
+            raise UserError(
+                f"part {name!r} of a diagnosis finds no item with labels in the benchmarks "
+                f"({', '.join(one.key for one in sets)}); add one such as avconfuse_muted or mcr_aqa, or leave "
+                "the part out."
+            )
 
 
 def measured(
@@ -141,7 +158,7 @@ def diagnose(
     plan: Plan,
     out: str | os.PathLike,
     *,
-    compare: Sequence[str | os.PathLike] = (),
+    before: Sequence[Run] = (),
     cache_dir: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any] | None:
@@ -152,7 +169,7 @@ def diagnose(
         sets: of `catalog.open_sets`.
         plan: what is diagnosed.
         out: folder; the records of an interrupted diagnosis lie in its `measured/`.
-        compare: folders of earlier diagnoses, shown beside this one in their order.
+        before: earlier diagnoses (`compare.load`), shown beside this one in their order.
         cache_dir: of decoded media.
         progress: show a bar.
 
@@ -160,21 +177,12 @@ def diagnose(
         diagnosis.json; None on all processes but the first.
 
     Raises:
-        UserError: a part that is not there, benchmarks without an item for a part, `out` holds another
-            diagnosis that was cut off, or a folder to compare with is none.
+        UserError: as in `check`, or `out` holds another diagnosis that was cut off.
     """
-    from rlcomm.diagnostics import compare as comparison
     from rlcomm.diagnostics import report
 
     out = Path(out)
-    for name in plan.which:
-        part_of(name)
-        if not units(name, sets, plan):
-            raise UserError(
-                f"which has {name!r}, for which the benchmarks ({', '.join(one.key for one in sets)}) "
-                "hold no item with labels; add one such as avconfuse_muted or mcr_aqa, or leave the part out."
-            )
-    before = [comparison.load(folder) for folder in compare]
+    check(sets, plan)
     rank, world = processes.rank(), processes.world()
     if rank == 0:
         _journal(out, policy, sets, plan, first=True)

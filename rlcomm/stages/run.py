@@ -376,16 +376,17 @@ def diagnose_model(recipe: Any) -> dict[str, Any] | None:
     Returns:
         diagnosis.json; None on all processes but the first.
     """
+    from rlcomm.diagnostics import compare
     from rlcomm.diagnostics import run as diagnostics
 
     plan = diagnostics.Plan(
         which=tuple(recipe.which), distractor=recipe.distractor, batch_size=recipe.eval_batch_size,
         seed=recipe.seed, media=recipe.media(),
     )  # fmt: skip
-    for name in plan.which:
-        diagnostics.part_of(name)  # before a model is loaded for it
-    return diagnostics.diagnose(
-        _measured_policy(recipe), _sets(recipe), plan, recipe.output_dir, compare=recipe.compare,
+    sets, before = _sets(recipe), [compare.load(folder) for folder in recipe.compare]
+    diagnostics.check(sets, plan)
+    return diagnostics.diagnose(  # whatever can be wrong is found before a model is loaded
+        _measured_policy(recipe), sets, plan, recipe.output_dir, before=before,
         cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
     )  # fmt: skip
 

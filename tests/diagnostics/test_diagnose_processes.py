@@ -11,8 +11,8 @@ from tests.stages.conftest import on_two_processes
 def test_two_processes_give_the_bytes_of_one(diagnosed_world, nano_folder, tmp_path):
     words = [
         "diagnose", "recipes/orchestra/diagnose.yaml", "--model_name_or_path", str(nano_folder),
-        "--eval_data", str(diagnosed_world), "--benchmarks", ",".join(BENCHMARKS), "--which", "flips,reliance",
-        "--disable_tqdm", "true",
+        "--eval_data", str(diagnosed_world), "--benchmarks", ",".join(BENCHMARKS),
+        "--which", "flips,reliance", "--disable_tqdm", "true",
     ]  # fmt: skip
     assert main([*words, "--output_dir", str(tmp_path / "one")]) == 0
     on_two_processes("-m", "rlcomm", *words, "--output_dir", str(tmp_path / "two"))

@@ -124,8 +124,8 @@ def test_diagnosis_json_holds_values_and_no_times(policy, sets, tmp_path):
 
 def test_the_page_needs_nothing_else(policy, sets, tmp_path):
     diagnose(policy, sets, tmp_path / "base")
-    earlier = [tmp_path / "base"]
-    run.diagnose(policy, sets, plan(), tmp_path / "tuned", compare=earlier, progress=False)
+    earlier = [compare.load(tmp_path / "base")]
+    run.diagnose(policy, sets, plan(), tmp_path / "tuned", before=earlier, progress=False)
     text = (tmp_path / "tuned" / "diagnosis.html").read_text()
     assert not re.search(r"<script|src=|href=|@import|url\(", text)
     for words in ("Before and after", "Was the evidence missing", "needs the sense", "<svg"):
@@ -187,7 +187,7 @@ def test_the_command_prints_the_balance(command, capsys, tmp_path):
         (["--eval_data", "nowhere"], "nowhere/test/avconfuse/muted.json: the file of benchmark avconfuse_m"),
         (["--compare", "nowhere"], "nowhere: has no diagnosis.json, so there is nothing to compare with"),
         (["--benchmark_files", "mcr_aqa"], "benchmark_files has 'mcr_aqa', which is not name=path"),
-        (["--model_name_or_path", "nowhere"], "model_name_or_path is 'nowhere', which cannot be read"),
+        (["--model_name_or_path", "nowhere"], "model_name_or_path is 'nowhere', where no folder is; train"),
         (["--whihc", "flips"], "'whihc' is no key of a diagnose recipe; did you mean 'which'?"),
     ],
 )
@@ -207,14 +207,17 @@ def test_a_part_that_is_not_there_is_one_sentence(command, capsys, monkeypatch):
 
     monkeypatch.setattr(run.importlib, "import_module", gone)
     assert main(command("--which", "patching")) == 2
-    assert "which has 'patching', which this version of rlcomm does not have" in capsys.readouterr().err
+    assert (
+        "part 'patching' of a diagnosis is not in this version of rlcomm; leave it out"
+        in capsys.readouterr().err
+    )
 
 
 def test_benchmarks_without_an_item_are_one_sentence(policy, sets, tmp_path):
     import dataclasses
 
     neutral = [s for s in sets[1].samples if s.meta["condition"] == "neutral"]
-    with pytest.raises(UserError, match=r"which has 'flips', for which the benchmarks \(mcr_aqa\) hold no"):
+    with pytest.raises(UserError, match=r"part 'flips' of a diagnosis finds no item .*\(mcr_aqa\)"):
         diagnose(policy, [dataclasses.replace(sets[1], samples=neutral)], tmp_path)
 
 
