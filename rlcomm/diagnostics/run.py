@@ -91,8 +91,8 @@ def check(sets: Sequence[Set], plan: Plan) -> None:
         if not units(name, sets, plan):
             raise UserError(
                 f"part {name!r} of a diagnosis finds no item with labels in the benchmarks "
-                f"({', '.join(one.key for one in sets)}); add one such as avconfuse_muted or mcr_aqa, or leave "
-                "the part out."
+                f"({', '.join(one.key for one in sets)}); add one such as avconfuse_muted or mcr_aqa, or "
+                "leave the part out."
             )
 
 
