@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--policy_share", type=float, default=1.0, help="share of those rows in [0, 1], the others are honest"
     )
+    command("diagnose", _diagnose, "why a model chooses the wrong sense", recipe=True)
     export = command("export", _export, "a trained model as a checkpoint that transformers or PEFT load")
     export.add_argument("model", help="run folder, its model/ or a checkpoint-N/, or a hub id")
     export.add_argument(
@@ -194,7 +195,7 @@ def _load(arguments: argparse.Namespace, overrides: list[str], command: str) -> 
     from rlcomm.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, overrides)
-    right = recipe.stage if recipe.stage in ("reference", "eval", "pipeline") else "train"
+    right = recipe.stage if recipe.stage in ("reference", "eval", "diagnose", "pipeline") else "train"
     if right != command:
         raise UserError(
             f"{arguments.recipe}: is a {recipe.stage} recipe, which `rlcomm {command}` cannot run; use "
@@ -355,6 +356,17 @@ def _audit(arguments: argparse.Namespace, rest: list[str]) -> None:
     print(audit.run_audit(recipe))
 
 
+def _diagnose(arguments: argparse.Namespace, rest: list[str]) -> None:
+    recipe = _load(arguments, rest, "diagnose")
+    from rlcomm.diagnostics import compare
+    from rlcomm.stages.run import diagnose_model
+
+    if diagnose_model(recipe) is None:  # the first process speaks
+        return
+    print(compare.format_table([compare.load(folder) for folder in (*recipe.compare, recipe.output_dir)]))
+    print(Path(recipe.output_dir) / "diagnosis.html")
+
+
 def _export(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.export import export
 
@@ -436,6 +448,11 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
 def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.evaluation.report import format_seeds
 
+    if all((Path(folder) / "diagnosis.json").exists() for folder in arguments.folders):
+        from rlcomm.diagnostics import compare
+
+        print(compare.format_table([compare.load(folder) for folder in arguments.folders]))
+        return
     if all(_is_conflict(folder) for folder in arguments.folders):
         _show_conflict(arguments.folders)
         return

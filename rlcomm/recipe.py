@@ -25,6 +25,7 @@ from transformers.trainer_utils import HubStrategy  # isort: skip
 from trl import GRPOConfig, SFTConfig, TrlParser  # isort: skip
 
 from rlcomm import files
+from rlcomm.data import controls
 from rlcomm.data.media import MediaSettings
 from rlcomm.errors import UserError
 from rlcomm.rewards import adapters, avc
@@ -36,6 +37,7 @@ ANSCO_TARGETS = ("self", "gold_answer", "gold")
 PROMPT_STYLES = ("steps", "direct")
 GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
 DTYPES = ("float32", "bfloat16", "float16")
+DIAGNOSES = ("flips", "patching", "probes", "reliance")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 
 # Inclusive bounds, wherever a recipe has the key; None: no bound (and a key set to null is not checked).
@@ -43,13 +45,13 @@ _AT_LEAST_1 = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_generations",
     "generation_batch_size", "num_iterations", "max_completion_length", "max_new_tokens", "batch_size",
     "rollout_batch_size", "eval_batch_size", "eval_max_new_tokens", "max_rows", "eval_max_rows", "lora_r",
-    "lora_alpha", "eval_subset", "concurrency", "audio_window", "dataloader_prefetch_factor",
-    "rollouts_shown",
+    "lora_alpha", "eval_subset", "diagnose_subset", "concurrency", "audio_window",
+    "dataloader_prefetch_factor", "rollouts_shown",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "learning_rate", "max_grad_norm", "prompt_memory_mb", "seed", "temperature", "top_k", "ansco_lambda",
-    "ansco_threshold", "eval_every", "eval_budget", "budget_points", "gacl_lambda", "retries",
-    "dataloader_num_workers", "rollouts_every", "cache_encoders_mb",
+    "ansco_threshold", "eval_every", "diagnose_every", "eval_budget", "budget_points", "gacl_lambda",
+    "retries", "dataloader_num_workers", "rollouts_every", "cache_encoders_mb",
 )  # fmt: skip
 RANGES: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(_AT_LEAST_1, (1, None)),
@@ -67,7 +69,8 @@ class PolicyFields:
     """Which model, and what of it trains."""
 
     stage: str = field(
-        default="", metadata={"help": "sft, warmup, base, step_rr, ans_co, reference, eval or pipeline"}
+        default="",
+        metadata={"help": "sft, warmup, base, step_rr, ans_co, reference, eval, diagnose or pipeline"},
     )
     model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
     model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
@@ -157,6 +160,19 @@ class DataFields(MediaFields):
         default=None,
         metadata={"help": "stop when the aligned (faithful, control) accuracy fell by more points than this"},
     )
+    diagnose_every: int = field(
+        default=0, metadata={"help": "diagnose the model every so many steps; 0: not during training"}
+    )
+    diagnose_which: list[str] = field(
+        default_factory=lambda: ["flips", "reliance"],
+        metadata={"help": "parts measured then: flips, patching, probes, reliance"},
+    )
+    diagnose_benchmarks: list[str] = field(
+        default_factory=list, metadata={"help": "benchmarks diagnosed on, from eval_data"}
+    )
+    diagnose_subset: int = field(
+        default=16, metadata={"help": "the first so many items of each, always the same"}
+    )
 
 
 @dataclass
@@ -180,21 +196,46 @@ class WorkerFields:
 
 
 @dataclass
-class ConflictFields:
-    """What `rlcomm eval --benchmarks` compares: `rlcomm.evaluation.conflict.Plan`."""
+class MeasuredFields(MediaFields):
+    """Which model is measured, on which benchmarks."""
 
+    model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
+    model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
+    dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
+    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
+    eval_data: str = field(
+        default="", metadata={"help": "data folder with test/avconfuse/, test/music_avqa/, clips/"}
+    )
+    eval_max_rows: int | None = field(
+        default=None, metadata={"help": "the first so many rows of each benchmark"}
+    )
+    eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time"})
+    disable_tqdm: bool = field(default=False, metadata={"help": "no progress bar"})
     benchmarks: list[str] = field(
         default_factory=list,
         metadata={"help": "names (mcr, avconfuse_muted, ...) or YAML files; none: the data folder's own"},
-    )
-    decoders: list[str] = field(
-        default_factory=lambda: ["greedy"],
-        metadata={"help": "greedy, gacl, aad, acd, cad, vcd, icd, avcd, or prompt interventions"},
     )
     benchmark_files: list[str] = field(
         default_factory=list, metadata={"help": "name=file of benchmarks that lie outside eval_data"}
     )
     benchmark_media: list[str] = field(default_factory=list, metadata={"help": "name=folder of their media"})
+
+
+@dataclass
+class ConflictFields:
+    """What `rlcomm eval --benchmarks` compares: `rlcomm.evaluation.conflict.Plan`."""
+
+    decoders: list[str] = field(
+        default_factory=lambda: ["greedy"],
+        metadata={"help": "greedy, gacl, aad, acd, cad, vcd, icd, avcd, or prompt interventions"},
+    )
+    conditions: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "greedy decoding is also asked with no_audio, silent_audio, other_audio, no_video, "
+            "black_video, static_video, other_video, no_media, or a fragment such as audio_1of2"
+        },
+    )
     gacl_mode: str = field(default="candidates", metadata={"help": "candidates, hypotheses or tokens"})
     gacl_lambda: float = field(default=0.5, metadata={"help": "of GACL where nothing is tuned"})
     gacl_tau: float = field(default=0.5, metadata={"help": "of GACL where nothing is tuned"})
@@ -450,45 +491,69 @@ class ReferenceRecipe(DataFields):
 
 
 @dataclass
-class EvalRecipe(ConflictFields, MediaFields):
+class EvalRecipe(ConflictFields, MeasuredFields):
     """Evaluation of one model on conflict benchmarks in their official files."""
 
     stage: str = "eval"
-    model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
-    model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
-    dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
     output_dir: str = field(default="runs/eval", metadata={"help": "where results.json and records.jsonl go"})
     prompt_style: str = field(default="steps", metadata={"help": "steps or direct"})
-    eval_data: str = field(
-        default="", metadata={"help": "data folder with test/avconfuse/, test/music_avqa/, clips/"}
-    )
-    eval_max_rows: int | None = field(
-        default=None, metadata={"help": "the first so many rows of each benchmark"}
-    )
     eval_max_new_tokens: int = field(default=96, metadata={"help": "new tokens at most"})
-    eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time"})
-    disable_tqdm: bool = field(default=False, metadata={"help": "no progress bar"})
 
     def __post_init__(self) -> None:
         _check_values(self)
         _check_choice(self, "prompt_style", PROMPT_STYLES)
         _check_choice(self, "candidate_score", ("mean", "sum"))
         self.media()
-        self.benchmarks, self.decoders = _commas(self.benchmarks), _commas(self.decoders)
+        for name in ("benchmarks", "decoders", "conditions"):
+            setattr(self, name, _commas(getattr(self, name)))
+        controls.check(self.conditions)
+        if not self.benchmarks and self.conditions:
+            raise UserError(
+                f"conditions is {', '.join(self.conditions)}, but no benchmarks are named for them; set "
+                "benchmarks, e.g. mcr,avconfuse_muted."
+            )
         if not self.benchmarks and self.decoders != ["greedy"]:
             raise UserError(
                 f"decoders is {', '.join(self.decoders)}, but no benchmarks are named for them; set "
                 "benchmarks, e.g. mcr,avconfuse_muted."
             )
-        for name in ("benchmark_files", "benchmark_media"):
-            for item in getattr(self, name):
-                if "=" not in item:
-                    raise UserError(
-                        f"{name} has {item!r}, which is not name=path; write e.g. mmau=/data/mmau."
-                    )
-        if not self.eval_data:
-            raise UserError("eval_data is not set; name the data folder to evaluate on.")
+        _check_measured(self)
+
+
+@dataclass
+class DiagnoseRecipe(MeasuredFields):
+    """Why one model chooses the wrong sense: `rlcomm.diagnostics.run.Plan`."""
+
+    stage: str = "diagnose"
+    output_dir: str = field(
+        default="runs/diagnose", metadata={"help": "where diagnosis.json, diagnosis.html and records go"}
+    )
+    which: list[str] = field(
+        default_factory=lambda: ["flips", "patching", "probes", "reliance"],
+        metadata={"help": "parts: flips, patching, probes, reliance"},
+    )
+    distractor: str = field(
+        default="auto",
+        metadata={"help": "what patching and probes leave out: text, video, audio, all, or auto"},
+    )
+    compare: list[str] = field(
+        default_factory=list, metadata={"help": "folders of earlier diagnoses, shown beside this one"}
+    )
+    seed: int = field(default=0, metadata={"help": "of what a part draws"})
+
+    def __post_init__(self) -> None:
+        _check_values(self)
+        self.media()
+        for name in ("benchmarks", "which", "compare"):
+            setattr(self, name, _commas(getattr(self, name)))
+        _check_parts("which", self.which)
+        _check_choice(self, "distractor", ("auto", "text", "video", "audio", "all"))
+        if not self.benchmarks:
+            raise UserError(
+                "benchmarks is not set, so there is nothing to diagnose on; name some, e.g. "
+                "mcr,avconfuse_muted."
+            )
+        _check_measured(self)
 
 
 @dataclass
@@ -533,7 +598,7 @@ class PipelineRecipe:
 STAGES: dict[str, type] = {
     "audio": AudioRecipe, "base": SFTRecipe, "sft": SFTRecipe, "warmup": SFTRecipe, "step_rr": StepRRRecipe,
     "grpo": StepRRRecipe, "ans_co": AnsCORecipe, "reference": ReferenceRecipe, "eval": EvalRecipe,
-    "pipeline": PipelineRecipe,
+    "diagnose": DiagnoseRecipe, "pipeline": PipelineRecipe,
 }  # fmt: skip
 
 
@@ -690,6 +755,17 @@ def _check_common(recipe: Any) -> None:
             "eval_metric and eval_budget need an evaluation during training; set eval_every and "
             "eval_benchmarks, or leave them out."
         )
+    for name in ("diagnose_which", "diagnose_benchmarks"):
+        setattr(recipe, name, _commas(getattr(recipe, name)))
+    _check_parts("diagnose_which", recipe.diagnose_which)
+    if bool(recipe.diagnose_every) != bool(recipe.diagnose_benchmarks) or (
+        recipe.diagnose_benchmarks and not recipe.eval_data
+    ):
+        raise UserError(
+            "diagnose_every, diagnose_benchmarks and eval_data go together: how often, on what, in which "
+            f"data folder; these are {recipe.diagnose_every}, {recipe.diagnose_benchmarks} and "
+            f"{recipe.eval_data!r}."
+        )
     recipe.media()
     if recipe.eval_strategy != "no":
         raise UserError(
@@ -732,6 +808,23 @@ def _check_watched(recipe: Any) -> None:
                 f"hub_model_id is {recipe.hub_model_id!r}, which is no name of a Hub repository; write "
                 "owner/name of letters, digits, '-', '_' and '.'."
             ) from error
+
+
+def _check_measured(recipe: Any) -> None:
+    for name in ("benchmark_files", "benchmark_media"):
+        for item in getattr(recipe, name):
+            if "=" not in item:
+                raise UserError(f"{name} has {item!r}, which is not name=path; write e.g. mmau=/data/mmau.")
+    if not recipe.eval_data:
+        raise UserError("eval_data is not set; name the data folder to evaluate on.")
+
+
+def _check_parts(name: str, parts: list[str]) -> None:
+    for part in parts:
+        if part not in DIAGNOSES:
+            raise UserError(f"{name} has {part!r}, which is no part; use some of {', '.join(DIAGNOSES)}.")
+    if not parts:
+        raise UserError(f"{name} is empty, so nothing would be measured; use some of {', '.join(DIAGNOSES)}.")
 
 
 def _check_rewards(recipe: Any) -> None:

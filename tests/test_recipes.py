@@ -87,7 +87,7 @@ def check(words: list[str]) -> None:
         return
     file = arguments.recipe
     stage = read_yaml(file)["stage"]
-    expected = {"reference": ("reference",), "eval": ("eval",), "pipeline": ("pipeline",)}
+    expected = {name: (name,) for name in ("reference", "eval", "diagnose", "pipeline")}
     fitting = expected.get(arguments.command, tuple(STAGES.keys() - expected.keys()))
     assert stage in fitting, f"rlcomm {shlex.join(words)}: {file} is a {stage} recipe"
     if issubclass(STAGES[stage], TrainingArguments) and not torch.cuda.is_available():

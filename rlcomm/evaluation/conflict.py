@@ -11,15 +11,16 @@ share the batches; the partition is fixed, hence the numbers do not depend on ei
 import dataclasses
 import json
 import os
-import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlcomm import files, processes
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data import controls
+from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
 from rlcomm.errors import UserError
@@ -29,6 +30,7 @@ from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.decide import count
 from rlcomm.evaluation.runner import batches as batched
 from rlcomm.evaluation.runner import inference
+from rlcomm.journal import close_journal, kept, open_journal, weights
 
 GACL_MODES = ("candidates", "hypotheses", "tokens")
 ARBITRATIONS = ("auto", "text", "video", "audio")
@@ -57,6 +59,8 @@ class Plan:
         max_new_tokens: bound of a generated answer.
         batch_size: items a forward.
         media: how clips are decoded.
+        conditions: of `data.controls`: greedy decoding is asked under each of them too, so that every score
+            has its blind control beside it.
     """
 
     decoders: tuple[str, ...] = ("greedy",)
@@ -70,8 +74,10 @@ class Plan:
     max_new_tokens: int = 96
     batch_size: int = 16
     media: MediaSettings = field(default_factory=MediaSettings)
+    conditions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        controls.check(self.conditions)
         object.__setattr__(self, "decoders", tuple(dict.fromkeys(("greedy", *self.decoders))))
         decoders.branches(self.decoders)
         gacl.Settings(**self.settings)
@@ -139,14 +145,15 @@ def evaluate(
             judged.judge_set(one, raw, plan.prompt_style, **judge) if one.key == avconfuse.MODIFIED else one
             for one in sets
         ]
-    results, records = count(raw, sets, plan, str(getattr(policy, "path", "")))
+    model = str(getattr(policy, "path", ""))
+    results, records = count([r for r in raw if "media" not in r], sets, plan, model)
     results["judge"] = judged.name(judge)
+    if plan.conditions:
+        results["conditions"], blind = _count_conditions(raw, sets, plan, model)
+        files.write_jsonl(out / "conditions.jsonl", blind)
     files.write_jsonl(out / "records.jsonl", records)
     files.write_json(out / "results.json", results)
-    retired = journal.with_name(".scores.done")  # renamed first: a folder of scores is whole or not there
-    shutil.rmtree(retired, ignore_errors=True)
-    journal.rename(retired)
-    shutil.rmtree(retired)
+    close_journal(journal)
     return results
 
 
@@ -168,13 +175,19 @@ def collect(
     """
     from tqdm.auto import tqdm
 
-    batches = [(one, batch) for one in sets for batch in batched(one.samples, plan.batch_size)]
+    batches = [
+        (condition, one, batch)
+        for condition in (controls.FULL, *plan.conditions)
+        for one in sets
+        for batch in batched(one.samples, plan.batch_size)
+    ]
+    donors = {one.key: controls.donors(one.samples) for one in sets} if plan.conditions else {}
     mine = range(rank, len(batches), world)
     records: list[Record] = []
     with (
         inference(policy.model),
         tqdm(
-            total=sum(len(batches[i][1]) for i in mine),
+            total=sum(len(batches[i][2]) for i in mine),
             desc="evaluate",
             unit="item",
             disable=not progress,
@@ -182,25 +195,77 @@ def collect(
         ) as bar,
     ):
         for number in mine:
-            one, samples = batches[number]
+            condition, one, samples = batches[number]
             bar.set_postfix_str(one.key, refresh=False)
-            kept = journal / f"{number:06d}.json" if journal is not None else None
-            if kept is not None and kept.exists():
-                found = json.loads(kept.read_text(encoding="utf-8"))
+            if condition == controls.FULL:
+                measure = partial(_score_batch, policy, one, samples, plan, cache_dir)
             else:
-                found = _score_batch(policy, one, samples, plan, cache_dir)
-                if kept is not None:
-                    files.write_text(kept, json.dumps(found, ensure_ascii=False))
-            records += found
+                measure = partial(
+                    _score_blind, policy, one, samples, plan, cache_dir, condition, donors[one.key]
+                )
+            records += kept(journal, f"{number:06d}", measure)
             bar.update(len(samples))
     return records
+
+
+def _score_blind(
+    policy: Any,
+    one: Set,
+    samples: Sequence[Sample],
+    plan: Plan,
+    cache_dir: str | None,
+    condition: str,
+    donors: Mapping[str, Sample],
+) -> list[Record]:
+    """Raw records of one batch under a condition, named by `media`; items that it leaves as they are have
+    none."""
+    clips = []
+    for sample in samples:
+        clip = load_clip(sample.video, sample.audio, plan.media, cache_dir)
+        donor = donors.get(controls.source(sample)) if condition in controls.OTHER.values() else None
+        other = load_clip(donor.video, donor.audio, plan.media, cache_dir) if donor else None
+        clips.append(controls.changed(clip, condition, other))
+    asked = [i for i, clip in enumerate(clips) if clip is not None]
+    if not asked:
+        return []
+    greedy = dataclasses.replace(plan, decoders=("greedy",))
+    records = _score_batch(
+        policy, one, [samples[i] for i in asked], greedy, cache_dir, [clips[i] for i in asked]
+    )
+    return [{**record, "media": condition} for record in records]
+
+
+def _count_conditions(
+    raw: Sequence[Record], sets: Sequence[Set], plan: Plan, model: str
+) -> tuple[dict[str, Any], list[Record]]:
+    """`{condition: {benchmark: {metric: ...}}}` of greedy decoding, and the records behind it.
+
+    A benchmark stands under the conditions that change something about its items, counted over these alone;
+    `full` holds what the same plan gives where nothing is changed.
+    """
+    greedy = dataclasses.replace(plan, decoders=("greedy",))
+    found: dict[str, Any] = {}
+    records: list[Record] = []
+    for condition in (controls.FULL, *plan.conditions):
+        part = [record for record in raw if record.get("media", controls.FULL) == condition]
+        there = {(record["set"], record["id"]) for record in part}
+        asked = [
+            dataclasses.replace(one, samples=[s for s in one.samples if (one.key, s.id) in there])
+            for one in sets
+        ]
+        asked = [one for one in asked if one.samples]
+        results, rows = count(part, asked, greedy, model)
+        found[condition] = results["decoders"]["greedy"]["benchmarks"]
+        if condition != controls.FULL:
+            records += [{"media": condition, **row} for row in rows]
+    return found, records
 
 
 def _open_journal(out: Path, policy: Any, sets: Sequence[Set], plan: Plan, first: bool) -> Path:
     journal = out / "scores"
     made = {
         "model": str(getattr(policy, "path", "")),
-        "weights": _weights(str(getattr(policy, "path", ""))),
+        "weights": weights(str(getattr(policy, "path", ""))),
         "benchmarks": {one.key: zlib.crc32(repr(one.samples).encode()) for one in sets},
         **json.loads(json.dumps(dataclasses.asdict(plan))),
     }
@@ -208,33 +273,16 @@ def _open_journal(out: Path, policy: Any, sets: Sequence[Set], plan: Plan, first
     counted += ["settings"] if plan.gacl_mode != "tokens" else []
     for name in counted:
         made.pop(name)
-    place = journal / "plan.json"
-    if place.exists():
-        before = json.loads(place.read_text(encoding="utf-8"))
-        if changed := sorted(key for key in before.keys() | made.keys() if before.get(key) != made.get(key)):
-            raise UserError(
-                f"{journal}: holds the scores of another evaluation that was cut off ({', '.join(changed)} "
-                "differ), which this one would mix with; choose another --output_dir or remove the folder."
-            )
-    elif journal.exists() and any(journal.iterdir()):
-        raise UserError(
-            f"{journal}: holds scores, but not the plan that says of what; choose another --output_dir or "
-            "remove the folder."
-        )
-    elif first:
-        files.write_json(place, made)
-    return journal
-
-
-def _weights(path: str) -> list:
-    """Name, size and time of the weight files of a local model: it may be trained again under its name."""
-    folder = Path(path)
-    found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in found]
+    return open_journal(journal, made, first)
 
 
 def _score_batch(
-    policy: Any, one: Set, samples: Sequence[Sample], plan: Plan, cache_dir: str | None
+    policy: Any,
+    one: Set,
+    samples: Sequence[Sample],
+    plan: Plan,
+    cache_dir: str | None,
+    clips: Sequence[Clip] | None = None,
 ) -> list[Record]:
     """Raw records of one batch; everything that needs the model happens below here."""
     from rlcomm.decoding.branches import branch_prompts
@@ -245,8 +293,8 @@ def _score_batch(
     if asked and "evidence" not in wanted:
         wanted = (*wanted, "evidence")  # its answer is a hypothesis, whoever decides between them
     items = []
-    for sample in samples:
-        clip = load_clip(sample.video, sample.audio, plan.media, cache_dir)
+    for number, sample in enumerate(samples):
+        clip = clips[number] if clips else load_clip(sample.video, sample.audio, plan.media, cache_dir)
         arbitrate = plan.arbitrate
         if arbitrate == "auto":
             arbitrate = "text" if sample.meta.get("without_text") is not None else "video"

@@ -197,8 +197,13 @@ def quadrants(margins: Sequence[tuple[float, float]]) -> dict[str, int]:
     return found
 
 
-def quadrant_plot(rows: Sequence[Record]) -> str:
-    """M_A over M_J of the items in conflict; "" where no item has both margins."""
+def quadrant_plot(rows: Sequence[Record], gates: bool = True) -> str:
+    """M_A over M_J of the items in conflict; "" where no item has both margins.
+
+    Args:
+        rows: records with `condition` and `margins` {"joint", "evidence"}.
+        gates: mark where GACL's gate opened, by their `decoders`.
+    """
     part = [row for row in rows if row["condition"] == CONFLICT]
     items: list[tuple[float, float, bool | None]] = []
     for row in part:
@@ -238,7 +243,9 @@ def quadrant_plot(rows: Sequence[Record]) -> str:
     opened = sum(bool(gate) for _, _, gate in items)
     legend = _entry("gacl", str(opened), "GACL's gate opened")
     legend += _entry("greedy", str(len(items) - opened), "not opened")
-    if all(gate is None for _, _, gate in items):
+    if not gates:
+        legend = f"<span>{len(items)} items</span>"
+    elif all(gate is None for _, _, gate in items):
         legend = "<span>GACL has no answers here, so no gate is marked</span>"
     if far := sum(abs(joint) > wide or abs(evidence) > high for joint, evidence, _ in items):
         legend += f"<span>{far} lie further out, drawn on the edge</span>"

@@ -11,8 +11,8 @@ from typing import Any
 
 from rlcomm import files
 from rlcomm.errors import UserError
+from rlcomm.evaluation import blind, page
 from rlcomm.evaluation import conflict_charts as charts
-from rlcomm.evaluation import page
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import GROUPS
 from rlcomm.evaluation.metrics import Metric
@@ -78,10 +78,10 @@ def format_table(results: Mapping[str, Any]) -> str:
 
     Returns:
         Lines without a trailing newline, rates in percent: a table for each benchmark with conflict and for
-        their macro mean, then the accuracy on the others.
+        their macro mean, then the accuracy on the others, then every score under the controls asked for.
     """
     tables = [_text_block(block) for block in _blocks(results)]
-    return "\n\n".join(tables + _text_others(results))
+    return "\n\n".join(tables + _text_others(results) + blind.text(results, _column))
 
 
 def format_runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -189,6 +189,12 @@ def write_report(
             "".join(_others(results, key) for key in others),
             "No conflicting and agreeing items side by side, so nothing is tuned here: every decoder runs "
             "under its default settings.",
+        ),
+        (
+            "With its blind control beside it",
+            blind.tables(results, _column),
+            "Greedy answers to the same questions with a sense left out, dead, of another clip, or in part. "
+            "What is right without a sense does not show that it was used.",
         ),
     ]
     body = _header(title, results)

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rlcomm.data.controls import source
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
 from rlcomm.evaluation import metrics, reliance, repair
@@ -42,7 +43,7 @@ class Item:
     @property
     def clip(self) -> str:
         """What it is drawn with in intervals, and told dev from test by."""
-        return clip_of(self.sample)
+        return source(self.sample)
 
     @property
     def condition(self) -> str | None:
@@ -138,12 +139,7 @@ def in_dev(clip: str, share: float) -> bool:
 
 
 def _item(sample: Sample, raw: Record, share: float) -> Item:
-    return Item(sample, raw, in_dev(clip_of(sample), share))
-
-
-def clip_of(sample: Sample) -> str:
-    """The clip of an item, else its pair, else the item itself."""
-    return str(sample.meta.get("video_id") or sample.meta.get("pair") or sample.id)
+    return Item(sample, raw, in_dev(source(sample), share))
 
 
 def _settings(decoder: str, plan: "Plan") -> dict[str, Any]:

@@ -87,6 +87,13 @@ CURVES = (
     ("answer entropy", ("ansco/answer_entropy",)),
     ("gate rate", ("ansco/gate_rate",)),
 )
+BALANCE = (
+    ("audio reliance", ("diagnose/audio_reliance",)),
+    ("visual reliance", ("diagnose/visual_reliance",)),
+    ("text prior", ("diagnose/text_prior",)),
+    ("sign flips", ("diagnose/sign_flip_rate",)),
+    ("muted accuracy", ("diagnose/muted_acc",)),
+)
 
 
 def format_table(summary: Mapping[str, Any]) -> str:
@@ -321,6 +328,18 @@ def write_report(
                 "logged, the strong one smoothed.",
             )
         )
+    if balance := [(stage, svg) for stage, rows in (curves or {}).items() if (svg := _chart(rows, BALANCE))]:
+        figures = "".join(page.figure(_label(stage), chart) for stage, chart in balance)
+        sections.append(
+            page.section(
+                "Modality balance while training",
+                f'<div class="charts">{figures}</div>',
+                "Of the questions answered right, the share lost without the sound (audio reliance) and "
+                "without the picture (visual reliance); the accuracy kept with the question alone (text "
+                "prior); conflicts whose evidence alone is right and loses (sign flips); accuracy on muted "
+                "clips.",
+            )
+        )
     if clips:
         cards = "".join(_card(number, clip) for number, clip in enumerate(clips, start=1))
         sections.append(
@@ -536,10 +555,10 @@ def _footer(summary: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- charts
 
 
-def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
+def _chart(rows: Sequence[Mapping[str, Any]], known: Sequence[tuple[str, tuple[str, ...]]] = CURVES) -> str:
     """One line chart of the known series in `rows`; "" where there is nothing to draw."""
     series = []
-    for index, (name, keys) in enumerate(CURVES):
+    for index, (name, keys) in enumerate(known):
         for key in keys:
             points = [
                 (float(row.get("step", i)), float(row[key]))

@@ -39,7 +39,8 @@ _FREE = {
     "resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
     "disable_tqdm", "dataloader_num_workers", "dataloader_prefetch_factor", "run_name", "media_cache_dir",
     "prompt_memory_mb", "eval_batch_size", "eval_every", "eval_benchmarks", "eval_decoders", "eval_subset",
-    "eval_metric", "eval_budget", "project", "rollouts_every", "rollouts_shown", "push_to_hub",
+    "eval_metric", "eval_budget", "diagnose_every", "diagnose_which", "diagnose_benchmarks",
+    "diagnose_subset", "project", "rollouts_every", "rollouts_shown", "push_to_hub",
     "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy",
 }  # fmt: skip
 
@@ -213,13 +214,16 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
         trainer.add_callback(MetricsFile(run_dir / "metrics.jsonl"))
         if recipe.eval_every:
             trainer.add_callback(_during(trainer, policy, recipe))
+        if recipe.diagnose_every:
+            trainer.add_callback(_balance(trainer, policy, recipe))
         trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
         trainer.accelerator.wait_for_everyone()
         save_model(trainer, policy.processor, run_dir / "model")
         trainer.accelerator.wait_for_everyone()  # who evaluates it needs it whole
     steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
-    at_the_end = recipe.eval_data and (not recipe.eval_every or runner.holds_benchmarks(recipe.eval_data))
+    named = recipe.eval_every or recipe.diagnose_every  # its benchmarks may be all that the folder holds
+    at_the_end = recipe.eval_data and (not named or runner.holds_benchmarks(recipe.eval_data))
     found: dict[str, Any] = {}
     if at_the_end:
         if trained_before and (run_dir / "results.json").exists():  # only the upload had failed
@@ -255,6 +259,23 @@ def _during(trainer: Any, policy: Policy, recipe: Any) -> TrainerCallback:
         policy, sets, plan, recipe.output_dir, recipe.eval_every, recipe.eval_metric, recipe.eval_budget,
         lambda path: save_model(trainer, policy.processor, path), recipe.media_cache_dir,
     )  # fmt: skip
+    callback.trainer = trainer
+    return callback
+
+
+def _balance(trainer: Any, policy: Policy, recipe: Any) -> TrainerCallback:
+    """The recipe's diagnosis during training."""
+    from rlcomm.diagnostics.callback import DiagnoseCallback
+    from rlcomm.diagnostics.run import Plan
+
+    plan = Plan(
+        which=tuple(recipe.diagnose_which), batch_size=recipe.eval_batch_size, seed=recipe.seed,
+        media=recipe.media(),
+    )  # fmt: skip
+    sets = catalog.open_sets(recipe.eval_data, recipe.diagnose_benchmarks, limit=recipe.diagnose_subset)
+    callback = DiagnoseCallback(
+        policy, sets, plan, recipe.output_dir, recipe.diagnose_every, recipe.media_cache_dir
+    )
     callback.trainer = trainer
     return callback
 
@@ -340,16 +361,9 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
                   "score_norm": recipe.score_norm},
         normalise=recipe.candidate_score == "mean", dev_share=recipe.dev_share,
         budget_points=recipe.budget_points, max_new_tokens=recipe.eval_max_new_tokens,
-        batch_size=recipe.eval_batch_size, media=recipe.media(),
+        batch_size=recipe.eval_batch_size, media=recipe.media(), conditions=tuple(recipe.conditions),
     )  # fmt: skip
-    sets = catalog.open_sets(
-        recipe.eval_data, recipe.benchmarks, dict(item.split("=", 1) for item in recipe.benchmark_files),
-        dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
-    )  # fmt: skip
-    policy = load_policy(
-        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
-        device=processes.device(),
-    )  # fmt: skip
+    sets, policy = _sets(recipe), _measured_policy(recipe)
     out = Path(recipe.output_dir)
     results = conflict.evaluate(
         policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
@@ -358,6 +372,42 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
     if results is not None:
         conflict_report.write_report(out / "report.html", results, runner.read_records(out / "records.jsonl"))
     return results
+
+
+def diagnose_model(recipe: Any) -> dict[str, Any] | None:
+    """`rlcomm diagnose`; several processes share the items.
+
+    Returns:
+        diagnosis.json; None on all processes but the first.
+    """
+    from rlcomm.diagnostics import compare
+    from rlcomm.diagnostics import run as diagnostics
+
+    plan = diagnostics.Plan(
+        which=tuple(recipe.which), distractor=recipe.distractor, batch_size=recipe.eval_batch_size,
+        seed=recipe.seed, media=recipe.media(),
+    )  # fmt: skip
+    sets, before = _sets(recipe), [compare.load(folder) for folder in recipe.compare]
+    diagnostics.check(sets, plan)
+    return diagnostics.diagnose(  # whatever can be wrong is found before a model is loaded
+        _measured_policy(recipe), sets, plan, recipe.output_dir, before=before,
+        cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
+    )  # fmt: skip
+
+
+def _sets(recipe: Any) -> list[catalog.Set]:
+    """The benchmarks of a recipe that measures a model, opened."""
+    return catalog.open_sets(
+        recipe.eval_data, recipe.benchmarks, dict(item.split("=", 1) for item in recipe.benchmark_files),
+        dict(item.split("=", 1) for item in recipe.benchmark_media), recipe.eval_max_rows,
+    )  # fmt: skip
+
+
+def _measured_policy(recipe: Any) -> Policy:
+    return load_policy(
+        recipe.model_name_or_path, recipe.dtype, recipe.model_revision, recipe.attn_implementation,
+        device=processes.device(),
+    )  # fmt: skip
 
 
 def peak_rss_mb() -> float:

@@ -36,7 +36,7 @@ COLUMNS = ("step", "prompt", "audio", "frames", "a-think", "v-think", "answer", 
 # What W&B draws by itself; the rest is hidden there, one click away.
 MATTERS = re.compile(
     r"train/(loss|reward|reward_std|frac_reward_zero_std|entropy|grad_norm|learning_rate)$"
-    r"|rewards/\w+/mean$|steps/|ansco/|eval/|completions/(mean_length|clipped_ratio)$|time/rollout$"
+    r"|rewards/\w+/mean$|steps/|ansco/|eval/|diagnose/\w+$|completions/(mean_length|clipped_ratio)$|time/rollout$"
 )
 
 

@@ -339,3 +339,77 @@ def test_places_of_benchmarks_that_are_not_asked_are_refused(folder):
         catalog.open_sets(folder, ["mcr_aqa"], {"mcr": "/x.json"})
     with pytest.raises(UserError, match="benchmark_media names 'mmau'"):
         catalog.open_sets(folder, ["mcr_aqa"], None, {"mmau": "/x"})
+
+
+CONDITIONS = ("no_audio", "silent_audio", "other_audio", "no_video", "audio_1of2", "no_media")
+
+
+def test_every_score_has_its_blind_control_beside_it(policy, folder, tmp_path):
+    plain = run(policy, folder, tmp_path / "plain", decoders=("gacl",))
+    found = run(policy, folder, tmp_path / "blind", decoders=("gacl",), conditions=CONDITIONS)
+    assert "conditions" not in plain
+    assert found["decoders"] == plain["decoders"]  # the controls change no score they stand beside
+    assert list(found["conditions"]) == ["full", *CONDITIONS]
+    assert set(found["conditions"]["no_audio"]) == set(ALL)
+    assert set(found["conditions"]["no_video"]) == set(ALL) - {"mcr_aqa"}  # nothing is seen there
+    full = found["conditions"]["full"]["avconfuse_muted"]
+    assert full["acc"] == plain["decoders"]["greedy"]["benchmarks"]["avconfuse_muted"]["acc"]
+    rows = [json.loads(line) for line in (tmp_path / "blind" / "conditions.jsonl").read_text().splitlines()]
+    assert {row["media"] for row in rows} == set(CONDITIONS)
+    records = (tmp_path / "blind" / "records.jsonl").read_bytes()
+    assert records == (tmp_path / "plain" / "records.jsonl").read_bytes()
+
+
+def test_a_control_reaches_the_model(policy, folder, monkeypatch):
+    """Trap: the condition is named in the results, and the clip is scored as it always was."""
+    sets = catalog.open_sets(folder, ["mcr_aqa"])
+    records = conflict.collect(policy, sets, plan(conditions=CONDITIONS), progress=False)
+    by_condition: dict[str, list] = {}
+    for record in records:
+        by_condition.setdefault(record.get("media", "full"), []).append(record["scores"]["joint"])
+    assert set(by_condition) == {"full", *CONDITIONS} - {"no_video"}
+    for name, scores in by_condition.items():
+        assert len(scores) == 8, name
+        if name != "full":
+            assert scores != by_condition["full"], name
+    assert by_condition["no_audio"] == by_condition["no_media"]  # the sound is all there is
+
+
+def test_blind_controls_are_resumed_too(policy, folder, tmp_path, monkeypatch):
+    options = {"benchmarks": ["mcr_aqa"], "conditions": ("no_audio",)}
+    run(policy, folder, tmp_path / "whole", **options)
+    score, calls = conflict._score_batch, []
+
+    def cut(*args):
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(args)
+        return score(*args)
+
+    monkeypatch.setattr(conflict, "_score_batch", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(policy, folder, tmp_path / "cut", **options)
+    again = []
+    monkeypatch.setattr(conflict, "_score_batch", lambda *args: again.append(args) or score(*args))
+    run(policy, folder, tmp_path / "cut", **options)
+    assert written(tmp_path / "cut") == written(tmp_path / "whole")
+    assert len(again) == 2  # batches of 3: 8 texts, twice
+
+
+def test_the_tables_show_scores_beside_their_controls(policy, folder, tmp_path):
+    from rlcomm.evaluation import conflict_report
+    from rlcomm.evaluation.runner import read_records
+
+    results = run(
+        policy, folder, tmp_path, ["avconfuse_muted", "mcr_aqa"], conditions=("no_audio", "no_video")
+    )
+    text = conflict_report.format_table(results)
+    heads = [line.split() for line in text.splitlines() if line.endswith(("no_video", "no_audio"))]
+    assert heads == [["avconfuse_muted", "full", "no_audio", "no_video"], ["mcr_aqa", "full", "no_audio"]]
+    conflict_report.write_report(tmp_path / "r.html", results, read_records(tmp_path / "records.jsonl"))
+    assert "With its blind control beside it" in (tmp_path / "r.html").read_text()
+
+
+def test_an_unknown_condition_is_refused():
+    with pytest.raises(UserError, match="conditions has 'deaf', which is no condition"):
+        plan(conditions=("deaf",))

@@ -1,0 +1,218 @@
+"""`rlcomm diagnose`: parts over blocks of items, a journal of what is done, one diagnosis.json and its page.
+
+    sets -> items, questions -> blocks of whole clips -> part.measure -> journal
+    journal -> part.summary -> diagnosis.json
+            -> part.section -> diagnosis.html
+
+The blocks are always the same and every record is read back from the journal, so a run that was cut off and
+several processes end in the same bytes.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rlcomm import files, processes
+from rlcomm.data.media import MediaSettings
+from rlcomm.diagnostics import balance, reliance
+from rlcomm.diagnostics.compare import Run
+from rlcomm.diagnostics.items import Pairs, blocks, items_of
+from rlcomm.errors import UserError
+from rlcomm.evaluation.benchmarks import Record
+from rlcomm.evaluation.catalog import Set
+from rlcomm.evaluation.runner import inference
+from rlcomm.journal import close_journal, kept, open_journal, weights
+
+PARTS = ("flips", "patching", "probes", "reliance")
+BLOCK = 16  # items at least in a block: what an interruption can lose
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is diagnosed, and how.
+
+    Attributes:
+        which: of `PARTS`.
+        distractor: what the reference of an item leaves out (`items.items_of`) in patching and probes; flips
+            are measured for everything that can be left out.
+        batch_size: prompts a forward.
+        seed: of what a part draws.
+        media: how clips are decoded.
+    """
+
+    which: tuple[str, ...] = PARTS
+    distractor: str = "auto"
+    batch_size: int = 16
+    seed: int = 0
+    media: MediaSettings = field(default_factory=MediaSettings)
+
+
+def part_of(name: str) -> ModuleType:
+    """The module of a part.
+
+    Raises:
+        UserError: this installation has no such part.
+    """
+    try:
+        return importlib.import_module(f"rlcomm.diagnostics.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"rlcomm.diagnostics.{name}":
+            raise
+        raise UserError(
+            f"part {name!r} of a diagnosis is not in this version of rlcomm; leave it out or install a newer "
+            "one."
+        ) from error
+
+
+def units(name: str, sets: Sequence[Set], plan: Plan) -> list[Any]:
+    """What a part measures: the questions that stand alone for reliance, items for the others."""
+    if name == "reliance":
+        return [one for each in sets for one in reliance.questions_of(each.key, each.samples)]
+    distractor = "all" if name == "flips" else plan.distractor
+    return [one for each in sets for one in items_of(each.key, each.samples, distractor)]
+
+
+def check(sets: Sequence[Set], plan: Plan) -> None:
+    """Whether every part of a plan is there and has something to measure.
+
+    Raises:
+        UserError: a part that is not there, or benchmarks without an item for it.
+    """
+    for name in plan.which:
+        part_of(name)
+        if not units(name, sets, plan):
+            raise UserError(
+                f"part {name!r} of a diagnosis finds no item with labels in the benchmarks "
+                f"({', '.join(one.key for one in sets)}); add one such as avconfuse_muted or mcr_aqa, or "
+                "leave the part out."
+            )
+
+
+def measured(
+    policy: Any,
+    sets: Sequence[Set],
+    plan: Plan,
+    journal: Path | None = None,
+    cache_dir: str | None = None,
+    progress: bool = True,
+    rank: int = 0,
+    world: int = 1,
+) -> dict[str, list[Record]]:
+    """The records of this process's blocks by part: what the journal holds, and the rest measured now.
+
+    Records stand in the order of the blocks, which is not that of the files; see `in_order`.
+    """
+    from tqdm.auto import tqdm
+
+    todo = [
+        (name, number, block)
+        for name in plan.which
+        for number, block in enumerate(blocks(units(name, sets, plan), BLOCK))
+    ]
+    mine = todo[rank::world]
+    pairs = Pairs(policy, plan.media, cache_dir=cache_dir)
+    found: dict[str, list[Record]] = {name: [] for name in plan.which}
+    with (
+        inference(policy.model),
+        tqdm(
+            total=sum(len(block) for _, _, block in mine),
+            desc="diagnose",
+            unit="item",
+            disable=not progress,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
+        for name, number, block in mine:
+            bar.set_postfix_str(name, refresh=False)
+            measure = partial(
+                part_of(name).measure, policy, block, pairs=pairs, batch_size=plan.batch_size, seed=plan.seed
+            )
+            found[name] += kept(journal, f"{name}-{number:06d}", measure)
+            bar.update(len(block))
+    return found
+
+
+def in_order(name: str, records: Sequence[Record], sets: Sequence[Set], plan: Plan) -> list[Record]:
+    """The records of a part in the order of the files."""
+    place = {one.key: i for i, one in enumerate(units(name, sets, plan))}
+    return sorted(records, key=lambda record: place[record["key"]])
+
+
+def summarised(records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+    """Every part's summary, and what of them makes the modality balance (`balance.of`)."""
+    found = {name: part_of(name).summary(part) for name, part in records.items()}
+    return {"balance": balance.of(records, found), **found}
+
+
+def diagnose(
+    policy: Any,
+    sets: Sequence[Set],
+    plan: Plan,
+    out: str | os.PathLike,
+    *,
+    before: Sequence[Run] = (),
+    cache_dir: str | None = None,
+    progress: bool = True,
+) -> dict[str, Any] | None:
+    """Measures what is not measured yet and writes `<part>.jsonl`, `diagnosis.json` and `diagnosis.html`.
+
+    Args:
+        policy: of `omni.policy.load_policy`.
+        sets: of `catalog.open_sets`.
+        plan: what is diagnosed.
+        out: folder; the records of an interrupted diagnosis lie in its `measured/`.
+        before: earlier diagnoses (`compare.load`), shown beside this one in their order.
+        cache_dir: of decoded media.
+        progress: show a bar.
+
+    Returns:
+        diagnosis.json; None on all processes but the first.
+
+    Raises:
+        UserError: as in `check`, or `out` holds another diagnosis that was cut off.
+    """
+    from rlcomm.diagnostics import report
+
+    out = Path(out)
+    check(sets, plan)
+    rank, world = processes.rank(), processes.world()
+    if rank == 0:
+        _journal(out, policy, sets, plan, first=True)
+    processes.wait()  # for the plan, so that no process measures under another one
+    journal = _journal(out, policy, sets, plan, first=False)
+    measured(policy, sets, plan, journal, cache_dir, progress and rank == 0, rank, world)
+    processes.wait()
+    if rank != 0:
+        return None
+    found = measured(policy, sets, plan, journal, cache_dir, progress=False)
+    records = {name: in_order(name, part, sets, plan) for name, part in found.items()}
+    diagnosis = {
+        "model": str(getattr(policy, "path", "")),
+        "settings": json.loads(json.dumps(dataclasses.asdict(plan))),
+        "items": {name: len(part) for name, part in records.items()},
+        **summarised(records),
+    }
+    for name, part in records.items():
+        files.write_jsonl(out / f"{name}.jsonl", part)
+    files.write_json(out / "diagnosis.json", diagnosis)
+    report.write_report(out / "diagnosis.html", diagnosis, records, before)
+    close_journal(journal)
+    return diagnosis
+
+
+def _journal(out: Path, policy: Any, sets: Sequence[Set], plan: Plan, first: bool) -> Path:
+    made = {
+        "model": str(getattr(policy, "path", "")),
+        "weights": weights(str(getattr(policy, "path", ""))),
+        "benchmarks": {one.key: zlib.crc32(repr(one.samples).encode()) for one in sets},
+        **json.loads(json.dumps(dataclasses.asdict(plan))),
+    }
+    return open_journal(out / "measured", made, first)
