@@ -1,0 +1,207 @@
+"""What is diagnosed: one question with everything (joint) and without its distractor (reference).
+
+    benchmark rows -> Sample -> Item(joint, reference) -> Pairs -> two EncodedPrompts -> a part's records
+
+A part of `rlcomm diagnose` is a module with three functions:
+
+    measure(policy, items, pairs=Pairs, batch_size=int, seed=int) -> one JSON-able record an item, in order
+    summary(records) -> {name: {"value", "n", "ci95"}}, nested where that is natural; goes to diagnosis.json
+    section(summary, records) -> the inside of the part's section of diagnosis.html (`evaluation.page`), with
+        the captions of its figures; "" for nothing to show
+
+A record begins with `Item.fields()`. `measure` sees the items block by block, whole clips together and always
+in the same blocks, each block once: so an interrupted run and several processes give the same bytes, as long
+as a record rests on nothing outside its block.
+"""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlcomm.data.media import Clip, MediaSettings, load_clip
+from rlcomm.data.sample import Sample
+from rlcomm.evaluation.benchmarks import common
+from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
+
+DISTRACTORS = ("text", "video", "audio")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question, asked with everything and asked without what may mislead.
+
+    Attributes:
+        key: "<task>/<sample id>/<distractor>", unique in a diagnosis.
+        joint: the sample as its benchmark asks it.
+        reference: the same question without the distractor; `video` or `audio` is None, or the text beside
+            the question is gone. What is left is the evidence.
+        distractor: what was left out: "text", "video" or "audio".
+        labels: the candidates, two or more.
+        gold: index of the right one.
+        claimed: index of the label that the distractor claims, where the benchmark says so.
+        task: the benchmark's key, e.g. "mcr_aqa".
+        condition: "adversarial", "faithful", "irrelevant" or "neutral"; "" where the benchmark has none.
+        source: the clip; items of one clip are drawn and split together.
+    """
+
+    key: str
+    joint: Sample
+    reference: Sample
+    distractor: str
+    labels: tuple[str, ...]
+    gold: int
+    claimed: int | None
+    task: str
+    condition: str
+    source: str
+
+    def fields(self) -> dict[str, Any]:
+        """What every record of a part begins with."""
+        return {
+            "key": self.key,
+            "id": self.joint.id,
+            "task": self.task,
+            "condition": self.condition,
+            "distractor": self.distractor,
+            "source": self.source,
+            "labels": list(self.labels),
+            "gold": self.gold,
+            "claimed": self.claimed,
+        }
+
+
+def items_of(task: str, samples: Iterable[Sample], distractor: str = "auto") -> list[Item]:
+    """The items of one benchmark, in the order of its samples.
+
+    Args:
+        task: key of the benchmark.
+        samples: its items; `meta["without_text"]` is a question without the text that may conflict.
+        distractor: "text", "video" or "audio"; "auto": the text beside the question where an item has one,
+            the sound where a picture is asked about in spite of it (AVHBench's audio-driven task), else the
+            picture; "all": an item for each of the three that can be left out.
+
+    Returns:
+        Samples whose answer is not among their labels (open questions) or from which nothing can be left
+        out (a question alone with its sound) give no item.
+    """
+    found = []
+    for sample in samples:
+        labels = common.candidates(sample)
+        if sample.answer not in labels or len(labels) < 2:
+            continue
+        names = DISTRACTORS if distractor == "all" else (distractor,)
+        for name in (usual(sample) if name == "auto" else name for name in names):
+            if (reference := without(sample, name)) is None:
+                continue
+            claim = sample.meta.get("text_answer")
+            found.append(
+                Item(
+                    f"{task}/{sample.id}/{name}",
+                    sample,
+                    reference,
+                    name,
+                    labels,
+                    labels.index(sample.answer),
+                    labels.index(claim) if claim in labels else None,
+                    task,
+                    sample.meta.get("condition") or "",
+                    str(sample.meta.get("video_id") or sample.meta.get("pair") or sample.id),
+                )
+            )
+    return found
+
+
+def usual(sample: Sample) -> str:
+    """What may mislead about a sample, by the rule of `items_of`'s "auto"."""
+    if sample.meta.get("without_text") is not None:
+        return "text"
+    return "audio" if sample.meta.get("task") == "audio_driven" else "video"
+
+
+def without(sample: Sample, distractor: str) -> Sample | None:
+    """The sample without its text, picture or sound; None where that is not there, or nothing else is."""
+    if distractor == "text":
+        question = sample.meta.get("without_text")
+        if question is None or question == sample.question:
+            return None
+        turns = (dataclasses.replace(sample.turns[0], question=question), *sample.turns[1:])
+        return dataclasses.replace(sample, turns=turns)
+    other = {"video": sample.audio, "audio": sample.video}[distractor]
+    if getattr(sample, distractor) is None or other is None:
+        return None
+    return sample.without(distractor)
+
+
+class Pairs:
+    """The prompts of items: a clip is decoded once, and encoded once for each set of senses.
+
+    The prompts of joint and reference share their media tensors (the same objects) where words alone are
+    left out; `omni.tree.branch_scores` then reads the media once for both.
+
+    Args:
+        policy: of `omni.policy.load_policy`.
+        media: how clips are decoded.
+        prompt_style: of `encode.user_text`; diagnoses score labels right behind the question: "direct".
+        cache_dir: of decoded media.
+        clips: so many of the clips used last are kept, with their prompts.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        media: MediaSettings | None = None,
+        prompt_style: str = "direct",
+        cache_dir: str | None = None,
+        clips: int = 64,
+    ):
+        self.policy, self.media, self.prompt_style = policy, media or MediaSettings(), prompt_style
+        self.cache_dir, self.clips = cache_dir, clips
+        self._clips: OrderedDict[tuple, Clip] = OrderedDict()
+        self._prompts: dict[tuple, EncodedPrompt] = {}  # by what is seen and heard, whatever the words
+
+    def __call__(self, item: Item) -> tuple[EncodedPrompt, EncodedPrompt]:
+        """The joint and the reference prompt (tensors on the CPU).
+
+        Raises:
+            MediaError: the clip is missing or cannot be decoded; the message names the file.
+        """
+        clip = self.clip(item.joint)
+        return self.prompt(item.joint, clip), self.prompt(item.reference, clip, item.joint)
+
+    def clip(self, sample: Sample) -> Clip:
+        """The decoded clip of a sample."""
+        place = (sample.video, sample.audio)
+        if place not in self._clips:
+            self._clips[place] = load_clip(sample.video, sample.audio, self.media, self.cache_dir)
+            while len(self._clips) > self.clips:
+                gone, _ = self._clips.popitem(last=False)
+                self._prompts = {key: prompt for key, prompt in self._prompts.items() if key[0] != gone}
+        self._clips.move_to_end(place)
+        return self._clips[place]
+
+    def prompt(self, sample: Sample, clip: Clip, of: Sample | None = None) -> EncodedPrompt:
+        """The prompt of a sample that shows and plays no more of `clip` than its `video` and `audio` say.
+
+        Args:
+            sample: what is asked.
+            clip: of `clip`, as the whole sample sees and hears it.
+            of: the whole sample, where `sample` is a part of it.
+        """
+        whole = of or sample
+        words = user_text(sample.turns[0], self.prompt_style)
+        key = ((whole.video, whole.audio), sample.video is None, sample.audio is None)
+        if key not in self._prompts:
+            seen = dataclasses.replace(
+                clip,
+                frames=None if sample.video is None else clip.frames,
+                audio=None if sample.audio is None else clip.audio,
+            )
+            self._prompts[key] = encode(self.policy, sample, seen, self.prompt_style, text=words)
+        return reword(self.policy, self._prompts[key], words)
+
+
+def blocks(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """The items in order, so many at a time."""
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
