@@ -1,6 +1,6 @@
 """Activations of decoder layers, read and replaced through forward hooks of plain modules.
 
-    layer:  x --(+ attention(x))--(+ mlp(x))--> residual        what a component writes is what is read and put
+    layer:  x --(+ attention(x))--(+ mlp(x))--> residual      what a component writes is read and replaced
 
 Nothing here knows a model: a layer is a module that holds one attention and one MLP (dense or of experts).
 """

@@ -14,8 +14,6 @@ Source: "Beyond Text Following" (arXiv 2606.05161), activation patching and its 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from rlcomm.diagnostics.hooks import COMPONENTS, Activations, Patch
 from rlcomm.diagnostics.items import Item, Pairs
 from rlcomm.diagnostics.reading import Reading, margin
@@ -54,9 +52,9 @@ def measure(
     Returns:
         Per item its fields and `margins` {"joint", "reference"} in nats (mean log-probability of the gold
         label over that of the label that the distractor claims, or over the best of the others), `rules`
-        {group: how its places are paired, see `segments`}, `lengths` {group: [joint, reference]} and `patched`
-        {component: {group: [margin, by layer]}}; None, rules and lengths too, where the item was not asked
-        for. `patched` alone is None where the branches' margins differ by less than `MIN_GAP`.
+        {group: how its places are paired, see `segments`}, `lengths` {group: [joint, reference]} and
+        `patched` {component: {group: [margin, by layer]}}; all None where the item was not asked for.
+        `patched` alone is None where the branches' margins differ by less than `MIN_GAP`.
     """
     pairs = pairs or Pairs(policy)
     with inference(policy.model):
