@@ -168,7 +168,8 @@ class Reading:
         """(R, labels) from last hidden states (R, length - start, H)."""
         labels, places, tokens = (torch.tensor(column) for column in zip(*self._asked, strict=True))
         wanted, where = torch.unique(places, return_inverse=True)
-        logps = self.thinker.lm_head(hidden[:, wanted - start]).float().log_softmax(-1).cpu()
+        logits = self.thinker.lm_head(hidden[:, (wanted - start).to(hidden.device)])
+        logps = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1).cpu()
         each = logps[:, where, tokens]
         sums = each.new_zeros(len(each), int(labels.max()) + 1).index_add_(1, labels, each)
         return sums / torch.bincount(labels)
