@@ -20,10 +20,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlcomm.data import controls
 from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation.benchmarks import common
+from rlcomm.evaluation.conflict import DIGITS
 from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
+from rlcomm.omni.tree import branch_scores
 
 DISTRACTORS = ("text", "video", "audio")
 
@@ -107,7 +110,7 @@ def items_of(task: str, samples: Iterable[Sample], distractor: str = "auto") -> 
                     labels.index(claim) if claim in labels else None,
                     task,
                     sample.meta.get("condition") or "",
-                    str(sample.meta.get("video_id") or sample.meta.get("pair") or sample.id),
+                    controls.source(sample),
                 )
             )
     return found
@@ -154,12 +157,12 @@ class Pairs:
         media: MediaSettings | None = None,
         prompt_style: str = "direct",
         cache_dir: str | None = None,
-        clips: int = 64,
+        clips: int = 8,
     ):
         self.policy, self.media, self.prompt_style = policy, media or MediaSettings(), prompt_style
-        self.cache_dir, self.clips = cache_dir, clips
+        self.cache_dir, self.clips = cache_dir, max(2, clips)
         self._clips: OrderedDict[tuple, Clip] = OrderedDict()
-        self._prompts: dict[tuple, EncodedPrompt] = {}  # by what is seen and heard, whatever the words
+        self._prompts: dict[tuple, EncodedPrompt] = {}  # (clip, condition), whatever the words
 
     def __call__(self, item: Item) -> tuple[EncodedPrompt, EncodedPrompt]:
         """The joint and the reference prompt (tensors on the CPU).
@@ -167,8 +170,14 @@ class Pairs:
         Raises:
             MediaError: the clip is missing or cannot be decoded; the message names the file.
         """
-        clip = self.clip(item.joint)
-        return self.prompt(item.joint, clip), self.prompt(item.reference, clip, item.joint)
+        joint = self.prompt(item.joint)
+        if item.distractor == "text":
+            reference = self.prompt(item.reference)
+        else:
+            reference = self.prompt(item.joint, f"no_{item.distractor}")
+        assert joint is not None
+        assert reference is not None
+        return joint, reference
 
     def clip(self, sample: Sample) -> Clip:
         """The decoded clip of a sample."""
@@ -181,27 +190,84 @@ class Pairs:
         self._clips.move_to_end(place)
         return self._clips[place]
 
-    def prompt(self, sample: Sample, clip: Clip, of: Sample | None = None) -> EncodedPrompt:
-        """The prompt of a sample that shows and plays no more of `clip` than its `video` and `audio` say.
+    def prompt(
+        self, sample: Sample, condition: str = controls.FULL, donor: Sample | None = None
+    ) -> EncodedPrompt | None:
+        """The prompt of a sample whose clip is given under a condition of `data.controls`.
 
         Args:
-            sample: what is asked.
-            clip: of `clip`, as the whole sample sees and hears it.
-            of: the whole sample, where `sample` is a part of it.
+            sample: what is asked, of which clip.
+            condition: how its clip is given.
+            donor: whose sound or picture stands in, for other_audio and other_video.
+
+        Returns:
+            None where the condition leaves the clip as it is. The questions about one clip share its media
+            tensors under each condition, as long as the clip is kept.
         """
-        whole = of or sample
         words = user_text(sample.turns[0], self.prompt_style)
-        key = ((whole.video, whole.audio), sample.video is None, sample.audio is None)
+        key = ((sample.video, sample.audio), condition)
+        clip = self.clip(sample)
         if key not in self._prompts:
-            seen = dataclasses.replace(
-                clip,
-                frames=None if sample.video is None else clip.frames,
-                audio=None if sample.audio is None else clip.audio,
-            )
-            self._prompts[key] = encode(self.policy, sample, seen, self.prompt_style, text=words)
+            other = self.clip(donor) if donor is not None and condition in controls.OTHER.values() else None
+            given = controls.changed(clip, condition, other)
+            if given is None:
+                return None
+            self._prompts[key] = encode(self.policy, sample, given, self.prompt_style, text=words)
         return reword(self.policy, self._prompts[key], words)
 
+    def forget(self) -> None:
+        """Drops the prompts of all conditions but those an item's branches are asked under."""
+        kept = (controls.FULL, *controls.BLIND)
+        self._prompts = {key: prompt for key, prompt in self._prompts.items() if key[1] in kept}
 
-def blocks(items: Sequence[Item], size: int) -> list[list[Item]]:
-    """The items in order, so many at a time."""
-    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+def blocks(units: Sequence[Any], size: int) -> list[list[Any]]:
+    """Units (`.source` names their clip) in blocks of whole clips, clips in the order of their first unit.
+
+    Args:
+        units: items or questions.
+        size: a block is closed when it holds so many, or more where the last clip has more.
+    """
+    by_clip: dict[str, list[Any]] = {}
+    for unit in units:
+        by_clip.setdefault(unit.source, []).append(unit)
+    found: list[list[Any]] = [[]]
+    for several in by_clip.values():
+        if len(found[-1]) >= size:
+            found.append([])
+        found[-1] += several
+    return found if found[0] else []
+
+
+def label_scores(
+    policy: Any,
+    prompts: Sequence[Sequence[EncodedPrompt]],
+    labels: Sequence[Sequence[str]],
+    batch_size: int,
+) -> list[list[list[float]]]:
+    """`omni.tree.branch_scores`, so many at a time: mean log-probability of a label's tokens, in nats.
+
+    Args:
+        policy: of `omni.policy.load_policy`.
+        prompts: per entry the prompts that are scored with the same labels.
+        labels: per entry its labels.
+        batch_size: entries a forward.
+
+    Returns:
+        Per entry, per prompt, one score per label, rounded: below that, one machine differs from another.
+    """
+    found = []
+    for start in range(0, len(prompts), batch_size):
+        part = slice(start, start + batch_size)
+        found += branch_scores(policy.model, policy.processor, prompts[part], labels[part])
+    return [[[round(score, DIGITS) for score in row] for row in rows] for rows in found]
+
+
+def margin(scores: Sequence[float], gold: int) -> float:
+    """M = s(gold) - the best other score, in nats; above 0 the gold label wins."""
+    return round(scores[gold] - max(s for i, s in enumerate(scores) if i != gold), DIGITS)
+
+
+def right(scores: Sequence[float], gold: int) -> bool:
+    """Whether the gold label is the answer: it beats all others (a tie is no answer)."""
+    return margin(scores, gold) > 0

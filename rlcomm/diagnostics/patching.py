@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rlcomm.diagnostics.hooks import COMPONENTS, Activations, Patch
-from rlcomm.diagnostics.items import Item, Pairs
-from rlcomm.diagnostics.reading import Reading, margin
+from rlcomm.diagnostics.items import Item, Pairs, margin
+from rlcomm.diagnostics.reading import Reading
 from rlcomm.diagnostics.resample import spearman
 from rlcomm.diagnostics.segments import GROUPS, RULES, Pairing, pairings, segments
 from rlcomm.evaluation import metrics
@@ -28,7 +28,6 @@ Forward = Callable[[Sequence[Sequence[Patch]], int], list[float]]
 
 MIN_GAP = 0.1  # nats between the branches' margins: below it there is nothing to recover
 CONDITIONS = ("adversarial", "")  # where a distractor may mislead
-DIGITS = 6  # of a stored margin, as of a stored score
 
 
 def measure(
@@ -50,11 +49,10 @@ def measure(
         conditions: items of other conditions are not patched.
 
     Returns:
-        Per item its fields and `margins` {"joint", "reference"} in nats (mean log-probability of the gold
-        label over that of the label that the distractor claims, or over the best of the others), `rules`
-        {group: how its places are paired, see `segments`}, `lengths` {group: [joint, reference]} and
-        `patched` {component: {group: [margin, by layer]}}; all None where the item was not asked for.
-        `patched` alone is None where the branches' margins differ by less than `MIN_GAP`.
+        Per item its fields and `margins` {"joint", "reference"} (`items.margin`, nats), `rules` {group: how
+        its places are paired, see `segments`}, `lengths` {group: [joint, reference]} and `patched`
+        {component: {group: [margin, by layer]}}; all None where the item was not asked for. `patched` alone
+        is None where the branches' margins differ by less than `MIN_GAP`.
     """
     pairs = pairs or Pairs(policy)
     with inference(policy.model):
@@ -71,10 +69,9 @@ def _measure(policy: Any, item: Item, pairs: Pairs, rows: int) -> Record:
     prompts = pairs(item)
     joint = Reading(policy.model, processor.tokenizer, prompts[0], item.labels)
     reference = Reading(policy.model, processor.tokenizer, prompts[1], item.labels, known=joint)
-    foil = foil_of(item.gold, item.claimed)
     margins = {
-        "joint": margin(joint.scores, item.gold, foil),
-        "reference": margin(reference.scores, item.gold, foil),
+        "joint": margin(joint.scores, item.gold),
+        "reference": margin(reference.scores, item.gold),
     }
     here = segments(processor, prompts[0], prompts[1], joint.length - len(prompts[0]))
     there = segments(processor, prompts[1], prompts[0], reference.length - len(prompts[1]))
@@ -83,27 +80,18 @@ def _measure(policy: Any, item: Item, pairs: Pairs, rows: int) -> Record:
     if abs(margins["reference"] - margins["joint"]) >= MIN_GAP:
 
         def forward(patches: Sequence[Sequence[Patch]], start: int) -> list[float]:
-            return joint.margins(patches, start, item.gold, foil)
+            return [margin(scores, item.gold) for scores in joint.rescored(patches, start)]
 
         patched = sweep(
             forward, pairs_of, reference.activations, margins["joint"], reference.shared, rows=rows
         )
-        patched = {
-            component: {group: [round(value, DIGITS) for value in values] for group, values in found.items()}
-            for component, found in patched.items()
-        }
     return {
         **item.fields(),
-        "margins": {branch: round(value, DIGITS) for branch, value in margins.items()},
+        "margins": margins,
         "rules": {group: pairing.rule for group, pairing in pairs_of.items()},
         "lengths": {group: [len(at), len(there.get(group, ()))] for group, at in here.items()},
         "patched": patched,
     }
-
-
-def foil_of(gold: int, claimed: int | None) -> int | None:
-    """The label a margin is taken against: what the distractor claims, unless that is right as well."""
-    return None if claimed == gold else claimed
 
 
 def sweep(
@@ -287,6 +275,15 @@ def _rules(records: Sequence[Record]) -> dict[str, dict[str, metrics.Metric]]:
         if having:
             found[group] = {rule: share for rule, share in shares.items() if share["value"]}
     return found
+
+
+def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
+    """What is logged during training: recovery by group and the correlation, by what was left out."""
+    values = {}
+    for distractor, part in found.items():
+        shares = {**part["groups"], "spearman": part["spearman"]}
+        values |= {f"patching/no_{distractor}/{name}": one["value"] for name, one in shares.items()}
+    return values
 
 
 def section(summary: Mapping[str, Any], records: Sequence[Record]) -> str:

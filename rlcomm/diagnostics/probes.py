@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rlcomm.diagnostics.items import Item, Pairs, blocks
+from rlcomm.diagnostics.items import Item, Pairs
 from rlcomm.diagnostics.resample import auc
 from rlcomm.evaluation import metrics
 
@@ -55,7 +55,8 @@ def measure(
     records: list[Record] = []
     empty = {"scores": None, "confidence": None, "correct": None, "hidden": None}
     with inference(policy.model):
-        for block in blocks(items, batch_size):
+        for start in range(0, len(items), batch_size):
+            block = items[start : start + batch_size]
             asked = [item for item in block if item.condition in CLASSES]
             found = iter(_read(policy, asked, pairs) if asked else [])
             records += [
@@ -255,6 +256,19 @@ def out_of_fold(probe: str, x: np.ndarray, y: np.ndarray, groups: Sequence[str],
         )
         chances[test] = model.fit(x[train], y[train]).predict_proba(x[test])[:, 1]
     return chances
+
+
+def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
+    """What is logged during training: the area under the curve of each probe, mean over the layers.
+
+    The best layer's would be chosen on what it is measured on.
+    """
+    values: dict[str, float | None] = {}
+    for name in (*PROBES, *(f"{probe}_shuffled" for probe in PROBES)) if found else ():
+        areas = [layer["auc"]["value"] for layer in found["all"][name].values()]
+        known = [area for area in areas if area is not None]
+        values[f"probes/{name}/auc"] = float(np.mean(known)) if known else None
+    return values
 
 
 def section(summary: Mapping[str, Any], records: Sequence[Record]) -> str:

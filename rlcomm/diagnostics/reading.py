@@ -63,24 +63,20 @@ class Reading:
                      for key in found}  # fmt: skip
         self.activations: Activations = {key: value[0] for key, value in found.items()}
 
-    def margins(
-        self, rows: Sequence[Sequence[Patch]], start: int, gold: int, foil: int | None
-    ) -> list[float]:
-        """The margin under the patches of each row.
+    def rescored(self, rows: Sequence[Sequence[Patch]], start: int) -> list[list[float]]:
+        """The scores under the patches of each row.
 
         Args:
             rows: patches of each row, (R,), none of them before `start`.
             start: the first place that is read again; at most the prompt's last.
-            gold: see `margin`.
-            foil: see `margin`.
 
         Returns:
-            (R,), in nats.
+            (R, labels), as `scores`.
         """
         moved = [[Patch(p.component, p.layer, p.at - start, p.values) for p in patches] for patches in rows]
         with writing(self.layers, moved):
             hidden = self._from(start, len(rows), self._cache)
-        return [margin(scores, gold, foil) for scores in self._scores(hidden, start).tolist()]
+        return self._scores(hidden, start).tolist()
 
     def _lay_out(self, tokenizer: Any, labels: Sequence[str]) -> None:
         """Ids, positions, who sees whom, and which place predicts which token of which label."""
@@ -185,10 +181,3 @@ def _shared(prompt: EncodedPrompt, known: EncodedPrompt) -> int:
         prompt.positions[:, :size] == known.positions[:, :size]
     ).all(0)
     return int(same.long().cumprod(0).sum())
-
-
-def margin(scores: Sequence[float], gold: int, foil: int | None) -> float:
-    """The score of the gold label over that of `foil`; None: over the best of the others."""
-    if foil is None:
-        return scores[gold] - max(score for i, score in enumerate(scores) if i != gold)
-    return scores[gold] - scores[foil]

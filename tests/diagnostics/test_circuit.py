@@ -1,8 +1,8 @@
 """A hand-built two-layer transformer whose circuit is known: patching finds it, all of it and nothing else.
 
-    tokens   start   said   filler   relay                  answer
-    layer 0                          attention reads said
-    layer 1                                                 attention reads the relay, MLP writes the margin
+tokens   start   said   filler   relay                  answer
+layer 0                          attention reads said
+layer 1                                                 attention reads the relay, MLP writes the margin
 """
 
 import pytest

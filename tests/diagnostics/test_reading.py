@@ -12,7 +12,7 @@ from peft import get_peft_model
 
 from rlcomm.diagnostics.hooks import COMPONENTS, Patch, decoder_of, layers_of
 from rlcomm.diagnostics.patching import sweep
-from rlcomm.diagnostics.reading import Reading, margin
+from rlcomm.diagnostics.reading import Reading
 from rlcomm.diagnostics.segments import pairings, segments
 from rlcomm.omni.encode import completion_ids, encode, merge_media, reword, swap_media
 from rlcomm.omni.policy import load_policy, lora_config
@@ -23,6 +23,10 @@ from tests.conftest import make_clip, make_sample
 LABELS = ["yes", "a harp and a drum", "no"]
 TEXT, QUESTION = "I hear a harp and a flute.\n", "Is there a violin sound?"
 EXACT = 1e-9
+
+
+def margin(scores):
+    return scores[0] - scores[2]
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +76,9 @@ def both(policy, prompts):
 
 def swept(joint, pairs, states, shared=0):
     def forward(patches, start):
-        return joint.margins(patches, start, 0, 2)
+        return [margin(scores) for scores in joint.rescored(patches, start)]
 
-    return sweep(forward, pairs, states, margin(joint.scores, 0, 2), shared, rows=5)
+    return sweep(forward, pairs, states, margin(joint.scores), shared, rows=5)
 
 
 def naive(policy, joint, prompt, pairs, states):
@@ -110,7 +114,7 @@ def naive(policy, joint, prompt, pairs, states):
                     handle.remove()
                     scores.append(logits.log_softmax(-1).gather(1, torch.tensor(end)[:, None]).mean().item())
                     behind += len(end) - 1
-                found[component, group, layer] = scores[0] - scores[2]
+                found[component, group, layer] = margin(scores)
     return found
 
 
@@ -123,7 +127,7 @@ def test_scores_are_those_of_single_prompts(policy, distractor):
     for reading, prompt in zip((joint, reference), prompts, strict=True):
         expected = candidate_scores(policy.model, policy.processor, [prompt], [LABELS], scoring="rows")
         assert reading.scores == pytest.approx(expected[0], abs=1e-6)
-    assert abs(margin(joint.scores, 0, 2) - margin(reference.scores, 0, 2)) > 1e-3
+    assert abs(margin(joint.scores) - margin(reference.scores)) > 1e-3
 
 
 @torch.no_grad()
@@ -144,7 +148,7 @@ def test_patches_equal_a_naive_loop(policy, distractor):
 @pytest.mark.parametrize("distractor", ["text", "video"])
 def test_a_branchs_own_activations_change_nothing(policy, distractor):
     joint, _, _, same = both(policy, branches(policy, distractor))
-    expected = margin(joint.scores, 0, 2)
+    expected = margin(joint.scores)
     for by_group in swept(joint, same, joint.activations).values():
         for values in by_group.values():
             assert values == pytest.approx([expected] * len(values), abs=EXACT)
@@ -156,9 +160,9 @@ def test_the_last_residual_at_the_answer_is_the_reference(policy, distractor):
     joint, reference, pairs, _ = both(policy, branches(policy, distractor))
     residual = swept(joint, pairs, reference.activations, reference.shared)["residual"]
     for group in ("answer", "all"):
-        assert residual[group][-1] == pytest.approx(margin(reference.scores, 0, 2), abs=EXACT)
+        assert residual[group][-1] == pytest.approx(margin(reference.scores), abs=EXACT)
     for group in residual.keys() - {"answer", "all"}:
-        assert residual[group][-1] == pytest.approx(margin(joint.scores, 0, 2), abs=EXACT)
+        assert residual[group][-1] == pytest.approx(margin(joint.scores), abs=EXACT)
 
 
 @torch.no_grad()
@@ -193,7 +197,7 @@ def test_hooks_are_gone_afterwards_and_after_a_failure(policy):
     swept(joint, pairs, reference.activations, reference.shared)
     bad = Patch("mlp", 0, torch.tensor([joint.length + 50]), torch.zeros(1, 3, dtype=torch.float64))
     with pytest.raises((IndexError, RuntimeError)):
-        joint.margins([[bad]], 0, 0, 2)
+        joint.rescored([[bad]], 0)
     left = [name for name, part in policy.model.named_modules() if part._forward_hooks]
     assert not left
     assert not [name for name, part in policy.model.named_modules() if part._forward_pre_hooks]
