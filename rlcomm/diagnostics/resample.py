@@ -1,80 +1,78 @@
 """Intervals of statistics that are no function of sums: rank correlation, area under a curve.
 
-`evaluation.metrics` holds the rest. Whole clusters are drawn here as well.
+`evaluation.metrics` holds the rest. Whole clips are drawn here as well.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
 
-from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.metrics import Metric, divide
 
 RESAMPLES = 1000
 
 
-def resampled(
-    statistic: Callable[[np.ndarray], float],
-    clusters: Sequence[Hashable],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Metric:
-    """A statistic of items with its percentile bootstrap interval, 2.5 % to 97.5 %.
-
-    Args:
-        statistic: the numbers of the drawn items (n,), some several times, to its value; NaN: undefined.
-        clusters: the clip of each item, (N,); whole clips are drawn.
-        resamples: bootstrap draws.
-        seed: of the draws.
-
-    Returns:
-        `{"value", "n", "ci95"}`; an undefined value is None and has no interval.
+def draws(clusters: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each item is drawn in each resample, (R, N), whole clusters drawn with replacement.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), 13.3.
     """
-    size = len(clusters)
-    value = float(statistic(np.arange(size))) if size else float("nan")
-    if np.isnan(value):
-        return {"value": None, "n": size, "ci95": None}
     _, index = np.unique([str(c) for c in clusters], return_inverse=True)
-    members = [np.flatnonzero(index == number) for number in range(index.max() + 1)]
-    rng = np.random.default_rng(seed)
-    values = np.array(
-        [
-            statistic(np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]))
-            for _ in range(resamples)
-        ]
-    )
-    defined = values[~np.isnan(values)]
-    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (value, value)
-    return {"value": value, "n": size, "ci95": [float(low), float(high)]}
+    count = int(index.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return drawn[:, index]
 
 
 def spearman(x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable]) -> Metric:
-    """Spearman's rank correlation, in [-1, 1], ties by their mean rank; undefined where one is constant."""
+    """Spearman's rank correlation, in [-1, 1], ties by their mean rank; undefined where one is constant.
+
+    Args:
+        x: one number an item, (N,).
+        y: another, (N,).
+        clusters: the clip of each item, (N,).
+
+    Returns:
+        `{"value", "n", "ci95"}`, 2.5 % to 97.5 % of the resamples in which it is defined.
+    """
     left, right = np.asarray(x, float), np.asarray(y, float)
 
-    def of(drawn: np.ndarray) -> float:
-        if len(drawn) < 2 or np.ptp(left[drawn]) == 0 or np.ptp(right[drawn]) == 0:
+    def of(chosen: np.ndarray) -> float:
+        a, b = left[chosen], right[chosen]
+        if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
             return float("nan")
-        return float(np.corrcoef(rankdata(left[drawn]), rankdata(right[drawn]))[0, 1])
+        return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
-    return resampled(of, clusters)
+    places = np.arange(len(left))
+    value = of(places)
+    if np.isnan(value):
+        return {"value": None, "n": len(left), "ci95": None}
+    return _metric(value, np.array([of(np.repeat(places, times)) for times in draws(clusters)]), len(left))
 
 
 def auc(positive: Sequence[bool], scores: Sequence[float], clusters: Sequence[Hashable]) -> Metric:
-    """The share of pairs in which the positive has the higher score, ties half; 0.5 is chance.
+    """The share of pairs in which the positive item has the higher score, ties half; 0.5 is chance.
 
-    Undefined where all are positive or none is.
+    Args:
+        positive: the class of each item, (N,).
+        scores: higher for the positive, (N,).
+        clusters: the clip of each item, (N,).
+
+    Returns:
+        `{"value", "n", "ci95"}` as in `spearman`; undefined where all items are positive or none is.
     """
-    of_class, values = np.asarray(positive, bool), np.asarray(scores, float)
+    chosen, values = np.asarray(positive, bool), np.asarray(scores, float)
+    if not chosen.any() or chosen.all():
+        return {"value": None, "n": len(values), "ci95": None}
+    up, down = values[chosen][:, None], values[~chosen][None]
+    wins = (up > down) + 0.5 * (up == down)
+    drawn = draws(clusters).astype(float)
+    many, few = drawn[:, chosen], drawn[:, ~chosen]
+    resampled = divide(((many @ wins) * few).sum(1), many.sum(1) * few.sum(1))
+    return _metric(float(wins.mean()), resampled, len(values))
 
-    def of(drawn: np.ndarray) -> float:
-        chosen = of_class[drawn]
-        many, few = int(chosen.sum()), int((~chosen).sum())
-        if not many or not few:
-            return float("nan")
-        ranks = rankdata(values[drawn])[chosen].sum()
-        return float((ranks - many * (many + 1) / 2) / (many * few))
 
-    return resampled(of, clusters)
+def _metric(value: float, resampled: np.ndarray, size: int) -> Metric:
+    defined = resampled[~np.isnan(resampled)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (value, value)
+    return {"value": value, "n": size, "ci95": [float(low), float(high)]}

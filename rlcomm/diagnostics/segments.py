@@ -55,8 +55,9 @@ def segments(
     Args:
         processor: of the policy.
         prompt: whose places are wanted.
-        other: the other branch; words that only one of the two has are "text", the rest is "question" (with
-            its options, the instruction and the closing of the turn).
+        other: the other branch; words that only one of the two has are "text" (a token that joins such words
+            with common ones too), the rest is "question", with its options, the instruction and the closing
+            of the turn.
         behind: so many tokens follow the prompt, which predict the answer as its last token does.
 
     Returns:

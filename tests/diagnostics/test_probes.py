@@ -141,7 +141,8 @@ def test_what_cannot_be_probed_has_no_value(kept):
     assert probes.section(found, some) == ""
 
 
-def test_the_section_shows_both_measures():
+def test_the_section_shows_both_measures(monkeypatch):
+    monkeypatch.setattr(probes, "TREES", 3)
     wrong, sources, states = pairs_of_clips(6)
     some = records(states, wrong, sources)
     page = probes.section(probes.summary(some), some)

@@ -17,13 +17,14 @@ def said(policy, prompt, at):
     return policy.processor.tokenizer.decode(prompt.ids[at])
 
 
-@pytest.mark.parametrize(("joint", "text"), [(TEXT + QUESTION, TEXT), (QUESTION + "\n" + TEXT, "\n" + TEXT)])
+@pytest.mark.parametrize(("joint", "text"), [(TEXT + QUESTION, TEXT), (f"{QUESTION} {TEXT}", TEXT)])
 def test_words_of_one_branch_alone_are_the_text(policy, joint, text):
     """Before the question and behind it; the rest of the words is the question, whatever its indices."""
     prompt = make_prompt(policy, 0)
     whole, alone = reword(policy, prompt, joint), reword(policy, prompt, QUESTION)
     found, other = segments(policy.processor, whole, alone), segments(policy.processor, alone, whole)
-    assert said(policy, whole, found["text"]).strip() == text.strip()
+    # Which of two equal full stops is the text's cannot be told.
+    assert said(policy, whole, found["text"]).strip(" .\n") == text.strip(" .\n")
     assert "text" not in other
     assert said(policy, whole, found["question"]).startswith("Is there a violin sound?")
     assert torch.equal(whole.ids[found["question"]], alone.ids[other["question"]])
