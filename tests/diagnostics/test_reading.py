@@ -137,7 +137,7 @@ def test_patches_equal_a_naive_loop(policy, distractor):
     """Trap: a place that shifted with the kept prefix, a label that sees its neighbour, a lost picture."""
     prompts = branches(policy, distractor)
     joint, reference, pairs, _ = both(policy, prompts)
-    pairs = {group: pairs[group] for group in ("text" if distractor == "text" else "video", "answer", "all")}
+    pairs = {group: pairs[group] for group in (distractor, "all")}
     found = swept(joint, pairs, reference.activations, reference.shared)
     expected = naive(policy, joint, prompts[0], pairs, reference.activations)
     for (component, group, layer), value in expected.items():
