@@ -2,10 +2,11 @@
 
     benchmark rows -> Sample -> Item(joint, reference) -> Pairs -> two EncodedPrompts -> a part's records
 
-A part of `rlcomm diagnose` is a module with three functions:
+A part of `rlcomm diagnose` is a module with four functions:
 
     measure(policy, items, pairs=Pairs, batch_size=int, seed=int) -> one JSON-able record an item, in order
     summary(records) -> {name: {"value", "n", "ci95"}}, nested where that is natural; goes to diagnosis.json
+    scalars(summary) -> {"<part>/...": number or None}, what is logged where it is measured during training
     section(summary, records) -> the inside of the part's section of diagnosis.html (`evaluation.page`), with
         the captions of its figures; "" for nothing to show
 
