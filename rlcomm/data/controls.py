@@ -99,7 +99,9 @@ def changed(clip: Clip, condition: str, other: Clip | None = None) -> Clip | Non
         if sense == "video" and len(own) == 1:
             return None
         new = _samples(own, k, n) if sense == "audio" else _frames(own, k, n)
-    return dataclasses.replace(clip, **{"audio" if sense == "audio" else "frames": new})
+    if sense == "audio":
+        return dataclasses.replace(clip, audio=new)
+    return dataclasses.replace(clip, frames=new)
 
 
 def _samples(audio: np.ndarray, k: int, n: int) -> np.ndarray:

@@ -141,8 +141,8 @@ def writing(layers: Layers, rows: Sequence[Sequence[Patch]]) -> Iterator[None]:
         return hook
 
     with contextlib.ExitStack() as stack:
-        for (component, layer), patches in by_place.items():
-            handle = layers.at(component, layer).register_forward_hook(put(patches))
+        for (component, layer), some in by_place.items():
+            handle = layers.at(component, layer).register_forward_hook(put(some))
             stack.callback(handle.remove)
         yield
 

@@ -279,7 +279,7 @@ def _rules(records: Sequence[Record]) -> dict[str, dict[str, metrics.Metric]]:
 
 def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
     """What is logged during training: recovery by group and the correlation, by what was left out."""
-    values = {}
+    values: dict[str, float | None] = {}
     for distractor, part in found.items():
         shares = {**part["groups"], "spearman": part["spearman"]}
         values |= {f"patching/no_{distractor}/{name}": one["value"] for name, one in shares.items()}

@@ -87,8 +87,8 @@ def heat_map(cells: Mapping[str, Mapping[str, Any]]) -> str:
                     f'style="fill:var(--ink);pointer-events:none">{words}</text>'
                 )
     low = plane.height - plane.bottom + 17
-    for layer in range(0, depth, every):
-        drawn += f'<text x="{plane.across(layer + 0.5):.1f}" y="{low}" text-anchor="middle">{layer}</text>'
+    for number in range(0, depth, every):
+        drawn += f'<text x="{plane.across(number + 0.5):.1f}" y="{low}" text-anchor="middle">{number}</text>'
     return plane.svg(f"Recovery by layer of {', '.join(GROUP_NAMES[group] for group in groups)}", drawn)
 
 
@@ -107,7 +107,7 @@ def _legend(rules: Mapping[str, Mapping[str, Any]]) -> str:
     words = ""
     for group in GROUPS:
         if group in rules and group != "all":
-            most = max(rules[group], key=lambda rule, group=group: rules[group][rule]["value"])
+            _, most = max((share["value"], rule) for rule, share in rules[group].items())
             words += f"<span>{esc(GROUP_NAMES[group])}: {esc(RULE_NAMES[most])}</span>"
     return f'<div class="legend">{words}</div>'
 

@@ -201,7 +201,7 @@ def judged(
         classes = _permuted(y, strata, rng) if shuffles else y
         chances = out_of_fold(probe, x, classes, groups, seed)
         rights.append((chances > 0.5) == classes)
-        areas.append(auc(classes, chances, groups))
+        areas.append(auc(classes.tolist(), chances.tolist(), groups))
     right = np.mean(rights, axis=0)
     return {"acc": metrics.mean(right.tolist(), groups), "auc": _mean_of(areas)}
 

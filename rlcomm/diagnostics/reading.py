@@ -49,6 +49,9 @@ class Reading:
         self.layers: Layers = layers_of(self.decoder)
         self.prompt = prompt
         self._lay_out(tokenizer, labels)
+        self._embeds: torch.Tensor
+        self._pictures: torch.Tensor | None
+        self._deepstack: list[torch.Tensor] | None
         self.shared = 0 if known is None else _shared(prompt, known.prompt)
         if known is None or self.shared == 0:
             found = self._read_all()
@@ -131,13 +134,14 @@ class Reading:
         cache = DynamicCache(config=self.thinker.config.get_text_config())
         if start:
             for number, layer in enumerate(before.layers):
+                kept: Any = layer
                 cache.update(
-                    layer.keys[:, :, :start].expand(rows, -1, -1, -1),
-                    layer.values[:, :, :start].expand(rows, -1, -1, -1),
+                    kept.keys[:, :, :start].expand(rows, -1, -1, -1),
+                    kept.values[:, :, :start].expand(rows, -1, -1, -1),
                     number,
                 )
         extra: dict[str, Any] = {}
-        if self._pictures is not None and self._pictures[:, start:].any():
+        if self._pictures is not None and self._deepstack is not None and self._pictures[:, start:].any():
             gone = int(self._pictures[:, :start].sum())
             extra["visual_pos_masks"] = self._pictures[:, start:].expand(rows, -1)
             extra["deepstack_visual_embeds"] = [part[gone:].repeat(rows, 1) for part in self._deepstack]

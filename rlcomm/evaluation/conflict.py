@@ -225,13 +225,11 @@ def _score_blind(
         donor = donors.get(controls.source(sample)) if condition in controls.OTHER.values() else None
         other = load_clip(donor.video, donor.audio, plan.media, cache_dir) if donor else None
         clips.append(controls.changed(clip, condition, other))
-    asked = [i for i, clip in enumerate(clips) if clip is not None]
+    asked = {i: clip for i, clip in enumerate(clips) if clip is not None}
     if not asked:
         return []
     greedy = dataclasses.replace(plan, decoders=("greedy",))
-    records = _score_batch(
-        policy, one, [samples[i] for i in asked], greedy, cache_dir, [clips[i] for i in asked]
-    )
+    records = _score_batch(policy, one, [samples[i] for i in asked], greedy, cache_dir, list(asked.values()))
     return [{**record, "media": condition} for record in records]
 
 

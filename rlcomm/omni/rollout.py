@@ -133,7 +133,7 @@ def generate_ids(
         top_k: 0 keeps everything.
         seed: own random stream; None uses torch's global one.
         min_new_tokens: no end of turn before so many tokens.
-        cache: `shared` or `copies`: how the samples keep their prompt.
+        cache: `shared` or `copies`: how the samples keep their prompt; copies where layers have windows.
 
     Returns:
         Per prompt, G lists of token ids, the end of turn included where it was reached.
@@ -159,7 +159,8 @@ def generate_ids(
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
 
     rows: Rows | SharedRows
-    if cache == "shared":
+    windows = "sliding_attention" in (getattr(thinker.config.get_text_config(), "layer_types", None) or ())
+    if cache == "shared" and not windows:
         rows = SharedRows(thinker, prompts, tokenizer.pad_token_id, num_generations)
     else:
         rows = read(thinker, prompts, tokenizer.pad_token_id)
