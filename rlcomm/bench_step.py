@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
+import rlcomm.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+
+import numpy as np  # isort: skip
+import torch  # isort: skip
 from transformers import AutoProcessor
 from trl.trainer.utils import add_fused_lm_head
 

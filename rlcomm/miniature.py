@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+import rlcomm.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+
+import torch  # isort: skip
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import Trainer, set_seed

@@ -9,7 +9,9 @@ So one forward of R rows gives the label scores under R different replacements o
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+import rlcomm.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+
+import torch  # isort: skip
 from transformers import DynamicCache
 
 from rlcomm.diagnostics.hooks import Activations, Layers, Patch, decoder_of, layers_of, reading, writing

@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
-
-import torch  # isort: skip
+import torch
 
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn

@@ -14,9 +14,7 @@ ordinary step. No (completions x completions) part exists, and no mask but one c
 from dataclasses import dataclass, field
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
-
-import torch  # isort: skip
+import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward

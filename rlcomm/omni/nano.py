@@ -7,9 +7,7 @@ models; nothing outside this file knows that they are small. `rlcomm.miniature` 
 from collections.abc import Iterable
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
-
-import torch  # isort: skip
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import (

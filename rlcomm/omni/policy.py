@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
-
-import torch  # isort: skip
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
