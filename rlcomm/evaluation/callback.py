@@ -21,7 +21,8 @@ from rlcomm.omni.policy import own_temperature
 logger = logging.getLogger("rlcomm")
 
 ALIGNED_ACC = "aligned_acc"
-UNLOGGED = re.compile(r"^step$|/(tir_|norm_acc_|nauc_|mean_confidence)")  # in eval_during.jsonl alone
+# in eval_during.jsonl alone
+UNLOGGED = re.compile(r"^step$|/(tir_|norm_acc_|nauc_|frontier_|mean_confidence)")
 
 
 class ConflictCallback(TrainerCallback):

@@ -419,16 +419,22 @@ def _add_hypotheses(policy: Any, records: Sequence[Record], items: Sequence[Prom
             next(text for name, text in written.items() if answers[name] == candidate)
             for candidate in record["candidates"]
         ]
-        record["texts"] = {"greedy": written["joint"]} | {n: _final(n, texts[i, n]) for n in own}
+        record["texts"] = {"greedy": written["joint"]} | {
+            n: _final(n, texts[i, n], plan.prompt_style) for n in own
+        }
 
 
-def _final(decoder: str, text: str) -> str:
-    """What a decoder's completion answers: behind its reasoning, where it was asked for some."""
+def _final(decoder: str, text: str, prompt_style: str) -> str:
+    """What a decoder's completion answers: behind its reasoning, where it was asked for some.
+
+    Under the step prompt every completion holds its answer in tags and is read so: it stays whole.
+    """
     from rlcomm import steps
     from rlcomm.decoding.branches import REASONED
 
     answer = steps.parse(text).answer
-    return answer.text if decoder in REASONED and answer.found else text
+    reasoned = prompt_style == "direct" and decoder in REASONED
+    return answer.text if reasoned and answer.found else text
 
 
 def _generate_tokens(policy: Any, items: Sequence[Prompts], plan: Plan) -> list[dict[str, str]]:
@@ -451,7 +457,7 @@ def _generate_tokens(policy: Any, items: Sequence[Prompts], plan: Plan) -> list[
             )
         written = dict(zip(rows, texts, strict=False))
         for i in range(len(items)):
-            found[i][decoder] = _final(decoder, written.get(i, joint[i]))
+            found[i][decoder] = _final(decoder, written.get(i, joint[i]), plan.prompt_style)
     return found
 
 

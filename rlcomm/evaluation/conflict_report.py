@@ -31,6 +31,14 @@ COLUMNS = (
     ),  # of the model: with the joint answer alone
     Column("ece", ("", "ECE"), "ECE", "low"),
 )
+PUBLISHED = {
+    "music_avqa": "MUSIC-AVQA 54.95&nbsp;% to 79.46&nbsp;% (SFT 70.41, GRPO 70.05, Step-RR alone 74.49)",
+    "avqa": "AVQA 83.78&nbsp;% to 95.87&nbsp;%",
+    "avconfuse_muted": "AV-ConfuseBench muted 8.22&nbsp;% to 27.40&nbsp;% (SFT 5.48, GRPO 15.07)",
+    "avconfuse_modified": "modified 1.14 to 2.36 (A-Acc) and 4.10 to 4.54 (V-Acc), by their judge model",
+    "avhbench": "AVHBench 65.85, 59.65 and 48.77&nbsp;% to 78.96, 65.63 and 51.85&nbsp;%",
+}
+"""Qwen2.5-Omni-3B and what RL-CoMM (arXiv 2511.10059) makes of it, by benchmark."""
 NOT_APPLIED = "does not apply"  # no item has the branches that the decoder reads
 HEADLINES = ("acc", "a_acc", "v_acc")  # of a benchmark without conflict
 WIDTH = 110  # of the text table
@@ -476,6 +484,13 @@ def _metrics(results: Mapping[str, Any], key: str, names: Sequence[str]) -> str:
 
 def _notes(results: Mapping[str, Any]) -> str:
     plan = _plan(results)
+    known = [words for key, words in PUBLISHED.items() if key in _keys(results)]
+    trained = (
+        "<li><b>Published</b>, for orientation, another model and other data (RL-CoMM, arXiv 2511.10059), "
+        f"Qwen2.5-Omni-3B before and after: {'; '.join(known)}.</li>"
+        if known
+        else ""
+    )
     share, budget = plan.get("dev_share") or 0.0, plan.get("budget_points", 5.0)
     split = (
         f"a clip belongs to dev by a hash of its name ({100 * share:g}&nbsp;% of the clips), with all its "
@@ -505,7 +520,8 @@ repaired by weighing the evidence; where both are below 0 the evidence is missin
 for nAUC; where no interval stands, none was computed.</li>
 <li><b>Published</b>, for orientation, another model and other data (GACL, arXiv 2606.05161), macro means: the
 joint answer 15.0&nbsp;% right in conflict and 97.2&nbsp;% where the text is faithful; GACL 56.7&nbsp;% and
-92.9&nbsp;%. {charts.NAUC_5}: GACL 33.3, AAD 15.5, ACD 6.7. Sign flips 64.1&nbsp;%.</li></ul></section>
+92.9&nbsp;%. {charts.NAUC_5}: GACL 33.3, AAD 15.5, ACD 6.7. Sign flips 64.1&nbsp;%.</li>
+{trained}</ul></section>
 """
 
 

@@ -22,7 +22,7 @@ from rlcomm.evaluation.runner import read
 if TYPE_CHECKING:
     from rlcomm.evaluation.conflict import Plan
 
-BUDGETS = (5, 10)  # points, of nAUC@0-B
+BUDGETS = (5, 10)  # points, of nAUC@0-B and the frontier at B
 EVIDENCE = "evidence"
 
 
@@ -75,8 +75,9 @@ class Answer:
 
     @property
     def confidence(self) -> float | None:
-        """softmax of the decoder's scores at its answer, in [0, 1]; None where nothing was scored."""
-        if self.choice is None or self.choice.prediction is None:
+        """softmax of the decoder's scores at its answer, in [0, 1]; None where nothing was scored against
+        it: of one candidate alone (the branches wrote the same) it would be 1 whatever the model thinks."""
+        if self.choice is None or self.choice.prediction is None or len(self.choice.scores) < 2:
             return None
         scores = self.choice.scores
         top = max(scores)
@@ -101,10 +102,10 @@ def count(
         results: `{"model", "decoders": {name: {"settings", "benchmarks": {key: {metric: {"value", "n",
             "ci95"}}}, "chosen": {key: {"settings", "feasible", "tried", "n_dev"}}, "grid": {key:
             [{"settings", "conflict_gain", "faithful_drop"}]}}}}`. Where settings were tuned, metrics are of
-            the test items alone; a decoder without a feasible setting has no answers there, only its nAUC,
-            and its `chosen` settings are null. `grid` is measured on the test items. Where several
-            benchmarks have conflict and aligned items, `macro` beside `benchmarks` holds the means of their
-            metrics, each of equal weight: `{"mcr": {metric: ...}, "all": {metric: ...}}`.
+            the test items alone; a decoder without a feasible setting has no answers there, only its nAUC and
+            its frontier, and its `chosen` settings are null. `grid` is measured on the test items. Where
+            several benchmarks have conflict and aligned items, `macro` beside `benchmarks` holds the means of
+            their metrics, each of equal weight: `{"mcr": {metric: ...}, "all": {metric: ...}}`.
         records: one an item, with every decoder's answer under its chosen settings.
     """
     by_id = {(record["set"], record["id"]): record for record in raw}
@@ -224,6 +225,7 @@ def _count_set(
             runs = _runs(scorer, name, test, grid)
             for budget in BUDGETS:
                 found[f"nauc_{budget}"] = repair.nauc(runs, budget)
+                found[f"frontier_{budget}"] = repair.best_gain(runs, budget)
             both = _Sides(runs, _parts(scorer, name, picked, test) if picked is not None else None)
             if both.parts is not None:
                 found.update(
@@ -253,10 +255,12 @@ class _Sides:
 
 
 def _macro(several: Sequence[_Sides]) -> dict[str, Metric]:
-    """The means over benchmarks; without a feasible setting in each of them nAUC alone."""
-    found = {
-        f"nauc_{budget}": repair.macro_nauc([both.runs for both in several], budget) for budget in BUDGETS
-    }
+    """The means over benchmarks; without a feasible setting in each of them nAUC and frontier alone."""
+    found: dict[str, Metric] = {}
+    runs = [both.runs for both in several]
+    for budget in BUDGETS:
+        found[f"nauc_{budget}"] = repair.macro_nauc(runs, budget)
+        found[f"frontier_{budget}"] = repair.macro_best_gain(runs, budget)
     parts = [both.parts for both in several if both.parts is not None]
     if len(parts) == len(several):
         for key in parts[0]:
@@ -271,7 +275,7 @@ class _Scorer:
 
     def __init__(self, one: Set, plan: "Plan", stats: gacl.Stats | None) -> None:
         self.one, self.plan, self.stats = one, plan, stats
-        self.known: dict[tuple[str, str | None], dict[str, Any]] = {}
+        self.known: dict[tuple[str, str, str | None], dict[str, Any]] = {}
 
     def __call__(self, item: Item, decoder: str, settings: Mapping[str, Any]) -> Answer:
         raw = item.raw
@@ -302,7 +306,7 @@ class _Scorer:
         return Reading(text, text, text, text)
 
     def _fields(self, item: Item, reading: Reading) -> dict[str, Any]:
-        key = item.sample.id, reading.text if reading.answer is not None else None
+        key = item.sample.id, reading.text, reading.answer
         if key not in self.known:
             self.known[key] = self.one.score(item.sample, reading)
         return self.known[key]
@@ -416,10 +420,15 @@ def _confidence(
 
 def _reliance(scorer: _Scorer, items: Sequence[Item]) -> dict[str, Metric]:
     """What is right without a sense, where a decoder reads that branch: `r_tp_<sense>` = Acc_none / Acc_full,
-    and the shares `ts_`, `an_`, `ah_`, `un_<sense>` of `reliance.partition`."""
+    and the shares `ts_`, `an_`, `ah_`, `un_<sense>` of `reliance.partition`.
+
+    Over the items with labels: an open answer has no verdict, or its candidates were written with the sense,
+    and choosing among those is no answer without it.
+    """
     found = {}
+    closed = [item for item in items if common.candidates(item.sample) and not item.raw["completions"]]
     for sense in ("audio", "video"):
-        part = [item for item in items if item.raw["scores"].get(f"no_{sense}")]
+        part = [item for item in closed if item.raw["scores"].get(f"no_{sense}")]
         if not part:
             continue
         full = [scorer(item, "greedy", {}).correct for item in part]

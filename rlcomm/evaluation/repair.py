@@ -282,6 +282,20 @@ def macro_nauc(several: Sequence[Runs], budget_points: float) -> Metric:
     return _over_all(several, lambda gains, drops: _area(gains, drops, budget_points))
 
 
+def best_gain(runs: Runs, budget_points: float) -> Metric:
+    """`frontier` of a decoder's runs at one budget K, with its interval. Range [-1, 1].
+
+    The best setting is chosen anew in every draw, on the items it is measured on, so it grows with the number
+    of settings tried, as `nauc` does. n is the number of conflict and aligned items.
+    """
+    return macro_best_gain([runs], budget_points)
+
+
+def macro_best_gain(several: Sequence[Runs], budget_points: float) -> Metric:
+    """The mean of `best_gain` over benchmarks, each of equal weight, with its interval; as `macro_nauc`."""
+    return _over_all(several, lambda gains, drops: _frontier(gains, drops, budget_points))
+
+
 @dataclass(frozen=True)
 class Selection:
     """The setting chosen on dev.
@@ -334,6 +348,13 @@ def _area(gains: np.ndarray, drops: np.ndarray, budget_points: float) -> np.ndar
     jumps = np.clip(np.take_along_axis(drops, order, axis=1), 0.0, budget)
     ends = np.concatenate([jumps[:, 1:], np.full((len(jumps), 1), budget)], axis=1)[:, : jumps.shape[1]]
     return (heights * (ends - jumps)).sum(axis=1) / budget
+
+
+def _frontier(gains: np.ndarray, drops: np.ndarray, budget_points: float) -> np.ndarray:
+    """`frontier` for each row of (R, S) gains and drops; (R,)."""
+    within = np.where(drops <= budget_points / 100 + SLACK, gains, -np.inf)
+    best = within.max(axis=1, initial=-np.inf)
+    return np.where(np.isneginf(best), 0.0, best)
 
 
 def _over_all(several: Sequence[Runs], statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Metric:

@@ -137,6 +137,28 @@ def test_answers_are_matched_whole():
         assert (scored["correct"], scored["parsed"]) == (right, answer is not None)
 
 
+def test_music_avqa_is_grouped_as_the_papers_do():
+    asked = [
+        ("audio_count", True), ("audio_comp", False), ("visual_count", True), ("visual_localis", True),
+        ("audio_visual_count", False), ("audio_visual_temp", False), ("audio_visual_exist", True),
+        (None, True),
+    ]  # fmt: skip
+    records = [
+        {"benchmark": "music_avqa", "view": "joint", "id": str(i), "video_id": f"c{i}", "type": kind,
+         "parsed": True, "correct": correct}
+        for i, (kind, correct) in enumerate(asked)
+    ]  # fmt: skip
+    found = music_avqa.score_metrics(records)
+    by_hand = {
+        "acc": (5 / 8, 8), "acc_audio": (1 / 2, 2), "acc_visual": (1.0, 2), "acc_audio_visual": (1 / 3, 3),
+        "acc_count": (2 / 3, 3), "acc_visual_count": (1.0, 1),
+    }  # fmt: skip
+    for name, (value, n) in by_hand.items():
+        assert (found[name]["value"], found[name]["n"]) == (pytest.approx(value, abs=1e-12), n), name
+    low, high = found["acc_audio_visual"]["ci95"]
+    assert low <= 1 / 3 <= high
+
+
 def test_metrics_without_a_control_leave_it_missing(tmp_path):
     record = {
         "benchmark": "avconfuse_muted",

@@ -249,6 +249,21 @@ def test_chain_of_thought_thinks_before_its_labels_are_scored(policy, folder, tm
         assert len(row["scores"]["ignore_text"]) == 2
 
 
+@pytest.mark.parametrize("mode", ["hypotheses", "tokens"])
+@pytest.mark.parametrize("style", ["direct", "steps"])
+def test_chain_of_thought_is_read_behind_its_reasoning(policy, folder, tmp_path, monkeypatch, mode, style):
+    """Trap: its answer is taken out of the tags once, and then looked for in tags again."""
+    said = "<a-think> A violin? </a-think> <v-think> Nothing. </v-think> <answer> harp </answer>"
+    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    written = lambda model, processor, branches, *args: [said] * len(branches[0])  # noqa: E731
+    monkeypatch.setattr("rlcomm.omni.branching.generate_branched", written)
+    options = {"decoders": ("chain_of_thought",), "gacl_mode": mode, "prompt_style": style}
+    results = run(policy, folder, tmp_path, ["mcr_aqa"], **options)
+    found = results["decoders"]["chain_of_thought"]["benchmarks"]
+    assert found["mcr_aqa"]["unparsed"]["value"] == 0.0
+    assert found["mcr_aqa"]["acc"]["value"] == 0.5  # a harp plays in one of the two clips
+
+
 def test_the_evidence_branch_gives_a_hypothesis_whoever_decides(policy, folder, tmp_path, monkeypatch):
     written = iter(range(1000))
     monkeypatch.setattr(

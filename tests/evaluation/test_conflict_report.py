@@ -243,6 +243,10 @@ def test_the_page_tabulates_decoders(tmp_path, results):
     assert "30&nbsp;% of the clips" in text
     assert "+50.0 points" in text
     assert "33.3" in text
+    trained = re.search(r"<b>Published</b>, for orientation[^<]+RL-CoMM.*", text).group()
+    assert "54.95&nbsp;% to 79.46&nbsp;%" in trained  # of the benchmarks that were run, and of no other
+    assert "8.22&nbsp;% to 27.40&nbsp;%" in trained
+    assert "AVHBench" not in trained
 
 
 def test_the_frontier_is_a_step_line():

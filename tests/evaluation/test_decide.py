@@ -119,6 +119,7 @@ def test_a_grid_is_measured_setting_by_setting():
     assert by_point[2.0, 0.5]["faithful_drop"] == 0.25
     # every setting that repairs a without c costs nothing, so the area is a's quarter over the whole budget
     assert values(entry["benchmarks"]["toy"])["nauc_5"] == pytest.approx(0.25)
+    assert values(entry["benchmarks"]["toy"])["frontier_5"] == 0.25
 
 
 def in_dev_rows(share: float) -> set[str]:
@@ -147,7 +148,7 @@ def test_a_decoder_without_a_feasible_setting_is_shown_as_such():
     results, records = decide.count(raw, [one], conflict.Plan(decoders=("aad",), dev_share=share), "m")
     entry = results["decoders"]["aad"]
     assert entry["chosen"]["toy"] == {"settings": None, "feasible": 0, "tried": 7, "n_dev": 4}
-    assert set(entry["benchmarks"]["toy"]) == {"nauc_5", "nauc_10"}
+    assert set(entry["benchmarks"]["toy"]) == {"nauc_5", "nauc_10", "frontier_5", "frontier_10"}
     assert all("aad" not in record["decoders"] for record in records)
 
 
@@ -293,6 +294,7 @@ def test_macro_means_weigh_benchmarks_alike():
     assert macro["greedy"]["macro"]["all"]["conflict_acc"]["value"] == 0.75
     assert macro["gacl"]["macro"]["all"]["conflict_acc"]["value"] == 1.0  # a is repaired
     assert macro["gacl"]["macro"]["all"]["nauc_5"]["value"] == pytest.approx((0.5 + 0.0) / 2)
+    assert macro["gacl"]["macro"]["all"]["frontier_5"]["value"] == pytest.approx((0.5 + 0.0) / 2)
     assert "mcr" not in macro["gacl"]["macro"]
 
 
@@ -345,3 +347,54 @@ def test_what_is_right_without_a_sense():
     assert found["an_audio"] == 0.5  # both of row 2
     assert found["ah_audio"] == 0.25  # 1-adversarial
     assert found["un_audio"] == 0.0
+
+
+def test_an_open_question_says_nothing_about_reliance_on_a_sense():
+    """Trap: no verdict is taken for "wrong with and without the sound", and the blind choice is one between
+    answers that were written with the sound."""
+    one, raw = made({"1": ROWS["a"], "2": ROWS["d"]})
+    for record in raw:
+        record["scores"]["no_audio"] = [-0.1, -3.0]
+    open_ones = [dataclasses.replace(s, meta={**s.meta, "candidates": []}) for s in one.samples[2:]]
+    for record in raw[2:]:
+        record["completions"] = list(record["candidates"])
+    mixed = dataclasses.replace(one, samples=[*one.samples[:2], *open_ones])
+    plan = conflict.Plan(decoders=("aad",))
+    found = decide.count(raw, [mixed], plan, "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+    assert found["un_audio"] == {"value": 0.0, "n": 2, "ci95": [0.0, 0.0]}
+    assert found["ts_audio"]["value"] == found["ah_audio"]["value"] == 0.5
+    unanswered = dataclasses.replace(one, samples=[dataclasses.replace(s, meta={}) for s in one.samples])
+    for record in raw:
+        record["completions"] = list(record["candidates"])
+    found = decide.count(raw, [unanswered], plan, "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+    assert not any(name.endswith("_audio") for name in found)
+
+
+def test_one_candidate_alone_is_no_confidence():
+    """Both branches write the same: one hypothesis, whose softmax is 1 however unsure they are."""
+    one, raw = made({"1": ROWS["a"]})
+    raw[0].update(candidates=["drum"], completions=["drum"], scores={"joint": [-5.0], "evidence": [-7.0]})
+    results, records = decide.count(raw, [one], conflict.Plan(decoders=("gacl",)), "m")
+    assert records[0]["decoders"]["gacl"]["answer"] == "drum"
+    assert records[0]["decoders"]["gacl"]["confidence"] is None
+    assert records[1]["decoders"]["gacl"]["confidence"] is not None
+    assert results["decoders"]["gacl"]["benchmarks"]["toy"]["ece"]["n"] == 1
+
+
+def test_two_answers_that_cannot_be_read_are_scored_each_by_itself():
+    """Trap: under the step prompt an answer may be missing and the hearing part still be judged."""
+    one, raw = made({"1": ROWS["a"]})
+
+    def score(sample, reading):
+        heard = {"a_acc": float(len(reading.hearing)), "v_acc": 0.0, "why": ""}
+        return {**common.score(sample, reading), **heard}
+
+    for record in raw:
+        record["texts"] = {
+            "greedy": "<a-think> ab </a-think>",
+            "ignore_text": "<a-think> abcde </a-think>",
+        }
+    plan = conflict.Plan(decoders=("ignore_text",), prompt_style="steps")
+    _, records = decide.count(raw, [dataclasses.replace(one, score=score)], plan, "m")
+    told = records[0]["decoders"]
+    assert (told["greedy"]["a_acc"], told["ignore_text"]["a_acc"]) == (2.0, 5.0)

@@ -288,3 +288,37 @@ def test_the_macro_of_a_benchmark_without_conflict_items_is_undefined():
     one = repair.Runs([False], [True], [[True]], [[True]])
     empty = repair.Runs([], [True], [[]], [[True]])
     assert repair.macro_nauc([one, empty], 5) == {"value": None, "n": 3, "ci95": None}
+
+
+def test_the_frontier_of_runs_is_that_of_their_gains_and_drops():
+    for seed in range(5):
+        runs = make_runs(seed)
+        for budget in (0, 2.5, 5, 10):
+            best = repair.best_gain(runs, budget)
+            assert best["value"] == near(repair.frontier(runs.gains(), runs.drops(), budget))
+            assert best["n"] == 400
+            assert best["ci95"][0] <= best["value"] <= best["ci95"][1]
+        assert repair.best_gain(runs, 10)["ci95"][0] < repair.best_gain(runs, 10)["ci95"][1]
+
+
+def test_the_interval_of_the_frontier_by_hand():
+    # as for nAUC. Clip a: repaired, nothing lost; clip b: not repaired, lost.
+    # aa: gain 1, drop 0: 1; ab: gain .5, drop .5: beyond 5 points, 0; bb: gain 0, drop 1: beyond, 0
+    joint = {"joint_conflict": [False, False], "joint_aligned": [True, True]}
+    clips = {"conflict_clips": ["a", "b"], "aligned_clips": ["a", "b"]}
+    runs = Runs(conflict=[[True, False]], aligned=[[True, False]], **joint, **clips)
+    assert repair.best_gain(runs, 5) == {"value": 0.0, "n": 4, "ci95": near([0.0, 1.0])}
+    # within 50 points: aa 1, ab .5 (its own budget is within), bb 0
+    assert repair.best_gain(runs, 50) == {"value": 0.5, "n": 4, "ci95": near([0.0, 1.0])}
+    # a setting that harms and is within every budget: the frontier of each draw may be negative
+    worse = Runs([True, False], [True, True], [[False, False]], [[True, True]], ["a", "b"], ["a", "b"])
+    assert repair.best_gain(worse, 5) == {"value": -0.5, "n": 4, "ci95": near([-1.0, 0.0])}
+    assert repair.best_gain(Runs([True], [True], [], []), 5)["value"] == 0.0
+    assert repair.best_gain(Runs([], [], [], []), 5) == NOTHING
+
+
+def test_the_macro_frontier_is_the_mean_of_the_benchmarks_frontiers():
+    one = repair.Runs([False, False], [True, True], [[True, False]], [[True, True]], ["a", "b"], ["a", "b"])
+    other = repair.Runs([False] * 4, [True], [[True] * 4], [[True]], list("abcd"), ["a"])
+    found = repair.macro_best_gain([one, other], 5)
+    assert (found["value"], found["n"]) == (0.75, 9)

@@ -121,6 +121,9 @@ def test_types_of_music_avqa(monkeypatch, folder):
         "localis": 0.0,
         "count": 1.0,
         "audio_exist": 1.0,
+        "audio": 1.0,
+        "visual": 0.0,
+        "audio_visual": 1.0,
         "visual_localis": 0.0,
         "audio_visual_count": 1.0,
     }

@@ -65,7 +65,9 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
 def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     """Metrics of `music_avqa`: `acc`, `unparsed`, and `acc_<source>_<kind>` per type.
 
-    The paper's five columns (Exist, Localis, Count, Comp, Temp) are `acc_exist` ... over all sources.
+    Grouped as the papers do: RL-CoMM's five columns (Exist, Localis, Count, Comp, Temp) are `acc_exist` ...
+    over all sources, MUSIC-AVQA's three (Audio, Visual, Audio-Visual) `acc_audio`, `acc_visual` and
+    `acc_audio_visual` over all kinds.
     """
     part = of(records, NAME)
     if not part:
@@ -79,6 +81,9 @@ def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
         if chosen:
             result[f"acc_{kind}"] = accuracy(chosen)
     for source in _SOURCES.values():
+        chosen = [r for r in part if (r["type"] or "").rpartition("_")[0] == source]
+        if chosen:
+            result[f"acc_{source}"] = accuracy(chosen)
         for kind in _KINDS.values():
             chosen = [r for r in part if r["type"] == f"{source}_{kind}"]
             if chosen:
