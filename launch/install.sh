@@ -7,7 +7,11 @@ want="$(cat pyproject.toml launch/constraints.txt | cksum)"
 if [ ! -f .venv/.installed ] || [ "$(cat .venv/.installed)" != "$want" ]; then
     "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
         || { echo "rlcomm needs Python 3.10 or newer; set PYTHON to one." >&2; exit 2; }
-    [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+    # Debian's python3 alone makes a .venv without pip and says so once: the next run would find it made.
+    { [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv; } &&
+        { .venv/bin/python -m pip --version > /dev/null 2>&1 || .venv/bin/python -m ensurepip; } ||
+        { echo ".venv has no pip and cannot get one; install it (Debian, Ubuntu: apt-get install python3-venv)," \
+               "remove .venv and run the same command again." >&2; exit 2; }
     echo "Installing the tested set into .venv (once, a few minutes)"
     .venv/bin/python -m pip install -q --upgrade pip
     # torch first and alone: an open range would pull a newer build with several GB more.

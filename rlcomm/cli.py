@@ -4,6 +4,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -35,23 +36,27 @@ def main(argv: list[str] | None = None) -> int:
         arguments.run(arguments, rest)
         return 0
     except UserError as error:
-        print(f"rlcomm: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(
-            f"rlcomm: {error.filename or 'a file'}: could not be written ({error.strerror}); free space "
-            "and run the same command again, it goes on from what is finished.",
-            file=sys.stderr,
+        _say(
+            f"{error.filename or 'a file'}: could not be written ({error.strerror}); free space and run the "
+            "same command again, it goes on from what is finished."
         )
         return 2
     except KeyboardInterrupt:
-        print(
-            "rlcomm: interrupted; run the same command again, it goes on from what is finished.",
-            file=sys.stderr,
-        )
+        _say("interrupted; run the same command again, it goes on from what is finished.")
         return 130
+
+
+def _say(sentence: str) -> None:
+    """The last word of a command, on a line of its own: a bar that nobody closed stands in the last one."""
+    if "tqdm" in sys.modules:
+        for bar in list(getattr(sys.modules["tqdm"].tqdm, "_instances", ())):
+            bar.close()
+    print(f"rlcomm: {sentence}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -254,13 +259,13 @@ def _split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
     for item in rest:
         if item.startswith("--") and "." in item.split("=")[0]:
             key, _, value = item[2:].partition("=")
-            dotted.append(f"{key}={value}")
+            dotted.append(f"{key}={shlex.quote(value) if '=' in item else ''}")
             target = dotted
         elif item.startswith("--"):
             plain.append(item)
             target = plain
         elif target is dotted:
-            dotted[-1] += ("" if dotted[-1].endswith("=") else " ") + item
+            dotted[-1] += ("" if dotted[-1].endswith("=") else " ") + shlex.quote(item)
         else:
             plain.append(item)
     return dotted, plain
@@ -270,7 +275,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
     from rlcomm import files, processes, reference
     from rlcomm.data.sample import read_jsonl
-    from rlcomm.stages.run import peak_rss_mb
+    from rlcomm.stages.run import other_stage, peak_rss_mb
 
     samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
     options = dict(
@@ -304,7 +309,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     if recipe.purpose == "rl" and recipe.sight:
         seen = reference.write_sights(recipe.output, see, recipe.policy_model, recipe.media(), kept)
         print(f"{recipe.output}: {seen} of {report['rows']} rows have a sight")
-    if recipe.purpose == "rl":  # a stage of a pipeline
+    if recipe.purpose == "rl" and not other_stage(Path(recipe.output).parent):  # a stage of a pipeline
         files.write_json(
             Path(recipe.output).parent / "stage.json",
             {"stage": "reference", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
@@ -317,9 +322,14 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, rest, "eval")
     from rlcomm import files
     from rlcomm.evaluation.report import format_table
-    from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, peak_rss_mb
+    from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, other_stage, peak_rss_mb
 
     out = Path(recipe.output_dir)
+    if stage := other_stage(out):
+        raise UserError(
+            f"{out}: is the run folder of a {stage} stage, whose own results this evaluation would replace; "
+            "choose another --output_dir."
+        )
     started = time.time()
     if recipe.benchmarks:
         from rlcomm.evaluation.conflict_report import format_table as format_conflict

@@ -56,8 +56,9 @@ def train_base(recipe: SFTRecipe) -> None:
         rows = read_jsonl(recipe.dataset)
         some = random.Random(recipe.seed).sample(rows, min(len(rows), TOKENIZER_ROWS))
         tokenizer = nano.train_tokenizer(tokenizer_texts(some))
-        nano.nano_omni(tokenizer, seed=recipe.seed).save_pretrained(untrained)
-        nano.omni_processor(tokenizer).save_pretrained(untrained)
+        with files.replacing(untrained, directory=True) as beside:  # whole or absent, for who resumes
+            nano.nano_omni(tokenizer, seed=recipe.seed).save_pretrained(beside)
+            nano.omni_processor(tokenizer).save_pretrained(beside)
     PartialState().wait_for_everyone()
     recipe.model_name_or_path = str(untrained)
     sft.train(recipe)

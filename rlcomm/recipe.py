@@ -266,6 +266,10 @@ class ConflictFields:
 class WatchFields:
     """Where a run is watched and its model published: transformers' own keys, with our defaults."""
 
+    disable_tqdm: bool = field(
+        default=False,
+        metadata={"help": "no progress bar; transformers would also show none because we keep its log quiet"},
+    )
     project: str = field(
         default="rlcomm", metadata={"help": "W&B project of `report_to: wandb`; unset: WANDB_PROJECT, rlcomm"}
     )
@@ -615,28 +619,8 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
     Raises:
         UserError: unknown key (with the nearest known one), wrong type, value out of range, missing file.
     """
-    values = read_yaml(path)
     overrides = list(overrides or [])
-    stage = _override(overrides, "stage") or values.get("stage")
-    if stage not in STAGES:
-        raise UserError(
-            f"{path}: stage is {stage!r}, which is no stage; set it to one of {', '.join(sorted(STAGES))}."
-        )
-    cls: Any = STAGES[stage]
-    known = {f.name for f in dataclasses.fields(cls) if f.init}
-    given = [item[2:].split("=")[0].replace("-", "_") for item in overrides if item.startswith("--")]
-    for where, keys in ((str(path), values), ("the command line", given)):
-        for key in keys:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                raise UserError(
-                    f"{where}: {key!r} is no key of a {stage} recipe; "
-                    + (
-                        f"did you mean {near[0]!r}?"
-                        if near
-                        else "recipes/README.md says where keys come from."
-                    )
-                )
+    values, given, cls = check_keys(path, overrides)
     if overrides and not overrides[0].startswith("--"):
         raise UserError(f"the command line: {overrides[0]!r} stands where a key must; write `--key value`.")
     parser = _Parser(cls, allow_abbrev=False)
@@ -649,6 +633,48 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
         raise UserError(f"{path}: {error}") from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}; correct the value and run again.") from error
+
+
+def check_keys(path: str | os.PathLike, overrides: list[str]) -> tuple[dict[str, Any], list[str], Any]:
+    """Reads a recipe as far as its keys, which costs nothing: no value is looked at.
+
+    Args:
+        path: YAML file, a flat mapping.
+        overrides: `["--key", "value", ...]`.
+
+    Returns:
+        The file's values, the keys of the overrides, and the dataclass of the stage.
+
+    Raises:
+        UserError: missing file, no such stage, unknown key (with the nearest known one).
+    """
+    values = read_yaml(path)
+    stage = _override(overrides, "stage") or values.get("stage")
+    if not isinstance(stage, str) or stage not in STAGES:
+        raise UserError(
+            f"{path}: stage is {stage!r}, which is no stage; set it to one of {', '.join(sorted(STAGES))}."
+        )
+    cls: Any = STAGES[stage]
+    known = {f.name for f in dataclasses.fields(cls) if f.init}
+    given = keys_of(overrides)
+    for where, keys in ((str(path), values), ("the command line", given)):
+        for key in keys:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                raise UserError(
+                    f"{where}: {key!r} is no key of a {stage} recipe; "
+                    + (
+                        f"did you mean {near[0]!r}?"
+                        if near
+                        else "recipes/README.md says where keys come from."
+                    )
+                )
+    return values, given, cls
+
+
+def keys_of(overrides: list[str]) -> list[str]:
+    """The keys of `["--key", "value", "--other=value", ...]`."""
+    return [item[2:].split("=")[0].replace("-", "_") for item in overrides if item.startswith("--")]
 
 
 class _Parser(TrlParser):
@@ -671,7 +697,13 @@ class _Parser(TrlParser):
 
 
 def _override(overrides: list[str], key: str) -> str | None:
-    return overrides[overrides.index(f"--{key}") + 1] if f"--{key}" in overrides[:-1] else None
+    """The value of `--key value` or `--key=value`."""
+    for at, item in enumerate(overrides):
+        if item.startswith(f"--{key}="):
+            return item.partition("=")[2]
+        if item == f"--{key}":
+            return overrides[at + 1] if at + 1 < len(overrides) else None
+    return None
 
 
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
@@ -853,7 +885,8 @@ def _check_choice(recipe: Any, name: str, choices: tuple[str, ...]) -> None:
 
 def _check_range(recipe: Any, name: str, low: float | None, high: float | None) -> None:
     value = getattr(recipe, name)
-    if (low is not None and value < low) or (high is not None and value > high):
+    # nan is neither below nor above anything
+    if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
         raise UserError(f"{name} is {value!r}, which is out of range; it must be {bounds}.")
 

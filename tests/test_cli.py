@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from tqdm.auto import tqdm
 
 from rlcomm import cli
 from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
 from rlcomm.errors import UserError
+from rlcomm.stages.pipeline import _overrides
 
 COMMANDS = [
     "quickstart",
@@ -194,3 +197,25 @@ def test_dotted_keys_of_a_pipeline_are_told_from_its_own():
     )
     assert dotted == ["step_rr.max_steps=100", "ans_co.rewards=format arr", "a.b=c"]
     assert plain == ["--seed", "1", "--data=d"]
+
+
+def test_words_with_blanks_reach_a_stage_whole():
+    words = ["--ans_co.dataset", "my rows.jsonl", "--ans_co.eval_data", "", "--ans_co.a=b c"]
+    dotted, _ = cli._split_dotted(words)
+    given = _overrides(SimpleNamespace(overrides=dotted), "ans_co")
+    assert given == ["--dataset", "my rows.jsonl", "--eval_data", "", "--a", "b c"]
+
+
+def test_the_last_word_does_not_stand_behind_a_bar(capfd, monkeypatch, tmp_path):
+    """Ctrl-C in training leaves transformers' bar open, in the middle of its line."""
+    open_bars = []
+
+    def command(arguments, rest):
+        open_bars.append(tqdm(total=300))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_show", command)
+    assert main(["show", str(tmp_path)]) == 130
+    lines = capfd.readouterr().err.split("\n")
+    assert "0/300" in lines[0]
+    assert [line for line in lines if line.startswith("rlcomm: interrupted")]

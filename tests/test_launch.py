@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,35 @@ def test_a_pipeline_audits_the_rewards_of_its_grpo_stages_alone():
 def test_another_launch_is_refused(wrong):
     with pytest.raises(UserError, match="neither an accelerate configuration"):
         launcher(wrong)
+
+
+# -- a fresh machine -----------------------------------------------------------------------------------------
+
+
+WITHOUT_PIP = """#!/bin/sh
+# python3 of Debian without python3-venv: the interpreter is linked, then ensurepip is missing
+case "$*" in
+    "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "no ensurepip"; exit 1 ;;
+    -m*) exit 1 ;;
+esac
+"""
+
+
+def test_a_python_without_pip_is_one_sentence_each_time(tmp_path):
+    (tmp_path / "launch").mkdir()
+    for name in ("pyproject.toml", "launch/constraints.txt", "launch/install.sh"):
+        shutil.copy(LAUNCH.parent / name, tmp_path / name)
+    python = tmp_path / "python"
+    python.write_text(WITHOUT_PIP)
+    python.chmod(0o755)
+    for _ in range(2):  # the second time the half-made .venv is there
+        done = subprocess.run(
+            ["bash", "launch/install.sh"], cwd=tmp_path, env={**os.environ, "PYTHON": str(python)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert "apt-get install python3-venv" in done.stderr.splitlines()[-1]
+        assert not (tmp_path / ".venv" / ".installed").exists()
 
 
 # -- a site's own torch --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from transformers.utils import logging
 
 from rlcomm.errors import UserError
 from rlcomm.recipe import STAGES, load_recipe, resolved, save_recipe
@@ -81,6 +82,24 @@ def test_a_key_of_another_stage_is_no_key_of_this_one(tmp_path):
     assert "'ansco_lambda' is no key of a step_rr recipe" in refused(tmp_path, "step_rr", ansco_lambda=0.5)
 
 
+def test_a_training_recipe_shows_a_bar_though_transformers_log_is_quiet(tmp_path, monkeypatch):
+    """transformers hides its bars where its log is quiet, and `rlcomm` keeps it quiet."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        for stage in ("sft", "step_rr", "ans_co", "audio"):
+            assert load_recipe(written(tmp_path, stage)).disable_tqdm is False
+            assert load_recipe(written(tmp_path, stage, disable_tqdm=True)).disable_tqdm is True
+    finally:
+        logging.set_verbosity(level)
+
+
+def test_the_stage_may_be_given_with_an_equals_sign(tmp_path):
+    path = written(tmp_path, "sft")
+    assert isinstance(load_recipe(path, ["--stage=ans_co"]), STAGES["ans_co"])
+    assert "stage is 'ans', which is no stage" in refused(tmp_path, "sft", "--stage=ans")
+
+
 def test_an_unknown_stage_names_the_known_ones(tmp_path):
     message = refused(tmp_path, "sft", "--stage", "step_r")
     assert all(name in message for name in STAGES)
@@ -120,6 +139,7 @@ def test_a_file_that_is_no_recipe(tmp_path, text, why):
         ("step_rr", "max_completion_length", 0, "at least 1"),
         ("step_rr", "omega", 1.2, "between -1 and 1"),
         ("step_rr", "learning_rate", -1.0, "at least 0"),
+        ("step_rr", "temperature", float("nan"), "at least 0"),
         ("step_rr", "lora_r", 0, "at least 1"),
         ("step_rr", "dataloader_num_workers", -1, "at least 0"),
         ("step_rr", "cache_encoders_mb", -1, "at least 0"),

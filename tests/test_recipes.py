@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -315,6 +316,17 @@ def test_commands_of_a_readme_work(path):
                 assert Path(word).exists(), f"{path}: `{command}` names {word}, which does not exist"
         if command.startswith(("rlcomm ", "accelerate ")):
             check(rlcomm_words(command))
+
+
+def test_the_shell_commands_of_the_main_readme_work_as_they_stand(tmp_path):
+    """On a machine that has the official annotations and nothing else."""
+    (tmp_path / "data/music_avqa/json").mkdir(parents=True)
+    (tmp_path / "data/music_avqa/json/avqa-test.json").write_text("[]")
+    plain = [c for c in bash_commands("README.md") if c.startswith(("mkdir", "cp "))]
+    assert plain
+    for command in plain:
+        subprocess.run(["bash", "-ec", command], cwd=tmp_path, check=True)
+    assert (tmp_path / "data/music_avqa/test/music_avqa/test.json").is_file()
 
 
 def test_the_main_readme_shows_each_stage():

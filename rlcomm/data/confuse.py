@@ -20,6 +20,7 @@ Stems are mixed as they are: give them in step with the picture, at the loudness
 
 import errno
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,8 @@ def confuse(
     """
     if mode not in MODES:
         raise UserError(f"mode: {mode!r} is not known; give one of {', '.join(MODES)}.")
+    if not math.isfinite(seconds):
+        raise UserError(f"seconds: {seconds} is no length of time; give a number, such as 1 or -0.5.")
     if workers < 1 or (limit is not None and limit < 1):
         raise UserError(
             f"workers: {workers}, limit: {limit}; nothing would be done, so give numbers above 0."

@@ -201,6 +201,16 @@ def read_curve(path: str | os.PathLike) -> list[dict[str, Any]]:
     return rows
 
 
+def _reference(summary: Mapping[str, Any]) -> str:
+    """A sentence to stand beside ARR: how far the reference that it compares with can be believed."""
+    exact = (summary.get("reference") or {}).get("reference_hearing_exact")
+    return (
+        ""
+        if exact is None
+        else f" The reference that ARR compares with names exactly what sounds in {exact:.1%} of the rows."
+    )
+
+
 def pick_clips(records: Mapping[str, Sequence[Record]], count: int = 5) -> list[dict[str, Any]]:
     """Chooses clips that tell the story, what is not solved included.
 
@@ -326,7 +336,7 @@ def write_report(
                 "While training",
                 f'<div class="charts">{figures}</div>',
                 "Rewards and, in Ans-CO, the entropy of the answer in nats: the faint line as "
-                "logged, the strong one smoothed.",
+                "logged, the strong one smoothed." + _reference(summary),
             )
         )
     if balance := [(stage, svg) for stage, rows in (curves or {}).items() if (svg := _chart(rows, BALANCE))]:

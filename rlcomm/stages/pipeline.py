@@ -6,20 +6,25 @@ A driver only: it loads no model. A stage starts from the model of the one befor
 was cut off.
 """
 
+import contextlib
+import difflib
 import importlib.metadata
 import json
 import os
+import shlex
 import shutil
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rlcomm import files, model_card
+from rlcomm.child import run_process
 from rlcomm.errors import UserError
 from rlcomm.evaluation import report, runner
-from rlcomm.recipe import PipelineRecipe, read_yaml, save_recipe
+from rlcomm.recipe import STAGES, PipelineRecipe, check_keys, keys_of, read_yaml, save_recipe
+from rlcomm.stages.run import FREE
 
 SUMMARY_PACKAGES = (
     "rlcomm",
@@ -32,6 +37,7 @@ SUMMARY_PACKAGES = (
     "sentence-transformers",
 )
 DONE = "stage.json"
+CLOCK = "seconds.json"
 _MODEL_STAGES = ("base", "sft", "warmup", "step_rr", "grpo", "ans_co")
 
 
@@ -47,7 +53,9 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
         The summary (contract: summary.json).
 
     Raises:
-        UserError: a stage failed with a user error; its own sentence has been printed.
+        UserError: a mistake in what the recipe says of its stages, found before the first one starts; a
+            finished stage whose recipe is another one by now; or a stage failed with a user error, and its
+            own sentence has been printed.
     """
     out = Path(recipe.output_dir)
     for item in recipe.overrides:
@@ -64,30 +72,90 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
             f"{out}: holds a pipeline of another recipe, which this one would mix with; choose another "
             "--output_dir or remove the folder."
         )
-    save_recipe(recipe, before)
     plan = stage_commands(recipe, folder)
+    for name, command in plan:
+        if finished(out / name):
+            check_finished(out / name, command)
+    save_recipe(recipe, before)
     for name, command in plan:
         if finished(out / name):
             print(f"{name}: finished before", flush=True)
             continue
         print(f"{name}: {' '.join(command[command.index('rlcomm') :])}", flush=True)
-        started = time.time()
         # the stages' W&B runs stand together, unless somebody groups them otherwise
         environment = {"WANDB_RUN_GROUP": str(out), **os.environ}
-        if (checked := audit_command(command)) and not (out / name / "audit.json").exists():
-            subprocess.run(checked, env=environment, check=False)  # what it finds does not end the pipeline
-        code = subprocess.run(command, env=environment, check=False).returncode
+        with clocked(out, name, anew=not (out / name).exists()):
+            if (checked := audit_command(command)) and not (out / name / "audit.json").exists():
+                run_process(checked, environment)  # what it finds does not end the pipeline
+            code = run_process(command, environment)
         if code != 0:
             raise UserError(
                 f"stage {name} ended with code {code} (its message stands above); mend that and run the "
                 "same command again, it goes on from the last finished stage."
             )
-        _note_seconds(out / name, time.time() - started)
+        facts = json.loads((out / name / DONE).read_text(encoding="utf-8"))
+        files.write_json(out / name / DONE, {**facts, "seconds": clock(out)[name]})
     return summarise(out, [name for name, _ in plan], seconds or {})
 
 
+@contextlib.contextmanager
+def clocked(out: Path, name: str, anew: bool) -> Iterator[None]:
+    """Adds the seconds spent inside to `seconds.json`, so that interrupted work counts as well.
+
+    Args:
+        out: folder of the pipeline.
+        name: of the work.
+        anew: nothing is there of an earlier attempt, whose seconds are forgotten.
+    """
+    before, started = 0.0 if anew else clock(out).get(name, 0.0), time.time()
+    try:
+        yield
+    finally:
+        files.write_json(out / CLOCK, {**clock(out), name: round(before + time.time() - started, 1)})
+
+
+def clock(out: Path) -> dict[str, float]:
+    """Seconds spent so far by the name of the work."""
+    path = out / CLOCK
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def check_finished(folder: Path, command: list[str]) -> None:
+    """Refuses to go on behind a stage that was trained by another recipe than it has now.
+
+    Args:
+        folder: run folder of the finished stage; one without recipe.yaml (reference, eval) is taken as it is.
+        command: that would train it.
+
+    Raises:
+        UserError: names the keys that differ; what the pipeline itself sets is compared with its own recipe.
+    """
+    if not (folder / "recipe.yaml").exists():
+        return
+    file, *words = command[command.index("rlcomm") + 2 :]
+    before, now = read_yaml(folder / "recipe.yaml"), read_yaml(file)
+    compared = (before.keys() | now.keys()) - FREE - set(keys_of(words))
+    if changed := sorted(key for key in compared if before.get(key) != now.get(key)):
+        raise UserError(
+            f"{folder}: is finished, but by another recipe than {file} is now ({', '.join(changed)} "
+            "differ), and what follows would stand on it; choose another --output_dir, or remove this folder "
+            "and those of the stages behind it."
+        )
+
+
 def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list[str]]]:
-    """The processes of a pipeline in order: (name of the stage's folder, command)."""
+    """The processes of a pipeline in order: (name of the stage's folder, command).
+
+    Raises:
+        UserError: a recipe that is missing or has an unknown key, or an override of no stage that there is.
+    """
+    for item in recipe.overrides:
+        if (stage := item.partition(".")[0]) not in STAGES:
+            near = difflib.get_close_matches(stage, STAGES, n=1)
+            raise UserError(
+                f"{item.partition('=')[0]} is set, but no stage is called {stage!r}; "
+                + (f"did you mean {near[0]!r}?" if near else f"they are {', '.join(sorted(STAGES))}.")
+            )
     out = Path(recipe.output_dir)
     python = [sys.executable, "-m", "rlcomm"]
     launched = launcher(recipe.launch) if recipe.launch else python
@@ -125,6 +193,9 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
         if recipe.seed is not None:
             command += ["--seed", str(recipe.seed)]
         plan.append((name, command + _overrides(recipe, stage)))
+    for _, command in plan:  # an unknown key is said now, not when its stage starts in some hours
+        file, *words = command[command.index("rlcomm") + 2 :]
+        check_keys(file, words)
     return plan
 
 
@@ -207,12 +278,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _note_seconds(folder: Path, seconds: float) -> None:
-    """Whole wall time of the process, its start included."""
-    facts = json.loads((folder / DONE).read_text(encoding="utf-8"))
-    files.write_json(folder / DONE, {**facts, "seconds": round(seconds, 1)})
-
-
 def _beside(folder: Path, name: str) -> str:
     path = folder / name
     if not path.exists():
@@ -225,5 +290,5 @@ def _overrides(recipe: PipelineRecipe, stage: str) -> list[str]:
     for item in recipe.overrides:
         key, value = item.split("=", 1)
         if key.split(".")[0] == stage:
-            arguments += [f"--{key.split('.')[1]}", *value.split()]
+            arguments += [f"--{key.split('.')[1]}", *shlex.split(value)]
     return arguments

@@ -4,18 +4,18 @@ render -> [base, audio from scratch] -> pipeline (warm-up -> reference -> Step-R
 """
 
 import os
-import subprocess
+import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rlcomm.child import run_process
 from rlcomm.data import orchestra
 from rlcomm.errors import UserError
 from rlcomm.recipe import load_recipe
-from rlcomm.stages.pipeline import finished, run_pipeline
+from rlcomm.stages.pipeline import clock, clocked, finished, run_pipeline
 
 SIZES = {"warmup": 100, "train": 1000, "test": 300}
 SYNC_ROWS = 4000
@@ -49,48 +49,50 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
         raise UserError(f"{recipes}: does not exist; the quickstart runs from a clone of the repository.")
     for name, value in KEEP_MEMORY.items():
         os.environ.setdefault(name, value)  # of the stages' processes
-    data, seconds = out / "data", {}
+    data, spent = out / "data", ["render"]
     sizes: dict[str, Any] = {
         **(TINY_SIZES if tiny else SIZES),
         "sync": (40 if tiny else SYNC_ROWS) if from_scratch else 0,
     }
-    started = time.time()
     if not (data / "truth.json").exists():
-        # one world for all seeds: seeds differ in training, not in the test
-        orchestra.build(data, seed=0, benchmarks=False, **sizes)
-    seconds["render"] = time.time() - started
+        with clocked(out, "render", anew=not data.exists()):
+            # one world for all seeds: seeds differ in training, not in the test
+            orchestra.build(data, seed=0, benchmarks=False, **sizes)
     overrides = ["--output_dir", str(out), "--data", str(data), "--seed", str(seed)]
     if from_scratch:
         models: dict[str, str] = {}
         for stage, rows in (("base", "base"), ("settle", "settle"), ("audio", "sync")):
-            started = time.time()
             folder = out / f"scratch_{stage}"
+            spent.append(folder.name)
             if not finished(folder):
                 command = [str(recipes / f"{stage}.yaml"), "--output_dir", str(folder)]
                 command += ["--dataset", str(data / f"{rows}.jsonl"), "--seed", str(seed)]
                 command += ["--model_name_or_path", models["base"]] if stage == "settle" else []
                 command += ["--max_steps", "2"] if tiny else []
-                if _train(command).returncode != 0:
+                with clocked(out, folder.name, anew=not folder.exists()):
+                    code = _train(command)
+                if code != 0:
                     raise UserError(
                         f"{stage} could not be trained (its message stands above); mend that and run again."
                     )
-            seconds[stage] = time.time() - started
             models[stage] = str(folder / "model")
         if tiny:  # two steps teach nothing to go on with
             models = {"settle": "nano_omni", "audio": "nano_audio"}
         overrides += ["--model_name_or_path", models["settle"]]
     recipe = load_recipe(recipes / "pipeline.yaml", overrides)
     if from_scratch:
-        recipe.overrides = [*recipe.overrides, f"reference.model_name_or_path={models['audio']}"]
+        recipe.overrides = [*recipe.overrides, f"reference.model_name_or_path={shlex.quote(models['audio'])}"]
     if tiny:
-        recipe.overrides = [*recipe.overrides, *TINY, f"ans_co.dataset={data / 'warmup.jsonl'}"]
+        taught = shlex.quote(str(data / "warmup.jsonl"))
+        recipe.overrides = [*recipe.overrides, *TINY, f"ans_co.dataset={taught}"]
     recipe.given["overrides"] = recipe.overrides
+    seconds = {name.removeprefix("scratch_"): clock(out).get(name, 0.0) for name in spent}
     return run_pipeline(recipe, recipes, seconds)
 
 
-def _train(command: list[str]) -> subprocess.CompletedProcess:
-    """`rlcomm train`; on CPU as two processes that share every batch: the miniatures' matrices are too small
-    for threads."""
+def _train(command: list[str]) -> int:
+    """The exit code of `rlcomm train`; on CPU two processes share every batch: the miniatures' matrices are
+    too small for threads."""
     root = Path(__file__).resolve().parents[2]
     words, environment = [sys.executable, "-m", "rlcomm", "train", *command], dict(os.environ)
     if not torch.cuda.is_available() and (os.cpu_count() or 1) > 1:
@@ -99,4 +101,4 @@ def _train(command: list[str]) -> subprocess.CompletedProcess:
         words[1:2] = [*launcher, "-m"]
         words += ["--per_device_train_batch_size", str(size // 2), "--ddp_find_unused_parameters", "true"]
         environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(words, env=environment, check=False)
+    return run_process(words, environment)

@@ -35,7 +35,7 @@ logger = logging.getLogger("rlcomm")
 
 DONE = "stage.json"
 # What may differ between a run and its continuation.
-_FREE = {
+FREE = {
     "resume_from_checkpoint", "report_to", "logging_steps", "save_steps", "save_strategy", "save_total_limit",
     "disable_tqdm", "dataloader_num_workers", "dataloader_prefetch_factor", "run_name", "media_cache_dir",
     "prompt_memory_mb", "eval_batch_size", "eval_every", "eval_benchmarks", "eval_decoders", "eval_subset",
@@ -66,7 +66,7 @@ def open_run(recipe: Any) -> str | None:
     if written.exists() and any(p.name not in (written.name, "audit.json") for p in run_dir.iterdir()):
         before, now = read_yaml(written), resolved(recipe)
         changed = sorted(
-            key for key in (before.keys() | now.keys()) - _FREE if before.get(key) != now.get(key)
+            key for key in (before.keys() | now.keys()) - FREE if before.get(key) != now.get(key)
         )
         if changed:
             raise UserError(
@@ -83,6 +83,11 @@ def open_run(recipe: Any) -> str | None:
 def finished(run_dir: str | os.PathLike) -> bool:
     """Whether the stage of a run folder has come to its end."""
     return (Path(run_dir) / DONE).exists()
+
+
+def other_stage(folder: Path) -> str | None:
+    """The stage whose run folder this is, None where it is no training stage's."""
+    return str(read_yaml(folder / "recipe.yaml").get("stage")) if (folder / "recipe.yaml").exists() else None
 
 
 def open_policy(recipe: Any) -> Policy:
@@ -323,7 +328,7 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
         policy, recipe.eval_data, prompt_style=prompt_style or recipe.prompt_style,
         media_settings=recipe.media(), max_new_tokens=recipe.eval_max_new_tokens,
         batch_size=recipe.eval_batch_size, cache_dir=recipe.media_cache_dir, records_path=records,
-        limit=recipe.eval_max_rows, progress=not recipe.disable_tqdm,
+        limit=recipe.eval_max_rows, progress=is_main() and not recipe.disable_tqdm,
         rejudge=(lambda found: judged.judge_records(found, **judge)) if judge else None,
     )  # fmt: skip
     results["decoders"]["greedy"]["settings"]["judge"] = judged.name(judge)

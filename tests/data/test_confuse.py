@@ -279,6 +279,12 @@ def test_broken_clips_are_reported_and_the_others_made(world):
     assert not (world / "out" / "clips" / "bad_shift+0.5.mp4").exists()
 
 
+def test_a_shift_must_be_a_length_of_time(tmp_path):
+    for seconds in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match="is no length of time"):
+            confuse([tmp_path / "a.mp4"], tmp_path / "out", "shifted", seconds=seconds, progress=False)
+
+
 def test_wrong_arguments_name_what_to_do(world):
     for mode, arguments, said in [
         ("silent", {}, "one of muted, modified, shifted"),

@@ -151,6 +151,16 @@ def test_curves_are_drawn_to_scale(tmp_path):
     assert text.count("<svg") == 1  # nothing to draw for the warm-up
 
 
+def test_the_reference_is_shown_beside_arr(tmp_path):
+    curves = {"step_rr": [{"step": i, "rewards/arr/mean": 0.1 * i} for i in range(5)]}
+    summary = {"stages": {}, "reference": {"reference_hearing_exact": 0.954}}
+    report.write_report(tmp_path / "r.html", summary, curves=curves)
+    page = (tmp_path / "r.html").read_text()
+    assert "The reference that ARR compares with names exactly what sounds in 95.4% of the rows." in page
+    report.write_report(tmp_path / "r.html", {"stages": {}}, curves=curves)
+    assert "The reference that ARR compares with" not in (tmp_path / "r.html").read_text()
+
+
 def test_a_missing_clip_is_one_sentence(tmp_path, clip):
     with pytest.raises(UserError, match=r"gone\.mp4: cannot be put into the report"):
         write(tmp_path, clips=[{**clip, "video": str(tmp_path / "gone.mp4")}])

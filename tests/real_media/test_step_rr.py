@@ -3,11 +3,13 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlcomm.cli import main
-from rlcomm.data import confuse
+from rlcomm.data import confuse, media
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 
 RECIPE = """
@@ -49,20 +51,46 @@ def train(rows, tmp_path):
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
 
 
-def test_recorded_instruments_and_their_muted_variants(gcompris_clips, tmp_path):
-    rows = read_jsonl(gcompris_clips.rows)[:12]
-    assert {row.answer for row in rows} == {"yes", "no"}
+def rain(folder: Path) -> dict[str, Path]:
+    """A sound to replace others with: noise, as rain makes."""
+    noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) * 0.1
+    media.write_audio(folder / "rain.wav", noise, 16_000)
+    return {"rain": folder / "rain.wav"}
+
+
+def asked(clip: Path, answer: str) -> Sample:
+    turn = Turn("Is there a guitar sound?", answer)
+    return Sample(id=clip.stem, turns=(turn,), video=str(clip), audio=str(clip))
+
+
+def test_recorded_instruments_and_their_muted_and_modified_variants(gcompris_clips, tmp_path):
+    """Six rows, each of which one of the three steps sees."""
+    rows = read_jsonl(gcompris_clips.rows)
+    whole, muted = ([row for row in rows if bool(row.meta["muted"]) == gone][:2] for gone in (False, True))
+    sources = [row.video for row in whole]
+    assert len({*sources, *(row.video for row in muted)}) == 2
+    confuse.confuse(sources[:1], tmp_path, "modified", sounds=rain(tmp_path), progress=False)
+    [modified] = (tmp_path / "clips").glob("combined_*_rain.mp4")
+    rows = [*whole, *muted, asked(modified, "no"), replace(asked(modified, "no"), id="again")]
+    assert {row.answer for row in muted} == {"yes", "no"}
     train(rows, tmp_path)
 
 
-def test_the_live_band_muted_and_shifted(band_video, tmp_path):
-    confuse.confuse([band_video], tmp_path / "shifted", "shifted", seconds=2.0, progress=False)
-    shifted = next((tmp_path / "shifted" / "clips").glob("*.mp4"))
-    turn = Turn("Is there a guitar sound?", "yes")
+def test_the_live_band_muted_modified_and_shifted(band_video, tmp_path):
+    """Six rows, each of which one of the three steps sees."""
+    names = {band_video.stem: ["guitar", "drum"]}
+    for mode, options in (
+        ("muted", dict(instruments=names)), ("modified", dict(sounds=rain(tmp_path))),
+        ("shifted", dict(seconds=2.0)),
+    ):  # fmt: skip
+        confuse.confuse([band_video], tmp_path, mode, progress=False, **options)
+    clips = {clip.stem.removeprefix(band_video.stem): clip for clip in (tmp_path / "clips").glob("*.mp4")}
+    modified = clips.pop(f"combined_{band_video.stem}_rain")
+    assert clips.keys() == {"_silent", "_sounding", "_shift+2"}
     rows = [
-        Sample(id=str(i), turns=(turn,), video=str(p), audio=str(p))
-        for i, p in enumerate((band_video, shifted))
-    ]
+        asked(band_video, "yes"), asked(clips["_silent"], "no"), asked(clips["_sounding"], "yes"),
+        asked(clips["_shift+2"], "yes"), asked(modified, "no"), replace(asked(modified, "no"), id="again"),
+    ]  # fmt: skip
     train(rows, tmp_path)
 
 

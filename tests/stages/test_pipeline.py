@@ -3,8 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
+
+from rlcomm.cli import main
+from rlcomm.stages import pipeline
+from rlcomm.stages.pipeline import clock, clocked
 
 STAGES = ["base", "base_steps", "warmup", "step_rr", "ans_co"]
 
@@ -88,6 +94,78 @@ def test_another_recipe_in_the_same_folder_is_refused(tiny):
     assert result.returncode == 2
     assert "another recipe" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+# -- the driver alone ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(tmp_path, monkeypatch):
+    """A pipeline of two stages, whose processes only leave what a finished stage leaves."""
+    keys = {"dataset": "rows.jsonl", "bf16": False, "max_steps": 3}
+    for stage in ("warmup", "ans_co"):
+        (tmp_path / f"{stage}.yaml").write_text(yaml.safe_dump({"stage": stage, **keys}))
+    stages = ["warmup.yaml", "ans_co.yaml"]
+    values = {"stage": "pipeline", "output_dir": str(tmp_path / "run"), "stages": stages}
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(values))
+    ran = []
+
+    def process(command, environment):
+        words = command[command.index("rlcomm") + 2 :]
+        folder = Path(words[words.index("--output_dir") + 1])
+        ran.append(folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        given = dict(zip((word[2:] for word in words[1::2]), words[2::2], strict=True))
+        made = {**yaml.safe_load(Path(words[0]).read_text()), **given}
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(made))
+        (folder / "stage.json").write_text("{}")
+        return 0
+
+    monkeypatch.setattr(pipeline, "run_process", process)
+    return tmp_path / "pipeline.yaml", ran
+
+
+def test_mistakes_about_any_stage_are_found_before_the_first_one_starts(chain, capsys, tmp_path):
+    path, ran = chain
+    for words, said in (
+        (["--ansco.max_steps", "3"], "no stage is called 'ansco'; did you mean 'ans_co'?"),
+        (["--ans_co.max_step", "3"], "'max_step' is no key of a ans_co recipe; did you mean 'max_steps'?"),
+    ):
+        assert main(["pipeline", str(path), *words]) == 2
+        assert said in capsys.readouterr().err
+    assert not ran
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_stage_of_a_recipe_that_was_changed_since_is_refused(chain, capsys, tmp_path):
+    path, ran = chain
+    words = ["pipeline", str(path), "--warmup.max_steps", "2"]
+    assert main(words) == 0
+    assert ran == ["warmup", "ans_co"]
+    warmup = tmp_path / "warmup.yaml"
+    free = {**yaml.safe_load(warmup.read_text()), "logging_steps": 7, "max_steps": 9}  # free, overridden
+    warmup.write_text(yaml.safe_dump(free))
+    assert main(words) == 0
+    warmup.write_text(yaml.safe_dump({**free, "learning_rate": 0.5}))
+    capsys.readouterr()
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'run' / 'warmup'}: is finished, but by another recipe" in said
+    assert "(learning_rate differ)" in said
+    assert ran == ["warmup", "ans_co"]
+
+
+def test_the_time_of_an_interrupted_attempt_counts(tmp_path, monkeypatch):
+    now = iter([100.0, 130.0, 500.0, 504.0, 600.0, 601.0])
+    monkeypatch.setattr(pipeline.time, "time", lambda: next(now))
+    with pytest.raises(KeyboardInterrupt), clocked(tmp_path, "warmup", anew=True):
+        raise KeyboardInterrupt
+    with clocked(tmp_path, "warmup", anew=False):
+        pass
+    assert clock(tmp_path) == {"warmup": 34.0}
+    with clocked(tmp_path, "warmup", anew=True):  # its folder was removed: it is trained again from nothing
+        pass
+    assert clock(tmp_path) == {"warmup": 1.0}
 
 
 @pytest.mark.slow

@@ -340,6 +340,26 @@ def test_an_audit_before_the_first_step_makes_no_run_of_the_folder(recipe, tmp_p
     assert read_yaml(tmp_path / "run" / "recipe.yaml")["learning_rate"] == 0.5
 
 
+def test_a_grpo_run_says_what_a_generation_is(recipe, capsys):
+    train(recipe("step_rr", max_steps=1, rewards=["format", "accuracy"], steps_per_generation=2))
+    said = capsys.readouterr().out
+    assert "each generation: 4 prompts x 2 completions = 8 completions, 2 optimiser step(s)" in said
+
+
+def test_training_shows_a_bar(recipe, capfd):
+    train(recipe("sft", max_steps=2, disable_tqdm=False))
+    assert "2/2" in capfd.readouterr().err
+
+
+def test_an_evaluation_does_not_replace_a_stages_own(recipe, refused, tmp_path):
+    train(recipe("sft", max_steps=1))
+    before = (tmp_path / "run" / "stage.json").read_bytes()
+    path = tmp_path / "eval.yaml"
+    path.write_text(f"stage: eval\neval_data: {tmp_path}\noutput_dir: {tmp_path / 'run'}\n")
+    assert "is the run folder of a sft stage" in refused("eval", str(path))
+    assert (tmp_path / "run" / "stage.json").read_bytes() == before
+
+
 def test_fewer_rows_than_a_generation_asks(recipe, refused, rows, clip_rows):
     write_jsonl(rows, clip_rows[:1])
     message = refused("train", recipe("step_rr"))

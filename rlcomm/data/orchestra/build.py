@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import multiprocessing
+import signal
 import sys
 import zlib
 from collections import Counter
@@ -364,6 +365,11 @@ def _render(job: tuple[Scene, Path]) -> None:
     render.render(*job)
 
 
+def _leave_ctrl_c_to_the_main_process() -> None:
+    """Which ends its workers; each of them would print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _render_all(b: _Builder, workers: int, progress: bool) -> None:
     jobs = [(scene, b.clip(scene)) for scene in b.scenes]
     bar: dict[str, Any] = {"total": len(jobs), "desc": "Orchestra", "unit": "clip", "disable": not progress}
@@ -372,7 +378,7 @@ def _render_all(b: _Builder, workers: int, progress: bool) -> None:
             _render(job)
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with context.Pool(min(workers, len(jobs))) as pool:
+    with context.Pool(min(workers, len(jobs)), _leave_ctrl_c_to_the_main_process) as pool:
         for _ in tqdm(pool.imap_unordered(_render, jobs, chunksize=16), **bar):
             pass
 

@@ -1,6 +1,11 @@
 """What build writes: the same bytes every time, the official formats, splits that share nothing."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -289,6 +294,25 @@ def test_values_out_of_range_are_refused_before_anything_is_written(tmp_path: Pa
     with pytest.raises(UserError, match=next(iter(wrong))):
         build(tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_while_clips_are_rendered_is_one_sentence(tmp_path: Path) -> None:
+    """Ctrl-C reaches the workers as well, each of which would print a traceback."""
+    words = ["data", "orchestra", "--out", tmp_path / "out", "--test", "0", "--train", "2000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "rlcomm", *map(str, words)], stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where tests run behind an &
+    ) as process:  # fmt: skip
+        while not list(tmp_path.glob("out/clips/*.mp4")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("rlcomm: interrupted; run the same command again")
+    assert not (tmp_path / "out" / "truth.json").exists()
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
