@@ -578,6 +578,12 @@ class PipelineRecipe:
         default=None,
         metadata={"help": "data folder with warmup.jsonl, train.jsonl, test/: replaces the stages' own"},
     )
+    asymmetric: float | None = field(
+        default=None,
+        metadata={
+            "help": "share of the training scenes with one instrument muted; the quickstart renders so"
+        },
+    )
     evaluate_base: str | None = field(
         default=None, metadata={"help": "eval recipe for the base, beside this one"}
     )
@@ -592,6 +598,8 @@ class PipelineRecipe:
     def __post_init__(self) -> None:
         if not self.stages:
             raise UserError("stages is empty; list the recipe files of the stages in order.")
+        if self.asymmetric is not None and not 0 <= self.asymmetric <= 1:
+            raise UserError(f"asymmetric is {self.asymmetric}, which is no share; give a number from 0 to 1.")
         for item in self.overrides:
             if not re.fullmatch(r"\w+\.\w+=.*", item):
                 raise UserError(

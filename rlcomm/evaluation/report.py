@@ -119,7 +119,13 @@ def format_table(summary: Mapping[str, Any]) -> str:
         shown = f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}" if interval else "-"
         cells = "".join((page.number(row.get(c.name), c) or "-").rjust(width) for c in COLUMNS)
         lines.append(_label(stage).ljust(first) + shown.rjust(13) + cells)
+    if "asymmetric" in summary:
+        lines.append(_asymmetric(summary))
     return "\n".join(lines)
+
+
+def _asymmetric(summary: Mapping[str, Any]) -> str:
+    return f"One instrument is muted in {summary['asymmetric']:.0%} of the training scenes."
 
 
 SEED_COLUMNS = (
@@ -326,7 +332,8 @@ def write_report(
             "Before and after",
             _table(summary),
             "One row a stage, the same test items in each. Rates in percent "
-            "with their 95 % bootstrap interval over clips; the best of each column is marked.",
+            "with their 95 % bootstrap interval over clips; the best of each column is marked."
+            + (" " + _asymmetric(summary) if "asymmetric" in summary else ""),
         ),
     ]
     if drawn:

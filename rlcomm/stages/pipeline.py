@@ -21,6 +21,7 @@ from typing import Any
 
 from rlcomm import files, model_card
 from rlcomm.child import run_process
+from rlcomm.data import orchestra
 from rlcomm.errors import UserError
 from rlcomm.evaluation import report, runner
 from rlcomm.recipe import STAGES, PipelineRecipe, check_keys, keys_of, read_yaml, save_recipe
@@ -72,6 +73,7 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
             f"{out}: holds a pipeline of another recipe, which this one would mix with; choose another "
             "--output_dir or remove the folder."
         )
+    check_asymmetric(recipe)
     plan = stage_commands(recipe, folder)
     for name, command in plan:
         if finished(out / name):
@@ -95,7 +97,22 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
             )
         facts = json.loads((out / name / DONE).read_text(encoding="utf-8"))
         files.write_json(out / name / DONE, {**facts, "seconds": clock(out)[name]})
-    return summarise(out, [name for name, _ in plan], seconds or {})
+    return summarise(out, [name for name, _ in plan], seconds or {}, recipe.data)
+
+
+def check_asymmetric(recipe: Any) -> None:
+    """Holds the data to the recipe's share of training scenes with one instrument muted.
+
+    Raises:
+        UserError: they were rendered with another one.
+    """
+    share = orchestra.asymmetric_share(recipe.data) if recipe.data else None
+    if share is not None and recipe.asymmetric is not None and abs(share - recipe.asymmetric) > 0.05:
+        raise UserError(
+            f"asymmetric is {recipe.asymmetric}, but one instrument is muted in {share:.0%} of the training "
+            f"scenes of {recipe.data}; set asymmetric to {share:g}, or render them anew with `rlcomm data "
+            f"orchestra --asymmetric {recipe.asymmetric}`."
+        )
 
 
 @contextlib.contextmanager
@@ -229,7 +246,9 @@ def finished(folder: Path) -> bool:
     return (folder / DONE).exists()
 
 
-def summarise(out: Path, names: list[str], seconds: dict[str, float]) -> dict[str, Any]:
+def summarise(
+    out: Path, names: list[str], seconds: dict[str, float], data: str | None = None
+) -> dict[str, Any]:
     """Reads the stages' folders and writes summary.json, results.json and report.html."""
     stages, peak, method = {}, 0.0, 0.0
     records, curves, results = {}, {}, {}
@@ -249,6 +268,7 @@ def summarise(out: Path, names: list[str], seconds: dict[str, float]) -> dict[st
     summary = {
         "stages": {k: v for k, v in stages.items() if "muted_acc" in v},
         **({"reference": next(iter(references.values()))} if references else {}),
+        **({"asymmetric": share} if data and (share := orchestra.asymmetric_share(data)) is not None else {}),
         "seconds_before": {k: round(v, 1) for k, v in seconds.items()},
         "seconds_method": round(method, 1),
         "seconds_total": round(method + sum(seconds.values()), 1),

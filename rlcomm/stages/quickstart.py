@@ -54,11 +54,12 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
         **(TINY_SIZES if tiny else SIZES),
         "sync": (40 if tiny else SYNC_ROWS) if from_scratch else 0,
     }
+    overrides = ["--output_dir", str(out), "--data", str(data), "--seed", str(seed)]
+    recipe = load_recipe(recipes / "pipeline.yaml", overrides)
     if not (data / "truth.json").exists():
         with clocked(out, "render", anew=not data.exists()):
             # one world for all seeds: seeds differ in training, not in the test
-            orchestra.build(data, seed=0, benchmarks=False, **sizes)
-    overrides = ["--output_dir", str(out), "--data", str(data), "--seed", str(seed)]
+            orchestra.build(data, seed=0, asymmetric=recipe.asymmetric, benchmarks=False, **sizes)
     if from_scratch:
         models: dict[str, str] = {}
         for stage, rows in (("base", "base"), ("settle", "settle"), ("audio", "sync")):
@@ -78,9 +79,9 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
             models[stage] = str(folder / "model")
         if tiny:  # two steps teach nothing to go on with
             models = {"settle": "nano_omni", "audio": "nano_audio"}
-        overrides += ["--model_name_or_path", models["settle"]]
-    recipe = load_recipe(recipes / "pipeline.yaml", overrides)
-    if from_scratch:
+        recipe = load_recipe(
+            recipes / "pipeline.yaml", [*overrides, "--model_name_or_path", models["settle"]]
+        )
         recipe.overrides = [*recipe.overrides, f"reference.model_name_or_path={shlex.quote(models['audio'])}"]
     if tiny:
         taught = shlex.quote(str(data / "warmup.jsonl"))

@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from rlcomm.cli import main
+from rlcomm.data.orchestra import asymmetric_share
+from rlcomm.errors import UserError
+from rlcomm.recipe import PipelineRecipe
 from rlcomm.stages import pipeline
 from rlcomm.stages.pipeline import clock, clocked
 
@@ -34,6 +37,7 @@ def test_the_quickstart_ends_with_the_table_and_the_reports_path(tiny):
     lines = result.stdout.strip().splitlines()
     assert lines[-1] == str(out / "report.html")
     assert any(line.startswith("Ans-CO") for line in lines[-8:])
+    assert lines[-2] == "One instrument is muted in 50% of the training scenes."
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["stages"]) == STAGES
     row = summary["stages"]["ans_co"]
@@ -42,6 +46,7 @@ def test_the_quickstart_ends_with_the_table_and_the_reports_path(tiny):
                 "hearing_exact", "seconds"):  # fmt: skip
         assert key in row
     assert row["n"]["muted_acc"] == 10
+    assert summary["asymmetric"] == 0.5
     assert summary["seconds_method"] > 0
     assert summary["peak_rss_mb"] > 100
     assert {"torch", "trl", "transformers"} <= summary["versions"].keys()
@@ -166,6 +171,23 @@ def test_the_time_of_an_interrupted_attempt_counts(tmp_path, monkeypatch):
     with clocked(tmp_path, "warmup", anew=True):  # its folder was removed: it is trained again from nothing
         pass
     assert clock(tmp_path) == {"warmup": 1.0}
+
+
+def test_the_recipe_says_how_many_training_scenes_are_asymmetric_and_the_data_are_held_to_it(tmp_path):
+    clips = [("a", None), ("a", None), ("b", "flute"), ("c", None), ("d", None)]  # two rows about one clip
+    rows = [{"video": f"{clip}.mp4", "meta": {"muted": muted}} for clip, muted in clips]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert asymmetric_share(tmp_path) == 0.25
+    known = {"stages": ["warmup.yaml"], "data": str(tmp_path)}
+    pipeline.check_asymmetric(PipelineRecipe(**known, asymmetric=0.25))
+    pipeline.check_asymmetric(PipelineRecipe(**known))
+    with pytest.raises(UserError, match=r"asymmetric is 0\.5, but .* in 25% .* set asymmetric to 0\.25"):
+        pipeline.check_asymmetric(PipelineRecipe(**known, asymmetric=0.5))
+    (tmp_path / "train.jsonl").write_text('{"video": "a.mp4", "meta": {"source": "avqa"}}\n')
+    assert asymmetric_share(tmp_path) is None  # somebody's own clips do not say
+    pipeline.check_asymmetric(PipelineRecipe(**known, asymmetric=0.5))
+    with pytest.raises(UserError, match="no share"):
+        PipelineRecipe(**known, asymmetric=1.5)
 
 
 @pytest.mark.slow

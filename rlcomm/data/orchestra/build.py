@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import functools
 import itertools
+import json
 import multiprocessing
 import signal
 import sys
@@ -65,6 +66,22 @@ def _source(seed: int, split: str, index: int) -> np.random.Generator:
 def _chosen(index: int, share: float) -> bool:
     """Whether row `index` belongs to a share spread evenly over the rows: exact for every length."""
     return int((index + 1) * share + 1e-9) > int(index * share + 1e-9)
+
+
+def asymmetric_share(folder: str | Path) -> float | None:
+    """Share in [0, 1] of the training scenes with one instrument muted, counted in `folder`/train.jsonl; None
+    where there is no such file, or its rows do not say."""
+    path = Path(folder) / "train.jsonl"
+    if not path.is_file():
+        return None
+    muted = {}
+    with path.open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            meta = row.get("meta") or {}
+            if "muted" not in meta:
+                return None
+            muted[row.get("video")] = meta["muted"] is not None
+    return sum(muted.values()) / len(muted) if muted else None
 
 
 def _kind(index: int, muted: float, ambient: float) -> str:
