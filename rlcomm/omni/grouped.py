@@ -10,8 +10,8 @@ given (the towers keep theirs) and which without groups is SDPA as before. The l
 argument of the wrapped model's own forward, so that gradient checkpointing, PEFT, DDP and DeepSpeed see an
 ordinary step. No (completions x completions) part exists, and no mask but one completion's.
 
-On a GPU, where nothing has been measured yet, SDPA does this too: FlexAttention would have to be compiled, and
-whether that pays is not known.
+On a GPU, where nothing has been measured yet, SDPA does this too: FlexAttention would have to be compiled,
+and whether that pays is not known.
 """
 
 from dataclasses import dataclass, field

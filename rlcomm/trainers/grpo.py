@@ -200,8 +200,8 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         return output
 
     def _generate(self, prompts: list) -> tuple:
-        """As TRL's; the rewards may then begin, beside what else is done before they are asked for: TRL scores
-        the rollouts there, where more than one update is made of them."""
+        """As TRL's; the rewards may then begin, beside what else is done before they are asked for: TRL
+        scores the rollouts there, where more than one update is made of them."""
         found = super()._generate(prompts)
         for function in self.reward_funcs:
             if hasattr(function, "begin"):

@@ -102,5 +102,7 @@ def test_wordings_that_part_before_their_media_are_refused(policy, items):
 
 def test_an_attention_that_takes_no_mask_is_refused(policy, items):
     policy.config.get_text_config()._attn_implementation_internal = "flash_attention_2"
-    with pytest.raises(UserError, match=r"'flash_attention_2', whose kernel .*; set attn_implementation sdpa"):
+    with pytest.raises(
+        UserError, match=r"'flash_attention_2', whose kernel .*; set attn_implementation sdpa"
+    ):
         branch_scores(policy.model, policy.processor, items[:1], [LABELS])
