@@ -378,6 +378,12 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
         _check_common(self)
         _check_rewards(self)
         _check_choice(self, "scoring", SCORINGS)
+        takes = {"grouped": ("sdpa",), "packed": ("sdpa", "eager")}.get(self.scoring, ATTENTIONS)
+        if self.attn_implementation not in takes:
+            raise UserError(
+                f"scoring is {self.scoring!r}, but attn_implementation is {self.attn_implementation!r}, "
+                "whose kernel cannot attend so; leave scoring at auto or set attn_implementation sdpa."
+            )
         if self.cache_encoders_mb and not self.freeze_encoders:
             raise UserError(
                 f"cache_encoders_mb is {self.cache_encoders_mb}, but freeze_encoders is false, so what is "

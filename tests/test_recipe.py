@@ -176,6 +176,19 @@ def test_towers_that_train_are_not_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("scoring", "attention"),
+    [("grouped", "eager"), ("grouped", "flash_attention_2"), ("packed", "flash_attention_2")],
+)
+def test_a_scoring_that_the_attention_cannot_do_is_found_before_the_model_is_read(
+    tmp_path, scoring, attention
+):
+    message = refused(tmp_path, "step_rr", scoring=scoring, attn_implementation=attention)
+    assert message.startswith(f"scoring is '{scoring}', but attn_implementation is '{attention}'")
+    for fine in ("auto", "rows"):
+        load_recipe(written(tmp_path, "step_rr", scoring=fine, attn_implementation=attention))
+
+
+@pytest.mark.parametrize(
     ("stage", "key", "known"),
     [
         ("step_rr", "scoring", "packed"),

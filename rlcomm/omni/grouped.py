@@ -9,6 +9,9 @@ made where the tokens meet: in an attention function of transformers' interface,
 given (the towers keep theirs) and which without groups is SDPA as before. The layout goes there as an
 argument of the wrapped model's own forward, so that gradient checkpointing, PEFT, DDP and DeepSpeed see an
 ordinary step. No (completions x completions) part exists, and no mask but one completion's.
+
+On a GPU, where nothing has been measured yet, SDPA does this too: FlexAttention would have to be compiled,
+and whether that pays is not known.
 """
 
 from dataclasses import dataclass, field
@@ -72,16 +75,6 @@ def group(start: int, prefix: int, lengths: list[int], device: torch.device) -> 
         gather = places.flatten().to(device)
         scatter = (within < long[:, None]).flatten().nonzero()[:, 0].to(device)
     return Group(start, start + prefix, start + prefix + total, count, longest, gather, scatter)
-
-
-def refusal(text_config: Any) -> str | None:
-    """Why a decoder cannot attend by groups, as the rest of a sentence; None: it can."""
-    name = text_config._attn_implementation
-    if name not in ("sdpa", ATTENTION):
-        return f"attn_implementation is {name!r}, whose kernel does not know groups; set it to sdpa"
-    if "sliding_attention" in (getattr(text_config, "layer_types", None) or ()):
-        return "the model has sliding-window layers, whose windows would end at the wrong token"
-    return None
 
 
 def enable(thinker: Any) -> None:

@@ -69,7 +69,7 @@ def score(
         log-probs (B, C) and entropies (B, C), float, 0 where nothing was to be scored.
 
     Raises:
-        UserError: `scoring` is `grouped` and the model cannot attend so.
+        UserError: the model cannot attend as `scoring` needs it to.
     """
     keep = mask.bool() if wanted is None else mask.bool() & wanted.bool()
     inner = base_model(model.module if hasattr(model, "module") else model)
@@ -78,9 +78,9 @@ def score(
     text_config = inner.config.get_text_config()
     if scoring == "auto":
         scoring = _chosen(text_config, families, len(lengths))
+    if (why := refusal(scoring, text_config)) is not None:
+        raise UserError(f"scoring is {scoring}, but {why}; leave scoring at auto.")
     if scoring == "grouped":
-        if (why := grouped.refusal(text_config)) is not None:
-            raise UserError(f"scoring is grouped, but {why}, or scoring to packed or rows.")
         grouped.enable(inner)
     build = {"grouped": _grouped, "packed": _packed, "rows": _rows}[scoring]
     device = completions.device
@@ -139,12 +139,27 @@ def form(group: float) -> str:
 
 def _chosen(config: Any, families: list[Family], rows: int) -> str:
     """What `auto` stands for in this batch with a decoder of this configuration."""
-    best = form(rows / len(families))
-    if best == "rows" or grouped.refusal(config) is None:
-        return best
-    # A block mask is exact where the kernel takes a mask and every layer sees everything.
-    sees_all = "sliding_attention" not in (getattr(config, "layer_types", None) or ())
-    return "packed" if config._attn_implementation == "eager" and sees_all else "rows"
+    if form(rows / len(families)) == "rows":
+        return "rows"
+    return next(name for name in ("grouped", "packed", "rows") if refusal(name, config) is None)
+
+
+def refusal(scoring: str, config: Any) -> str | None:
+    """Why a decoder cannot attend as a form of scoring needs it to, as part of a sentence; None: it can.
+
+    Args:
+        scoring: `grouped`, `packed` or `rows`.
+        config: of the decoder.
+    """
+    if scoring == "rows":
+        return None
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        return "the model has sliding-window layers, whose windows would end at the wrong token"
+    name = config._attn_implementation
+    if name in ("sdpa", grouped.ATTENTION) or (scoring, name) == ("packed", "eager"):
+        return None
+    takes = "does not know groups" if scoring == "grouped" else "takes no mask of who attends to whom"
+    return f"attn_implementation is {name!r}, whose kernel {takes} (that of sdpa does)"
 
 
 def _rows(

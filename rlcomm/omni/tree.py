@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 
+from rlcomm.errors import UserError
 from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
 from rlcomm.omni.rollout import base_model
+from rlcomm.omni.score import refusal
 
 _IGNORED = -100
 
@@ -85,6 +87,9 @@ def branch_scores(
 
     Returns:
         Per item, per branch, one score (nats, at most 0) per candidate.
+
+    Raises:
+        UserError: the attention of the model takes no mask.
     """
     tokenizer = processor.tokenizer
     trees: list[_Tree] = []
@@ -145,6 +150,8 @@ def _forward(model: Any, trees: list[_Tree], pad_id: int) -> list[dict[int, floa
     more, seen by nobody, for each further child (as does the root's last token).
     """
     inner = base_model(model.module if hasattr(model, "module") else model)
+    if (why := refusal("packed", inner.config.get_text_config())) is not None:
+        raise UserError(f"candidates are scored behind one prompt, but {why}; set attn_implementation sdpa.")
     device = inner.device
     layouts = [_layout(tree) for tree in trees]
     longest = max(len(layout[0]) for layout in layouts)

@@ -4,6 +4,7 @@ To add a reward: write `score(steps, sample) -> float | None` in a file of its o
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from rlcomm.errors import UserError
@@ -34,6 +35,8 @@ def reward_functions(
     Each has the name of its reward as `__name__` and is called as `(prompts, completions, sample=[...],
     **columns)` with one `Sample` for each completion; it returns one float, or None (not applicable), for
     each. Each batch is parsed once and its texts embedded in one model call, whichever function asks first.
+    `function.begin(completions, samples)` has another thread do so for all of them, while the caller does
+    what needs no reward; whoever asks first waits for it.
 
     Args:
         weights: the rewards wanted, by name (NAMES), with their weights. Weight 0 computes and logs a reward
@@ -106,6 +109,7 @@ def _adapt(name: str, score: "Callable[[Steps, Sample], float | None]", read: "_
         return [score(steps, row) for steps, row in zip(read(completions, sample), sample, strict=True)]
 
     reward.__name__ = reward.__qualname__ = name
+    reward.begin = read.begin  # type: ignore[attr-defined]
     return reward
 
 
@@ -120,8 +124,27 @@ class _Reader:
         self.texts: list[str] | None = None
         self.steps: list[Steps] = []
         self.parsed = 0  # completions parsed so far
+        self._begun: Future | None = None
+
+    def begin(self, completions: Sequence[Completion], samples: "Sequence[Sample]") -> None:
+        """Has a thread read the batch that will be asked for; without an embedder that is not worth one."""
+        if self.embedder is not None:
+            self._wait()
+            with_one = ThreadPoolExecutor(1)
+            self._begun = with_one.submit(self._read, completions, samples)
+            with_one.shutdown(wait=False)  # the thread ends with its work: a process that forks has no other
 
     def __call__(self, completions: Sequence[Completion], samples: "Sequence[Sample]") -> list[Steps]:
+        self._wait()
+        return self._read(completions, samples)
+
+    def _wait(self) -> None:
+        """For the thread; what it raised is raised here."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()
+
+    def _read(self, completions: Sequence[Completion], samples: "Sequence[Sample]") -> list[Steps]:
         texts = [completion_text(completion) for completion in completions]
         if texts != self.texts:
             distinct = {text: parse(text) for text in dict.fromkeys(texts)}

@@ -136,6 +136,7 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
     model: Any
     args: Any
     data_collator: Any
+    reward_funcs: Any
     max_completion_length: int
     num_generations: Any
     _buffered_inputs: Any
@@ -159,6 +160,7 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         self.data_collator = self._announce
         self._announced: list[int] = []
         self._encoded: list[EncodedPrompt] = []  # of the rows at work, one per completion
+        self._asked: list[Sample] = []  # those rows
         self._silent = {"format": 0, "flat": 0}
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -181,6 +183,7 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
             row["sample"] = self.samples[row["row"]]
         with self.spent("prompts"):
             self._encoded = [self.prompts(row["sample"]) for row in inputs]
+        self._asked = [row["sample"] for row in inputs]
         self._log_completion_extra("row", [row["row"] for row in inputs])  # gathered with the completions
         with self.spent("other"):
             output = super()._generate_and_score_completions(inputs)
@@ -195,6 +198,16 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
             self._warn_if_silent(metrics)
         output["encoded"] = self._encoded
         return output
+
+    def _generate(self, prompts: list) -> tuple:
+        """As TRL's; the rewards may then begin, beside what else is done before they are asked for: TRL
+        scores the rollouts there, where more than one update is made of them."""
+        found = super()._generate(prompts)
+        for function in self.reward_funcs:
+            if hasattr(function, "begin"):
+                function.begin(found[3], self._asked)
+                break  # our functions read a batch together
+        return found
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
         with self.spent("rewards"):

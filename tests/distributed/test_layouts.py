@@ -2,7 +2,8 @@
 
 Ten optimiser steps of every stage, four rows (or completions) a step, replayed (`replay.py`). Compared are
 every log-probability that reached a loss (absolute), the gradient norms of metrics.jsonl (relative) and the
-final weights (their difference relative to the way that training moved them, both in norm).
+final weights (their difference relative to the way that training moved them, both in norm). Where rollouts
+are scored, one rank alone does so in the plain form, `rows`, and all others in one that shares prompts.
 """
 
 import dataclasses
@@ -16,10 +17,12 @@ import pytest
 import soundfile
 import torch
 import yaml
+from peft import get_peft_model
 from safetensors.torch import load_file
 
 from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
+from rlcomm.omni.policy import load_policy, lora_config
 from rlcomm.stages.run import read_metrics
 from tests.distributed import replay
 from tests.distributed.launching import configured, launch
@@ -30,6 +33,7 @@ pytestmark = pytest.mark.distributed
 STEPS = 10
 ROWS = 8  # whole batches: accelerate fills the last one of an epoch with rows from its beginning on two ranks
 TOLERANCE = 1e-4
+EXACT = 1e-5  # of log-probabilities, before steps have been taken
 COMMON = dict(
     max_steps=STEPS, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True,
     logging_steps=1, save_strategy="no", learning_rate=1e-3, lr_scheduler_type="constant",
@@ -37,9 +41,15 @@ COMMON = dict(
     optim="adamw_torch", adam_epsilon=1e-5,
 )  # fmt: skip
 ROLLOUTS = dict(num_generations=replay.GROUP, max_completion_length=128, rewards=["format", "accuracy"])
+# All that scoring has to work with at once, beside several prompts a batch and groups cut between the ranks.
+EVERYTHING = dict(
+    ROLLOUTS, num_iterations=2, gradient_checkpointing=True, use_peft=True, lora_r=4, lora_alpha=8
+)
 STAGES = {
     "sft": {},
     "step_rr": ROLLOUTS,
+    "everything": EVERYTHING,
+    "everything_packed": EVERYTHING,
     "ans_co": dict(ROLLOUTS, ansco_target="self", ansco_threshold=99.0),
 }
 # Rows of one sense among others. With towers that train, a rank leaves one of them out that the other uses.
@@ -48,6 +58,7 @@ MIXED = {
     "mixed_towers": dict(freeze_encoders=False, ddp_find_unused_parameters=True),
 }
 LAYOUTS = {"one": (4, 1), "accumulated": (1, 4), "swapped": (4, 1), "ranks": (2, 1)}
+PROMPTS = 3  # in a step of "everything": on two ranks each has a group and half of another
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +86,26 @@ def prepared(clip_rows, nano_folder, tmp_path_factory) -> Callable[..., Path]:
         folder / "mixed.jsonl",
         [row.without(("audio", "video")[i % 2]) if i < 3 else row for i, row in enumerate(rows)],
     )
+    adapters = get_peft_model(load_policy(str(nano_folder)).model, lora_config(r=4, alpha=8))
+    for name, parameter in adapters.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    adapters.save_pretrained(folder / "adapters")
 
     def write(stage: str, layout: str, **keys) -> Path:
         mixed = stage in MIXED
         file = "mixed" if mixed else "swapped" if layout == "swapped" else "rows"
         batch, accumulated = LAYOUTS.get(layout, LAYOUTS["ranks"])
+        everything = stage.startswith("everything")
+        if everything or stage == "step_rr":
+            shared = "packed" if stage.endswith("packed") else "grouped"
+            keys["scoring"] = "rows" if layout == "one" else shared
         values = {
-            "stage": "sft" if mixed else stage, "model_name_or_path": str(nano_folder), **COMMON,
+            "stage": "sft" if mixed else "step_rr" if everything else stage,
+            "model_name_or_path": str(folder / "adapters" if everything else nano_folder), **COMMON,
             **(MIXED[stage] if mixed else STAGES[stage]),
             "dataset": str(folder / f"{file}.jsonl"), "output_dir": str(folder / layout / stage),
-            "per_device_train_batch_size": batch,
+            "per_device_train_batch_size": batch * PROMPTS if everything else batch,
             "gradient_accumulation_steps": accumulated, "use_cpu": True, **keys,
         }  # fmt: skip
         path = folder / f"{stage}.{layout}.yaml"
@@ -143,33 +164,41 @@ def logps(run: Path) -> dict[tuple, torch.Tensor]:
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
-    found = load_file(model)
+    """All of them, or those of the adapters."""
+    files = [model / name for name in ("adapter_model.safetensors", "model.safetensors")]
+    found = load_file(next(file for file in files if file.exists()))
     found.pop("lm_head.weight", None)  # tied to the embedding; under ZeRO-2 it is saved beside it
     return {name: found[name].double() for name in sorted(found)}
 
 
-def differences(one: Path, other: Path, base: Path) -> dict[str, float]:
-    """How far apart two runs are; each is to be at most TOLERANCE where they agree."""
+def apart(one: Path, other: Path, steps: int = STEPS) -> float:
+    """Largest difference of a log-probability in so many first steps."""
     ours, theirs = logps(one), logps(other)
     assert ours.keys() == theirs.keys()
+    return max(float((ours[key] - theirs[key]).abs().max()) for key in ours if key[0] < steps)
+
+
+def differences(one: Path, other: Path) -> dict[str, float]:
+    """How far apart two runs are; each is to be at most TOLERANCE where they agree."""
+    base = yaml.safe_load((one / "recipe.yaml").read_text())["model_name_or_path"]
     norms = [[row["grad_norm"] for row in read_metrics(run / "metrics.jsonl")] for run in (one, other)]
     assert len(norms[0]) == len(norms[1]) == STEPS
     assert min(map(min, norms)) > 0
-    models = [weights(path / "model.safetensors") for path in (base, one / "model", other / "model")]
+    models = [weights(path) for path in (Path(base), one / "model", other / "model")]
     assert models[0].keys() == models[1].keys() == models[2].keys()
     before, a, b = (torch.cat([value.flatten() for value in model.values()]) for model in models)
     moved = (a - before).norm()
     assert moved > 100 * TOLERANCE  # there is something to compare
     return {
-        "logps": max(float((ours[key] - theirs[key]).abs().max()) for key in ours),
+        "logps": apart(one, other),
         "grad_norm": max(abs(x - y) / x for x, y in zip(*norms, strict=True)),
         "weights": float((a - b).norm() / moved),
     }
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_accumulated_steps_are_those_of_whole_batches(stage, alone, nano_folder):
-    found = differences(alone(stage, "one"), alone(stage, "accumulated"), nano_folder)
+def test_accumulated_steps_are_those_of_whole_batches(stage, alone):
+    found = differences(alone(stage, "one"), alone(stage, "accumulated"))
     assert max(found.values()) < TOLERANCE, found
 
 
@@ -180,16 +209,17 @@ def test_accumulated_steps_are_those_of_whole_batches(stage, alone, nano_folder)
         *((config, stage) for config in ("zero2.yaml", "zero3.yaml") for stage in STAGES),
     ],
 )
-def test_two_ranks_train_as_one(config, stage, alone, ranks, nano_folder):
+def test_two_ranks_train_as_one(config, stage, alone, ranks):
     """Groups of four completions are cut in two here: advantages need the rewards of both ranks."""
-    found = differences(alone(stage, "one"), ranks(config) / stage, nano_folder)
+    found = differences(alone(stage, "one"), ranks(config) / stage)
     assert max(found.values()) < TOLERANCE, found
+    assert apart(alone(stage, "one"), ranks(config) / stage, steps=1) < EXACT
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_another_sound_in_one_clip_is_told_apart(stage, alone, nano_folder):
+def test_another_sound_in_one_clip_is_told_apart(stage, alone):
     """The comparison itself: it must notice what a path that loses the sound would do."""
-    found = differences(alone(stage, "one"), alone(stage, "swapped"), nano_folder)
+    found = differences(alone(stage, "one"), alone(stage, "swapped"))
     assert min(found.values()) > 3 * TOLERANCE, found
 
 

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rlcomm.errors import UserError
 from rlcomm.omni import grouped
 from rlcomm.omni.encode import reword, swap_media
+from rlcomm.omni.lines import find_families
 from rlcomm.omni.policy import lora_config, set_trainable
-from rlcomm.omni.score import Work, form, pad_completions, score
+from rlcomm.omni.score import Work, _chosen, form, pad_completions, score
 from tests.conftest import make_prompt
 from tests.omni.test_score import batch  # noqa: F401  (three clips, groups of 4, 3 and 1, shuffled)
 
@@ -45,9 +46,10 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
+@pytest.mark.parametrize("scoring", ["packed", "grouped"])
 @pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
 @pytest.mark.parametrize("checkpointing", [None, False, True], ids=["plain", "checkpoint", "reentrant"])
-def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing):  # noqa: F811
+def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing, scoring):  # noqa: F811
     """Trap: a checkpointed layer is computed again in the backward, and must attend as in the forward."""
     set_trainable(policy.model, freeze_encoders=True)
     model = adapted(policy) if lora else policy.model
@@ -55,40 +57,43 @@ def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing):
         model.gradient_checkpointing_enable({"use_reentrant": checkpointing})
         model.enable_input_require_grads()
     model.train()
-    (rows, expected), (found, moved) = (gradient(model, *batch, form) for form in ("rows", "grouped"))
+    (rows, expected), (found, moved) = (gradient(model, *batch, form) for form in ("rows", scoring))
     assert torch.allclose(found, rows, atol=1e-5)
     assert expected.norm() > 0.1
     assert distance(moved, expected) < 1e-4
 
 
-def test_in_autocast_the_difference_is_that_of_the_precision(policy, batch):  # noqa: F811
+@pytest.mark.parametrize("scoring", ["packed", "grouped"])
+def test_in_autocast_the_difference_is_that_of_the_precision(policy, batch, scoring):  # noqa: F811
     set_trainable(policy.model, freeze_encoders=True)
     exact, direction = gradient(policy.model, *batch, "rows")
     logps, moved = {}, {}
-    for scoring in ("rows", "grouped"):
-        logps[scoring], moved[scoring] = gradient(policy.model, *batch, scoring, torch.bfloat16)
+    for name in ("rows", scoring):
+        logps[name], moved[name] = gradient(policy.model, *batch, name, torch.bfloat16)
     error = (logps["rows"] - exact).abs().max()
     assert error > 1e-3  # bfloat16 it was
-    assert (logps["grouped"] - exact).abs().max() < 2 * error
-    assert distance(moved["grouped"], direction) < 2 * distance(moved["rows"], direction)
+    assert (logps[scoring] - exact).abs().max() < 2 * error
+    assert distance(moved[scoring], direction) < 2 * distance(moved["rows"], direction)
 
 
-def test_a_bfloat16_model_scores_alike(policy, batch):  # noqa: F811
+@pytest.mark.parametrize("scoring", ["packed", "grouped"])
+def test_a_bfloat16_model_scores_alike(policy, batch, scoring):  # noqa: F811
     prompts, ids, mask = batch
     exact = score(policy.model, prompts, ids, mask, "rows")[0]
     policy.model.to(torch.bfloat16)
     with torch.no_grad():
-        rows, found = (score(policy.model, prompts, ids, mask, form)[0] for form in ("rows", "grouped"))
+        rows, found = (score(policy.model, prompts, ids, mask, form)[0] for form in ("rows", scoring))
     assert (rows - exact).abs().max() > 1e-3
     assert (found - exact).abs().max() < 2 * (rows - exact).abs().max()
 
 
-def test_a_cut_group_scores_as_in_the_whole(policy, batch):  # noqa: F811
+@pytest.mark.parametrize("scoring", ["packed", "grouped"])
+def test_a_cut_group_scores_as_in_the_whole(policy, batch, scoring):  # noqa: F811
     """Other processes hold the rest of it: nothing may depend on who is beside a completion."""
     prompts, ids, mask = batch
-    whole = score(policy.model, prompts, ids, mask, "grouped")[0]
+    whole = score(policy.model, prompts, ids, mask, scoring)[0]
     for part in (slice(0, 3), slice(3, 8), slice(4, 5)):
-        found = score(policy.model, prompts[part], ids[part], mask[part], "grouped")[0]
+        found = score(policy.model, prompts[part], ids[part], mask[part], scoring)[0]
         assert torch.allclose(found, whole[part], atol=1e-5)
 
 
@@ -245,16 +250,26 @@ def test_a_layout_that_is_lost_on_its_way_is_no_silent_error(policy, batch, monk
         score(policy.model, *batch, "grouped")
 
 
-@pytest.mark.parametrize("kind", ["eager", "flash_attention_2", "sliding"])
-def test_what_cannot_attend_by_groups_is_refused_and_auto_goes_around_it(policy, batch, kind):  # noqa: F811
+@pytest.mark.parametrize(
+    ("kind", "refused", "chosen"),
+    [
+        ("eager", ["grouped"], "packed"),
+        ("flash_attention_2", ["grouped", "packed"], "rows"),
+        ("sliding", ["grouped", "packed"], "rows"),
+    ],
+)
+def test_what_cannot_attend_so_is_refused_and_auto_goes_around_it(policy, batch, kind, refused, chosen):  # noqa: F811
+    """Trap: a mask that a kernel or a window does not heed gives wrong numbers and no error."""
     exact = score(policy.model, *batch, "rows")[0]
     config = policy.config.get_text_config()
     if kind == "sliding":
         config.layer_types = ["sliding_attention"] * config.num_hidden_layers
     else:
         config._attn_implementation_internal = kind
-    with pytest.raises(UserError, match="scoring is grouped, but"):
-        score(policy.model, *batch, "grouped")
+    for scoring in refused:
+        with pytest.raises(UserError, match=f"scoring is {scoring}, but .*; leave scoring at auto"):
+            score(policy.model, *batch, scoring)
+    assert _chosen(config, find_families(batch[0], policy.config), len(batch[1])) == chosen
     if kind == "eager":
         assert torch.allclose(score(policy.model, *batch, "auto")[0], exact, atol=1e-5)
 

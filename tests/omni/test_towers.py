@@ -43,7 +43,7 @@ def graded(policy, prompts, scoring):
     return logps.detach(), torch.cat(grads)
 
 
-@pytest.mark.parametrize("scoring", ["rows", "packed"])
+@pytest.mark.parametrize("scoring", ["rows", "packed", "grouped"])
 def test_scores_and_gradients_are_those_of_running_towers(policy, towers, scoring):
     """Trap: embeddings in the places of another sense, or of another prompt of the batch."""
     prompts = [

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from rlcomm.errors import UserError
 from rlcomm.omni.encode import encode, reword, swap_media
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.score import candidate_scores
@@ -97,3 +98,11 @@ def test_wordings_that_part_before_their_media_are_refused(policy, items):
     broken = dataclasses.replace(items[0][1], ids=torch.cat([items[0][1].ids[:1] + 1, items[0][1].ids[1:]]))
     with pytest.raises(ValueError, match="only their words may differ"):
         branch_scores(policy.model, policy.processor, [[items[0][0], broken]], [LABELS])
+
+
+def test_an_attention_that_takes_no_mask_is_refused(policy, items):
+    policy.config.get_text_config()._attn_implementation_internal = "flash_attention_2"
+    with pytest.raises(
+        UserError, match=r"'flash_attention_2', whose kernel .*; set attn_implementation sdpa"
+    ):
+        branch_scores(policy.model, policy.processor, items[:1], [LABELS])

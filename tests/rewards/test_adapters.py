@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 
 import pytest
 
@@ -80,6 +81,39 @@ def test_a_batch_is_parsed_once_whatever_the_number_of_rewards(monkeypatch, stub
     assert parsed == COMPLETIONS
     call(functions, COMPLETIONS[::-1], SAMPLES[::-1])
     assert parsed == COMPLETIONS + COMPLETIONS[::-1]
+
+
+def test_rewards_that_were_begun_are_the_same_and_nothing_is_embedded_twice(stub):
+    """The caller goes on while another thread embeds; whoever asks for a reward waits for it."""
+    free, threads = threading.Event(), []
+
+    class Slow(stub):
+        def prefetch(self, pairs):
+            threads.append(threading.current_thread())
+            assert free.wait(60)
+            super().prefetch(pairs)
+
+    expected = call(reward_functions(ALL, omega=0.8, embedder=stub(COSINES)))
+    embedder = Slow(COSINES)
+    functions = reward_functions(ALL, omega=0.8, embedder=embedder)
+    functions[-1].begin(COMPLETIONS, SAMPLES)
+    assert not embedder.prefetched  # not waited for
+    threading.Timer(0.05, free.set).start()
+    assert call(functions) == expected
+    assert threads[0] is not threading.current_thread()
+    functions[0].begin([COMPLETIONS[1]], SAMPLES[:1])  # another batch is asked for than was begun
+    assert call(functions) == expected
+
+
+def test_what_goes_wrong_in_the_thread_is_told_where_the_reward_is_asked_for(stub):
+    class Broken(stub):
+        def prefetch(self, pairs):
+            raise OSError("gone")
+
+    functions = reward_functions(ALL, omega=0.8, embedder=Broken(COSINES))
+    functions[0].begin(COMPLETIONS, SAMPLES)
+    with pytest.raises(OSError, match="gone"):
+        call(functions)
 
 
 def test_same_completions_with_other_samples_are_scored_anew():

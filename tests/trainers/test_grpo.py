@@ -132,7 +132,7 @@ def largest_change(before: list[torch.Tensor], after: list[torch.Tensor]) -> flo
 # -- log-probabilities ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scoring", ["auto", "packed", "rows"])
+@pytest.mark.parametrize("scoring", ["auto", "grouped", "packed", "rows"])
 def test_log_probs_equal_a_plain_forward_with_the_media(policy, clip_rows, tmp_path, scoring):
     trainer = make(policy, clip_rows, tmp_path, steps_per_generation=2)
     trainer.scoring = scoring
@@ -262,6 +262,38 @@ def test_the_sampler_answers_each_row_with_its_own_group(policy, clip_rows, tmp_
     assert [count for _, count, *_ in calls] == [2, 4]
     assert {call[2:] for call in calls} == {(TEMPERATURE, 8)}
     assert completions == [[0], [1], [2], [3], [0], [1], [10], [11]]
+
+
+def test_rewards_begin_before_the_rollouts_are_scored(policy, clip_rows, tmp_path):
+    """With two steps a generation TRL scores the rollouts, which needs no reward: both are done at once."""
+    order: list[str] = []
+
+    def reward(completions, **columns):
+        order.append("rewarded")
+        return graded(completions)
+
+    def begin(completions, samples):
+        order.append("begun")
+        given.append([(c[0]["content"], sample.id) for c, sample in zip(completions, samples, strict=True)])
+
+    given: list[list] = []
+    reward.begin = begin
+    trainer = make(policy, clip_rows, tmp_path, rewards=reward, steps_per_generation=2)
+    scored = trainer._get_per_token_logps_and_entropies
+
+    def score(*args, **kwargs):
+        order.append("scored")
+        return scored(*args, **kwargs)
+
+    trainer._get_per_token_logps_and_entropies = score
+    completions = recorded(policy, PROMPTS * GROUP)
+    replay(trainer, completions)
+    trainer.model.train()
+    trainer._generate_and_score_completions(batch(trainer, PROMPTS))
+    assert order == ["begun", "scored", "rewarded"]
+    texts = policy.processor.tokenizer.batch_decode(completions, skip_special_tokens=True)
+    asked = [clip_rows[row].id for row in rows_of(PROMPTS)]
+    assert given == [list(zip(texts, asked, strict=True))]
 
 
 # -- prompts ahead -------------------------------------------------------------------------------------------
@@ -412,7 +444,7 @@ def test_accumulation_does_not_change_the_step(nano_folder, clip_rows, tmp_path)
 def test_two_updates_of_one_rollout_are_the_same_by_every_form(nano_folder, clip_rows, tmp_path):
     """The second update is off-policy: its ratios need the first one's log-probabilities."""
     after = {}
-    for scoring in ("rows", "grouped"):
+    for scoring in ("rows", "packed", "grouped"):
         policy = load_policy(str(nano_folder))
         before = weights(policy)
         trainer = make(
@@ -425,7 +457,8 @@ def test_two_updates_of_one_rollout_are_the_same_by_every_form(nano_folder, clip
         after[scoring] = weights(policy)
         assert (after[scoring] - before).abs().max() > 1e-3
         assert trainer.state.log_history[1]["clip_ratio/region_mean"] > 0  # the policy has moved
-    assert (after["rows"] - after["grouped"]).abs().max() < 1e-4
+    for scoring in ("packed", "grouped"):
+        assert (after["rows"] - after[scoring]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("scoring", ["grouped", "rows"])
