@@ -129,6 +129,13 @@ def test_a_recipe_says_what_it_is_and_how_to_run_it(path):
     assert len(rlcomm_words(said["Override"])) >= 4, "the override overrides nothing"
 
 
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.startswith("recipes/qwen")])
+def test_a_recipe_of_a_real_model_says_that_no_gpu_has_run_it(path):
+    """Where one has, its log and the device's name stand in the README in place of these words."""
+    assert "Not yet run on a GPU." in header(path)["Hardware"]
+    assert "Not yet run on a GPU" in (Path(path).parent / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", RECIPES)
 def test_a_recipe_says_nothing_twice(path):
     keys = [key.value for key, _ in yaml.compose(Path(path).read_text(encoding="utf-8")).value]  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
 
 STEP = "train/global_step"  # transformers' x axis in W&B
 TABLE = "rollouts"
-MEMORY = "wandb.json"  # of a run folder: the id of its W&B run and the last step sent there
+MEMORY = "wandb.json"  # of a run folder: the id of its W&B run, the last step sent there, what was sent of it
 FRAMES = 8  # shown of a clip, side by side
 COLUMNS = ("step", "prompt", "audio", "frames", "a-think", "v-think", "answer", "gold", "reference")
 # What W&B draws by itself; the rest is hidden there, one click away.
@@ -135,7 +135,9 @@ class Wandb(WandbCallback):
         self.memory = Path(recipe.output_dir) / MEMORY
         # transformers would save the model a second time, by a trainer of its own and with a pickle
         self.artifacts, self._log_model = self._log_model, WandbLogModel.FALSE
-        self.sent = -1  # the last step that an earlier process of this stage sent
+        self.sent = -1  # the last step that an earlier process of this stage sent,
+        self.told: set[str] = set()  # and what of it: a kill may come between its rollouts and its metrics
+        self.now: tuple[int, set[str]] = (-1, set())  # the same of this process
         self.hidden: set[str] = set()
         self.table: Any = None
 
@@ -146,7 +148,8 @@ class Wandb(WandbCallback):
             UserError: W&B refuses, most often because nobody is logged in.
         """
         if state.is_world_process_zero and self._wandb.run is None:
-            known: dict[str, Any] = {"id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), "step": -1}
+            known: dict[str, Any] = {"id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), "step": -1,
+                                     "told": []}  # fmt: skip
             if self.memory.exists():
                 known = json.loads(self.memory.read_text(encoding="utf-8"))
             set_here = "project" in self.recipe.given
@@ -162,7 +165,8 @@ class Wandb(WandbCallback):
                     f"report_to is wandb, which refuses ({str(error).splitlines()[0].rstrip('.')}); run "
                     "`wandb login`, set WANDB_MODE=offline, or set report_to none."
                 ) from error
-            self.sent = known["step"]
+            self.sent, self.told = known["step"], set(known.get("told", ()))
+            self.now = (self.sent, set(self.told))
             files.write_json(self.memory, known)
         super().setup(args, state, model, **kwargs)
 
@@ -187,7 +191,7 @@ class Wandb(WandbCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero or state.global_step <= self.sent:
+        if not state.is_world_process_zero or not self._new(state.global_step, {TABLE}):
             return
         rows = [self._row(state.global_step, rollout) for rollout in self.looks.at(state.global_step)]
         if not rows:
@@ -239,10 +243,16 @@ class Wandb(WandbCallback):
         }
 
     def _send(self, step: int, row: dict[str, Any]) -> None:
-        """One row of the run's history, unless an earlier process of this stage has sent that step."""
-        if step > self.sent:
+        """One row of the run's history, unless an earlier process of this stage has sent it."""
+        if self._new(step, row.keys()):
             self._wandb.log({**row, STEP: step})
-            files.write_json(self.memory, {"id": self._wandb.run.id, "step": step})
+            self.now = (step, (self.now[1] if self.now[0] == step else set()) | row.keys())
+            told = {"id": self._wandb.run.id, "step": step, "told": sorted(self.now[1])}
+            files.write_json(self.memory, told)
+
+    def _new(self, step: int, names: Set[str]) -> bool:
+        """Whether no earlier process of this stage has sent all of these at that step."""
+        return step > self.sent or (step == self.sent and not names <= self.told)
 
     def _keep(self, folder: Path, alias: str) -> None:
         run = self._wandb.run

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlcomm.data.sample import write_jsonl
-from tests.distributed.launching import launch
+from tests.distributed.launching import configured, launch
 from tests.stages.conftest import COMMON, STAGES
 
 pytestmark = pytest.mark.distributed
@@ -85,3 +85,18 @@ def test_rows_that_would_leave_ranks_waiting_are_refused(recipe, clip_rows):
     said = [line for line in done.stderr.splitlines() if line.startswith("rlcomm: ")]
     assert said
     assert "ddp_find_unused_parameters true or freeze_encoders true" in said[0]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_sense_missing_on_one_rank_is_refused_under_zero3(stage, recipe, clip_rows, tmp_path):
+    """Every other row has no sound, so that one rank would gather a tower that the other does not run."""
+    rows = [row.without("audio") if i % 2 else row for i, row in enumerate(clip_rows)]
+    path = recipe(stage, rows, use_cpu=False, ddp_backend="gloo")
+    done = launch(configured("zero3.yaml", tmp_path), ["train", path], seconds=300)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("rlcomm: ")]
+    assert said, done.stderr[-4000:]
+    assert "with sound and picture, " in said[0]
+    assert "and under ZeRO-3 processes that read different senses" in said[0]
+    assert "start with launch/zero2.yaml" in said[0]
+    assert not (tmp_path / "run" / "model").exists()
