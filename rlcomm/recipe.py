@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
 
@@ -693,13 +693,19 @@ def keys_of(overrides: list[str]) -> list[str]:
 
 class _Parser(TrlParser):
     def readable(self, key: str, value: Any) -> Any:
-        """A YAML value in the form in which its type is checked like one from the command line."""
+        """A YAML value in the form in which its type is checked like one from the command line.
+
+        Raises:
+            UserError: a list or mapping where one value is wanted, or the other way round.
+        """
         action = self._option_string_actions[f"--{key}"]
+        hint = str(get_type_hints(self.dataclass_types[0])[key])
         if action.nargs in ("+", "*"):
-            return [value] if isinstance(value, str) else value
-        if isinstance(value, (list, dict)) and action.type in (int, float):
+            return value if value is None and "None" in hint else _readable_list(key, value, action.type)
+        if isinstance(value, (list, dict)) and not re.search(r"\b(list|dict|Any)\b", hint):
+            wanted = "number" if re.search(r"\b(int|float)\b", hint) else "value"
             raise UserError(
-                f"{key} is {value!r}, where one number is wanted; correct the value and run again."
+                f"{key} is {value!r}, where one {wanted} is wanted; correct the value and run again."
             )
         return str(value) if isinstance(value, (bool, int, float)) else value
 
@@ -708,6 +714,16 @@ class _Parser(TrlParser):
             kind = {"int": "whole number", "float": "number"}.get(found[2], found[2])
             message = f"{found[1]} is {found[3]}, which is no {kind}"
         raise UserError(f"{message}; correct the value and run again.")
+
+
+def _readable_list(key: str, value: Any, kind: Any) -> Any:
+    """A YAML value of a key that holds a list of `kind`; one value alone is a list of it."""
+    items = value if isinstance(value, list) else [value]
+    if odd := [item for item in items if not isinstance(item, (str, int, float))]:
+        raise UserError(
+            f"{key} has {odd[0]!r}, where a list of plain values is wanted; correct the value and run again."
+        )
+    return [str(item) for item in items] if kind is str else items
 
 
 def _override(overrides: list[str], key: str) -> str | None:

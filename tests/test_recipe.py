@@ -346,6 +346,32 @@ def test_a_saved_recipe_is_the_same_recipe(tmp_path, stage):
     assert again == recipe
 
 
+@pytest.mark.parametrize(
+    ("stage", "key", "value", "said"),
+    [
+        ("sft", "dataset", ["a"], "dataset is ['a'], where one value is wanted"),
+        ("sft", "output_dir", {"a": 1}, "output_dir is {'a': 1}, where one value is wanted"),
+        ("eval", "judge_model", ["a"], "judge_model is ['a'], where one value is wanted"),
+        ("pipeline", "data", ["a"], "data is ['a'], where one value is wanted"),
+        ("sft", "max_rows", [1], "max_rows is [1], where one number is wanted"),
+        ("pipeline", "stages", [["a.yaml"]], "stages has ['a.yaml'], where a list of plain values is wanted"),
+        ("eval", "benchmarks", {"mcr": 1}, "benchmarks has {'mcr': 1}, where a list of plain values"),
+        ("eval", "benchmarks", None, "benchmarks has None, where a list of plain values is wanted"),
+    ],
+)
+def test_a_list_where_one_value_is_wanted_and_the_other_way_round(tmp_path, stage, key, value, said):
+    message = refused(tmp_path, stage, **{key: value})
+    assert message == f"{message.partition(';')[0]}; correct the value and run again."
+    assert message.startswith(said)
+
+
+def test_keys_that_may_hold_lists_and_mappings_still_do(tmp_path):
+    keys = {"lr_scheduler_kwargs": {"num_cycles": 2}, "report_to": ["none"], "label_names": None}
+    recipe = load_recipe(written(tmp_path, "sft", **keys))
+    assert (recipe.lr_scheduler_kwargs, recipe.report_to) == ({"num_cycles": 2}, [])
+    assert load_recipe(written(tmp_path, "pipeline", stages=[7])).stages == ["7"]  # a file's name
+
+
 def test_a_pipelines_override_names_stage_and_key(tmp_path):
     assert "is not stage.key=value" in refused(tmp_path, "pipeline", overrides=["max_steps=1"])
     assert "stages is empty" in refused(tmp_path, "pipeline", stages=[])
