@@ -75,6 +75,8 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
         )
     check_asymmetric(recipe)
     plan = stage_commands(recipe, folder)
+    if idle := idle_overrides(recipe, plan):
+        print(f"warning: no such stage in this pipeline, without effect: {', '.join(idle)}", flush=True)
     for name, command in plan:
         if finished(out / name):
             check_finished(out / name, command)
@@ -214,6 +216,25 @@ def stage_commands(recipe: PipelineRecipe, folder: Path) -> list[tuple[str, list
         file, *words = command[command.index("rlcomm") + 2 :]
         check_keys(file, words)
     return plan
+
+
+def idle_overrides(recipe: PipelineRecipe, plan: list[tuple[str, list[str]]]) -> list[str]:
+    """The overrides of stages that the pipeline does not have; one may be shared by several pipelines, so
+    that is no mistake.
+
+    Args:
+        recipe: of the pipeline.
+        plan: of `stage_commands`.
+
+    Returns:
+        `stage.key` of each, in order.
+    """
+    there = set()
+    for _, command in plan:
+        verb, file = command[command.index("rlcomm") + 1 :][:2]
+        there.add("eval" if verb == "eval" else str(read_yaml(file).get("stage")))
+    keys = dict.fromkeys(item.partition("=")[0] for item in recipe.overrides)
+    return [key for key in keys if key.partition(".")[0] not in there]
 
 
 def audit_command(command: list[str]) -> list[str] | None:

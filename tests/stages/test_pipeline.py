@@ -142,6 +142,25 @@ def test_mistakes_about_any_stage_are_found_before_the_first_one_starts(chain, c
     assert not (tmp_path / "run").exists()
 
 
+def test_an_override_of_a_stage_that_is_not_there_is_said_and_does_no_harm(chain, capsys):
+    path, ran = chain
+    words = ["--step_rr.max_steps", "3", "--warmup.max_steps", "2", "--eval.dev_share", "0.5"]
+    assert main(["pipeline", str(path), *words]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert said == [
+        "warning: no such stage in this pipeline, without effect: step_rr.max_steps, eval.dev_share"
+    ]
+    assert ran == ["warmup", "ans_co"]
+
+
+def test_nothing_is_said_where_every_override_has_its_stage(chain, capsys, tmp_path):
+    path, _ = chain
+    (tmp_path / "eval.yaml").write_text("stage: eval\n")
+    words = ["--evaluate_base", "eval.yaml", "--eval.dev_share", "0.5", "--ans_co.max_steps", "2"]
+    assert main(["pipeline", str(path), *words]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_a_finished_stage_of_a_recipe_that_was_changed_since_is_refused(chain, capsys, tmp_path):
     path, ran = chain
     words = ["pipeline", str(path), "--warmup.max_steps", "2"]
