@@ -170,8 +170,9 @@ def collect(
     """The raw records of this process's batches, in order: what the journal holds, and the rest scored now.
 
     A raw record: `benchmark, set, id, candidates, scores {branch: [nats] or null}`, `completions` (the words
-    each candidate stood in, where a branch wrote it), `reasoning` {branch: words before its answer} and
-    `texts` {decoder: words it wrote itself}.
+    each candidate stood in, where a branch wrote it), `reasoning` {branch: words before its answer; of every
+    branch that there is, all it wrote, where none gave a hypothesis} and `texts` {decoder: words it wrote
+    itself}.
     """
     from tqdm.auto import tqdm
 
@@ -419,6 +420,9 @@ def _add_hypotheses(policy: Any, records: Sequence[Record], items: Sequence[Prom
             next(text for name, text in written.items() if answers[name] == candidate)
             for candidate in record["candidates"]
         ]
+        if not record["candidates"]:  # nothing to score, but the branches are there: no answer of theirs
+            there = [name for name, prompt in items[i].items() if prompt is not None]
+            record["reasoning"] = {name: written.get(name, "") for name in there}
         record["texts"] = {"greedy": written["joint"]} | {
             n: _final(n, texts[i, n], plan.prompt_style) for n in own
         }
