@@ -150,6 +150,11 @@ KINDS: dict[str, Kind] = {
 GROUPS = {"mcr": tuple(mcr.NAMES.values())}
 
 
+def group_name(keys: Iterable[str]) -> str:
+    """The name of a mean over benchmarks that are no group: all of theirs, in one order."""
+    return "+".join(sorted(keys))
+
+
 def names(wanted: Iterable[str], data: str | os.PathLike) -> list[str]:
     """The benchmarks that are meant, each once: `mcr` stands for its three, a YAML file for itself, and any
     other name for the set of one's own at <data>/test/<name>/<name>.yaml.

@@ -5,16 +5,16 @@ script, nothing loaded from elsewhere; `format_table` the main numbers as plain 
 """
 
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlcomm import files
 from rlcomm.errors import UserError
-from rlcomm.evaluation import blind, page
+from rlcomm.evaluation import blind, catalog, page
 from rlcomm.evaluation import conflict_charts as charts
 from rlcomm.evaluation.benchmarks import Record
-from rlcomm.evaluation.catalog import GROUPS
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.page import DASH, DOT, Column, esc, signed
 from rlcomm.evaluation.report import mean_interval
@@ -58,12 +58,14 @@ class Line:
         metrics: by name.
         settings: chosen, in words; "infeasible" where none keeps within the budget.
         tried: number of settings behind its nAUC; None where it differs by benchmark.
+        lacking: number of the table's benchmarks that it does not apply to.
     """
 
     decoder: str
     metrics: Mapping[str, Metric]
     settings: str
     tried: int | None
+    lacking: int = 0
 
     def value(self, name: str) -> float | None:
         return (self.metrics.get(name) or {}).get("value")
@@ -101,7 +103,8 @@ def format_runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
     Returns:
         A table for each conflict benchmark and macro mean of the first run. A decoder that is infeasible in
-        some run has its nAUC alone, and how often it was.
+        some run has its nAUC alone, and how often it was; one that does not apply to a benchmark has no mean
+        over a set that holds it, and the cell says so.
     """
     blocks = {name: {block.title: block for block in _blocks(results)} for name, results in runs.items()}
     asked = {name: (list(found), sorted(results["decoders"])) for (name, found), results in
@@ -124,9 +127,11 @@ def format_runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
             for column in columns:
                 values = [value for one in several if (value := one.value(column.name)) is not None]
                 cells.append(_mean(values) if len(values) == len(runs) else DASH)
-            never = sum(one.value("conflict_acc") is None for one in several)
-            how = f"{never} of {len(several)}" if never else ""
-            rows.append(_markdown([*cells, NOT_APPLIED if line.settings == NOT_APPLIED else how]))
+            never = sum(charts.INFEASIBLE in one.settings for one in several)
+            many, most = len(first.keys), max(one.lacking for one in several)
+            why = [NOT_APPLIED + ("" if most == many else f" to {most} of {many} benchmarks")] if most else []
+            why += [f"{never} of {len(several)}"] if never else []
+            rows.append(_markdown([*cells, "; ".join(why)]))
         tables.append("\n".join(rows))
     return "\n\n".join(tables)
 
@@ -235,24 +240,45 @@ def _of(results: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Metric]]
 
 
 def _blocks(results: Mapping[str, Any]) -> list[Block]:
-    """Each conflict benchmark; then the mean over those of a group (`mcr`), and over all."""
+    """Each conflict benchmark; then the mean over those of a group (`mcr`), over all, and over those that a
+    decoder applies to where these are several and not all: of every decoder, so that like stands by like."""
     keys, names = conflict_keys(results), list(results["decoders"])
     blocks = [Block(key, [key], [_line(results, name, key) for name in names]) for key in keys]
-    groups = {name: list(members) for name, members in GROUPS.items() if set(members) <= set(keys)}
+    groups = {name: list(members) for name, members in catalog.GROUPS.items() if set(members) <= set(keys)}
     if len(keys) > 1 and not any(set(keys) == set(members) for members in groups.values()):
         groups["all"] = keys
     for group, part in groups.items():
         title = f"{group}, macro mean of {len(part)} benchmarks"
         blocks.append(Block(title, part, [_macro(results, name, group, part) for name in names]))
+    for part, able in _parts(results, keys, names).items():
+        if any(set(part) == set(members) for members in groups.values()):
+            continue  # stands there already
+        who = f"{', '.join(map(charts.title, able))} {'apply' if len(able) > 1 else 'applies'}"
+        title = f"where {who}, macro mean of {len(part)} of {len(keys)} benchmarks: {', '.join(part)}"
+        lines = [_macro(results, name, catalog.group_name(part), part) for name in names]
+        blocks.append(Block(title, part, lines))
     return blocks
+
+
+def _parts(
+    results: Mapping[str, Any], keys: Sequence[str], names: Sequence[str]
+) -> dict[tuple[str, ...], list[str]]:
+    """Benchmarks, several and not all -> the decoders that apply to these alone."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        part = tuple(key for key in keys if not _line(results, name, key).lacking)
+        if 1 < len(part) < len(keys):
+            found.setdefault(part, []).append(name)
+    return found
 
 
 def _line(results: Mapping[str, Any], decoder: str, key: str) -> Line:
     found = results["decoders"][decoder]
     chosen = found["chosen"].get(key) or {"settings": {}, "tried": 1}
     tried = max(len(found["grid"].get(key) or ()), chosen["tried"])
-    words = charts.settings_words(chosen["settings"]) if chosen.get("applies", True) else NOT_APPLIED
-    return Line(decoder, found["benchmarks"].get(key) or {}, words, tried)
+    lacking = int(not chosen.get("applies", True))
+    words = NOT_APPLIED if lacking else charts.settings_words(chosen["settings"])
+    return Line(decoder, found["benchmarks"].get(key) or {}, words, tried, lacking)
 
 
 def _macro(results: Mapping[str, Any], decoder: str, group: str, keys: Sequence[str]) -> Line:
@@ -267,13 +293,18 @@ def _macro(results: Mapping[str, Any], decoder: str, group: str, keys: Sequence[
         if len(values) == len(lines):
             metrics[column.name] = {"value": sum(values) / len(values), "n": len(values), "ci95": None}
     metrics.update((results["decoders"][decoder].get("macro") or {}).get(group) or {})
+    lacking = sum(line.lacking for line in lines)
     without = sum(line.settings == charts.INFEASIBLE for line in lines)
+    words = [f"applies to {len(keys) - lacking} of {len(keys)}"] if lacking else []
+    words = [NOT_APPLIED] if lacking == len(keys) else words
+    words += [f"{charts.INFEASIBLE} on {without} of {len(keys)}"] if without else []
     tried = {line.tried for line in lines}
     return Line(
         decoder,
         metrics,
-        f"{charts.INFEASIBLE} on {without} of {len(keys)}" if without else "",
+        "; ".join(words),
         tried.pop() if len(tried) == 1 else None,
+        lacking,
     )
 
 
@@ -285,8 +316,9 @@ def _column(name: str) -> Column:
     ratio = name in ("a_acc", "v_acc", "mrs") or name.startswith("norm_acc")
     better = "high" if ratio or name.startswith("acc") or name == "evidence_conflict_acc" else ""
     words = "accuracy" if name == "acc" else name.replace("_", " ")
-    if words.startswith("acc "):
-        words = f"accuracy, {words.removeprefix('acc ')}"
+    for short, full in (("acc", "accuracy"), ("mean confidence", "mean confidence")):
+        if words.startswith(f"{short} "):
+            words = f"{full}, {words.removeprefix(short).lstrip()}"
     return Column(name, (name, ""), words[:1].upper() + words[1:], better, 1 if ratio else 100)
 
 
@@ -309,7 +341,7 @@ def _about(results: Mapping[str, Any], key: str) -> str:
 
 def _text_block(block: Block) -> str:
     width, first = 8, max([17] + [len(line.decoder) + 1 for line in block.lines])
-    rows = [block.title]
+    rows = textwrap.wrap(block.title, WIDTH, break_long_words=False, break_on_hyphens=False)
     for row, (tried, settings) in enumerate((("", ""), ("tried", "settings"))):
         heads = "".join(column.head[row].rjust(width) for column in COLUMNS)
         rows.append(("decoder" if row else "").ljust(first) + heads + tried.rjust(6) + f"  {settings}")
@@ -386,7 +418,8 @@ def _tiles(results: Mapping[str, Any]) -> list[str]:
             for decoder, metrics in list(_of(results, key).items())[:1]
             if (metric := metrics.get(name)) and metric["value"] is not None
         ]  # fmt: skip
-    where, lines = blocks[-1].title, blocks[-1].lines
+    widest = max(blocks, key=lambda block: len(block.keys))
+    where, lines = widest.title, widest.lines
     by_name = {line.decoder: line for line in lines}
     joint = by_name.get("greedy")
     mine = by_name.get("gacl") or next((line for line in lines if line is not joint), lines[0])
@@ -430,7 +463,7 @@ def _block(results: Mapping[str, Any], block: Block) -> str:
             cells += page.cell(
                 line.value(c.name), (line.metrics.get(c.name) or {}).get("ci95"), c, top[c.name]
             )
-        mark = " none" if line.settings.startswith(charts.INFEASIBLE) else ""
+        mark = " none" if charts.INFEASIBLE in line.settings else ""
         body += (
             f'<tr><th scope="row">{charts.key_of(line.decoder)}{esc(charts.title(line.decoder))}</th>{cells}'
             f"<td>{DASH if line.tried is None else line.tried}</td>"
@@ -517,7 +550,8 @@ other one), M_J with everything given and M_A with the conflicting sense left ou
 repaired by weighing the evidence; where both are below 0 the evidence is missing, and no weighing helps.</li>
 <li><b>ECE</b>: mean distance of confidence and accuracy over ten bins. A small set shows some by chance.</li>
 <li><b>Macro mean</b>: each benchmark counts alike. A decoder that is infeasible on one of them has none, but
-for nAUC; where no interval stands, none was computed.</li>
+for nAUC. One that does not apply to one of them has none at all; where it applies to several, a table of
+these alone follows, with every decoder. Where no interval stands, none was computed.</li>
 <li><b>Published</b>, for orientation, another model and other data (GACL, arXiv 2606.05161), macro means: the
 joint answer 15.0&nbsp;% right in conflict and 97.2&nbsp;% where the text is faithful; GACL 56.7&nbsp;% and
 92.9&nbsp;%. {charts.NAUC_5}: GACL 33.3, AAD 15.5, ACD 6.7. Sign flips 64.1&nbsp;%.</li>

@@ -15,7 +15,7 @@ from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
 from rlcomm.evaluation import metrics, reliance, repair
 from rlcomm.evaluation.benchmarks import Reading, Record, common
-from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, GROUPS, Set
+from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, GROUPS, Set, group_name
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.runner import read
 
@@ -105,7 +105,8 @@ def count(
             the test items alone; a decoder without a feasible setting has no answers there, only its nAUC and
             its frontier, and its `chosen` settings are null. `grid` is measured on the test items. Where
             several benchmarks have conflict and aligned items, `macro` beside `benchmarks` holds the means of
-            their metrics, each of equal weight: `{"mcr": {metric: ...}, "all": {metric: ...}}`.
+            their metrics, each of equal weight: `{"mcr": {metric: ...}, "all": {metric: ...}}`, and by the
+            names of the benchmarks, joined by "+", those over several that a decoder applies to and no more.
         records: one an item, with every decoder's answer under its chosen settings.
     """
     by_id = {(record["set"], record["id"]): record for record in raw}
@@ -124,8 +125,11 @@ def count(
             for part, value in parts.items():
                 found[name][part][one.key] = value
         records += rows
+    groups = {**GROUPS, "all": tuple(sides["greedy"])}  # the same benchmarks for every decoder
+    for several in list(sides.values()):  # and those that one applies to alone
+        if several and not any(set(several) == set(keys) for keys in groups.values()):
+            groups[group_name(several)] = tuple(several)
     for name, several in sides.items():
-        groups = {**GROUPS, "all": tuple(sides["greedy"])}  # the same benchmarks for every decoder
         found[name]["macro"] = {
             group: _macro([several[key] for key in keys])
             for group, keys in groups.items()
@@ -399,7 +403,8 @@ def _parts(
 def _confidence(
     scorer: _Scorer, decoder: str, settings: Mapping[str, Any], items: Sequence[Item]
 ) -> dict[str, Metric]:
-    """`mean_confidence` and `ece`, over the items whose answer was chosen by scores and is right or wrong."""
+    """`mean_confidence`, `mean_confidence_<condition>` of every condition that there is, and `ece`, over the
+    items whose answer was chosen by scores and is right or wrong."""
     answers = [(item, scorer(item, decoder, settings)) for item in items]
     scored = [
         (item, answer)
@@ -410,8 +415,16 @@ def _confidence(
         return {}
     clips = [item.clip for item, _ in scored]
     confidences = [answer.confidence for _, answer in scored]
+    by_condition = {}
+    for condition in common.CONDITIONS:
+        part = [n for n, (item, _) in enumerate(scored) if item.condition == condition]
+        if part:
+            by_condition[f"mean_confidence_{condition}"] = metrics.mean(
+                [confidences[n] for n in part], [clips[n] for n in part]
+            )
     return {
         "mean_confidence": metrics.mean(confidences, clips),
+        **by_condition,
         "ece": metrics.expected_calibration_error(
             confidences, [answer.correct for _, answer in scored], clips
         ),

@@ -356,6 +356,58 @@ def test_several_runs_are_shown_by_their_means(results):
     assert aad[heads.index("Conflict accuracy")] == page.DASH
 
 
+def partly(results):
+    """A third benchmark with conflict, and VCD, which does not apply to the first one."""
+    for one in results["decoders"].values():
+        for part in ("benchmarks", "chosen", "grid"):
+            one[part]["more"] = one[part]["birds <b>"]
+    vcd = copy.deepcopy(results["decoders"]["gacl"])
+    vcd["benchmarks"]["avconfuse_muted"] = {"applies": metric(0.0)}
+    vcd["chosen"]["avconfuse_muted"] = {
+        "settings": None, "feasible": None, "tried": 1, "n_dev": 0, "applies": False,
+    }  # fmt: skip
+    vcd["grid"]["avconfuse_muted"] = []
+    results["decoders"]["vcd"] = vcd
+    return results
+
+
+def cells_of(table):
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[2:]]
+    return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows if len(row) > 1}
+
+
+def test_a_decoder_that_does_not_apply_to_a_benchmark_is_not_called_infeasible(results):
+    results = partly(results)
+    tables = ("\n" + report.format_runs({"a": results, "b": copy.deepcopy(results)})).split("\n**")[1:]
+    titles = [table.split("**")[0] for table in tables]
+    assert titles == [
+        "avconfuse_muted", "birds <b>", "more", "all, macro mean of 3 benchmarks",
+        "where VCD applies, macro mean of 2 of 3 benchmarks: birds <b>, more",
+    ]  # fmt: skip
+    first, _, _, whole, part = map(cells_of, tables)
+    assert first["VCD"]["infeasible"] == "does not apply"
+    assert whole["VCD"]["infeasible"] == "does not apply to 1 of 3 benchmarks"
+    assert whole["VCD"]["Conflict accuracy"] == whole["VCD"][charts.NAUC_5] == page.DASH
+    assert whole["AAD"]["infeasible"] == "2 of 2"
+    # the same two benchmarks for every decoder: 80 and 80, 30 and 30
+    assert part["VCD"]["Conflict accuracy"] == part["GACL"]["Conflict accuracy"] == "80.0"
+    assert part["VCD"]["infeasible"] == part["AAD"]["infeasible"] == ""
+    assert part[charts.title("greedy")]["Conflict accuracy"] == "30.0"
+
+
+def test_a_part_mean_is_named_and_takes_its_intervals_from_the_results(results, tmp_path):
+    results = partly(results)
+    results["decoders"]["vcd"]["macro"] = {"birds <b>+more": {"conflict_acc": metric(0.7, half=0.05)}}
+    text = report.format_table(results)
+    assert [line.split(None, 10)[-1] for line in text.splitlines() if line.startswith("vcd")][3] == (
+        "applies to 2 of 3"
+    )
+    assert max(map(len, text.splitlines())) <= 110
+    shown, _ = write(tmp_path, results)
+    assert '70.0<span class="ci">65.0\N{EN DASH}75.0</span>' in shown
+    assert "all, macro mean of 3 benchmarks" in shown[: shown.index("<section")]  # the tiles are of all
+
+
 def test_show_tells_conflict_evaluations_from_pipelines(results, tmp_path, capsys):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

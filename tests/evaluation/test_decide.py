@@ -108,6 +108,35 @@ def test_confidence_is_the_softmax_of_the_scores_an_answer_was_chosen_by():
     assert record["margins"] == {"joint": -1.5, "evidence": 2.0}
 
 
+def test_mean_confidence_by_condition_by_hand():
+    """A row with (log of odds) x between drum and harp is sigmoid(|x|) sure of its answer."""
+    one, raw = made({"1": ROWS["a"], "2": ROWS["d"]})
+    for row, joint in (("1", [-0.4, -1.4]), ("2", None)):  # an answer without scores is in no mean
+        meta = {"video_id": row, "pair": row, "condition": "irrelevant", "candidates": LABELS}
+        one.samples.append(Sample(f"{row}-irrelevant", (Turn("Which?", "drum"),), audio="x.wav", meta=meta))
+        raw.append({**raw[0], "id": f"{row}-irrelevant", "scores": {"joint": joint, "evidence": None}})
+    found = decide.count(raw, [one], conflict.Plan(), "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+
+    def sure(lead):
+        return 1 / (1 + math.exp(-lead))
+
+    # faithful: both lead by 2.9; adversarial: 1.5 (for harp) and 1.0; irrelevant: 1.0, the other not scored
+    assert found["mean_confidence_faithful"] == {
+        "value": pytest.approx(sure(2.9), abs=1e-9), "n": 2, "ci95": [pytest.approx(sure(2.9))] * 2,
+    }  # fmt: skip
+    misled = found["mean_confidence_adversarial"]
+    assert misled["value"] == pytest.approx((sure(1.5) + sure(1.0)) / 2, abs=1e-9)
+    low, high = misled["ci95"]
+    assert low == pytest.approx(sure(1.0))  # two clips: a draw may hold either alone
+    assert high == pytest.approx(sure(1.5))
+    assert found["mean_confidence_irrelevant"]["value"] == pytest.approx(sure(1.0), abs=1e-9)
+    assert found["mean_confidence_irrelevant"]["n"] == 1
+    assert "mean_confidence_neutral" not in found  # none was asked
+    assert found["mean_confidence"]["value"] == pytest.approx(
+        (2 * sure(2.9) + sure(1.5) + 2 * sure(1.0)) / 5, abs=1e-9
+    )
+
+
 def test_a_grid_is_measured_setting_by_setting():
     results, _ = count(conflict.Plan(decoders=("gacl",)))
     entry = results["decoders"]["gacl"]
@@ -298,6 +327,24 @@ def test_macro_means_weigh_benchmarks_alike():
     assert "mcr" not in macro["gacl"]["macro"]
 
 
+def test_a_decoder_has_a_mean_over_the_benchmarks_it_applies_to_beside_every_other_one():
+    sets, raw = [], []
+    for key, rows in (("one", {"1": ROWS["a"]}), ("two", {"2": ROWS["d"]}), ("far", {"3": ROWS["a"]})):
+        one, more = made(rows, key=key)
+        for record in more:
+            record["id"] = f"{key}-{record['id']}"
+            record["scores"]["noisy_video"] = None if key == "far" else [-1.0, -1.0]
+        one.samples[:] = [dataclasses.replace(s, id=f"{key}-{s.id}") for s in one.samples]
+        sets.append(one)
+        raw += more
+    found = decide.count(raw, sets, conflict.Plan(decoders=("gacl", "vcd")), "m")[0]["decoders"]
+    assert set(found["vcd"]["macro"]) == {"one+two"}
+    assert set(found["greedy"]["macro"]) == set(found["gacl"]["macro"]) == {"one+two", "all"}
+    assert found["greedy"]["macro"]["one+two"]["conflict_acc"]["value"] == 0.5  # a wrong, d right
+    assert found["greedy"]["macro"]["all"]["conflict_acc"]["value"] == pytest.approx(1 / 3)
+    assert found["vcd"]["macro"]["one+two"]["conflict_acc"]["ci95"] is not None
+
+
 def test_a_decoder_that_lacks_its_branches_everywhere_does_not_apply():
     results, records = count(conflict.Plan(decoders=("vcd", "gacl")))
     entry = results["decoders"]["vcd"]
@@ -321,6 +368,25 @@ def test_a_branch_that_never_answers_is_there_all_the_same():
         assert found["unparsed"] == 1.0, name
         assert "applies" not in found
     assert all(r["decoders"]["ignore_text"]["answer"] is None for r in records)
+
+
+@pytest.mark.parametrize("style", ["direct", "steps"])
+def test_two_branches_without_a_hypothesis_are_there_all_the_same(monkeypatch, style):
+    """Neither writes an answer, so nothing is scored: unparsed; only the item without evidence is apart."""
+    one, raw = made({"1": ROWS["a"]})
+    said = "" if style == "direct" else "<a-think> hm"
+    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    plan = conflict.Plan(decoders=("gacl", "aad", "ignore_text"), gacl_mode="hypotheses", prompt_style=style)
+    items = [{"joint": "p", "evidence": "p", "no_audio": "p", "ignore_text": "p"} for _ in raw]
+    items[1] = {**items[1], "evidence": None}
+    for record, item in zip(raw, items, strict=True):
+        record.update(candidates=[], completions=[], scores=dict.fromkeys(item))
+    conflict._add_hypotheses(None, raw, items, plan)
+    results, _ = decide.count(raw, [one], plan, "m")
+    found = {name: entry["benchmarks"]["toy"] for name, entry in results["decoders"].items()}
+    assert [metrics["unparsed"]["value"] for metrics in found.values()] == [1.0] * 4
+    assert found["gacl"]["applies"]["value"] == 0.5
+    assert all("applies" not in found[name] for name in ("greedy", "aad", "ignore_text"))
 
 
 def test_answers_without_a_verdict_are_in_no_calibration():
