@@ -692,6 +692,10 @@ def keys_of(overrides: list[str]) -> list[str]:
 
 
 class _Parser(TrlParser):
+    def __init__(self, cls: Any, **options: Any) -> None:
+        super().__init__(cls, **options)
+        self.cls = cls
+
     def readable(self, key: str, value: Any) -> Any:
         """A YAML value in the form in which its type is checked like one from the command line.
 
@@ -699,7 +703,7 @@ class _Parser(TrlParser):
             UserError: a list or mapping where one value is wanted, or the other way round.
         """
         action = self._option_string_actions[f"--{key}"]
-        hint = str(get_type_hints(self.dataclass_types[0])[key])
+        hint = str(get_type_hints(self.cls)[key])
         if action.nargs in ("+", "*"):
             return value if value is None and "None" in hint else _readable_list(key, value, action.type)
         if isinstance(value, (list, dict)) and not re.search(r"\b(list|dict|Any)\b", hint):

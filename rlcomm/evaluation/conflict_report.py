@@ -250,13 +250,13 @@ def _blocks(results: Mapping[str, Any]) -> list[Block]:
     for group, part in groups.items():
         title = f"{group}, macro mean of {len(part)} benchmarks"
         blocks.append(Block(title, part, [_macro(results, name, group, part) for name in names]))
-    for part, able in _parts(results, keys, names).items():
-        if any(set(part) == set(members) for members in groups.values()):
+    for some, able in _parts(results, keys, names).items():
+        if any(set(some) == set(members) for members in groups.values()):
             continue  # stands there already
         who = f"{', '.join(map(charts.title, able))} {'apply' if len(able) > 1 else 'applies'}"
-        title = f"where {who}, macro mean of {len(part)} of {len(keys)} benchmarks: {', '.join(part)}"
-        lines = [_macro(results, name, catalog.group_name(part), part) for name in names]
-        blocks.append(Block(title, part, lines))
+        title = f"where {who}, macro mean of {len(some)} of {len(keys)} benchmarks: {', '.join(some)}"
+        lines = [_macro(results, name, catalog.group_name(some), some) for name in names]
+        blocks.append(Block(title, some, lines))
     return blocks
 
 
