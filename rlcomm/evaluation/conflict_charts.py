@@ -75,7 +75,8 @@ def frontiers(results: Mapping[str, Any], key: str) -> str:
         for gain, drop, settings in where:
             inside = across[0] <= 100 * drop <= across[-1]
             beyond += not inside
-            label = f"{title(name)} {settings_words(settings)}: gain {100 * gain:.1f}, drop {100 * drop:.1f}"
+            words = " ".join(filter(None, (title(name), settings_words(settings))))
+            label = f"{words}: gain {100 * gain:.1f}, drop {100 * drop:.1f}"
             shown = min(max(100 * drop, across[0]), across[-1])
             dots += _dot(plane, shown, 100 * gain, 4.5, f"{colour(name)}{'' if inside else ' far'}", label)
     for name in grids:

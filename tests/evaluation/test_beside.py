@@ -85,7 +85,7 @@ def test_the_trade_off_is_tabled_and_drawn(tmp_path):
     page = (tmp_path / "report.html").read_text()
     ece = 100 * found["decoders"]["conflict_sft"]["benchmarks"]["toy"]["ece"]["value"]
     for words in (
-        "conflict_sft : gain 50.0, drop 25.0",  # the frontier's dot
+        "conflict_sft: gain 50.0, drop 25.0",  # the frontier's dot
         f"conflict_sft: gain 50.0, ECE {ece:.1f} %",
         "conflict_sft is runs/tuned",
         "conflict_sft: sign flips 0.0 %",
