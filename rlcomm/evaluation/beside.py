@@ -171,5 +171,8 @@ def _sides(name: str, test: Sequence[tuple[Record, Record]]) -> Sides:
 
 def _counted(both: Sides) -> dict[str, Metric]:
     assert both.parts is not None
-    found = {f"nauc_{budget}": repair.nauc(both.runs, budget) for budget in BUDGETS}
+    found: dict[str, Metric] = {}
+    for budget in BUDGETS:
+        found[f"nauc_{budget}"] = repair.nauc(both.runs, budget)
+        found[f"frontier_{budget}"] = repair.best_gain(both.runs, budget)
     return found | {name: metrics.mean(values, clips) for name, (values, clips) in both.parts.items()}
