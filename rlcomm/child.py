@@ -1,9 +1,12 @@
-"""A stage as a process of its own, which Ctrl-C ends in good order."""
+"""A stage as a process of its own, which Ctrl-C ends in good order, and the memory of all of them."""
 
 import contextlib
 import signal
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import psutil
 
 # Seconds that an interrupted process gets to end by itself (a launcher gives its ranks 30), before it is told
 # so again, and harder.
@@ -28,3 +31,31 @@ def run_process(command: list[str], environment: Mapping[str, str]) -> int:
                 break
             process.send_signal(harder)
         raise
+
+
+def memory_of_all() -> int:
+    """Bytes of memory that this process and all below it hold now; pages that they share count once."""
+    held, here = 0, psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has ended, or is another user's
+            full = process.memory_full_info()
+            held += getattr(full, "pss", full.uss)  # the proportional share is Linux's
+    return held
+
+
+@contextlib.contextmanager
+def peak_of_all(every: float = 1.0) -> Iterator[Callable[[], int]]:
+    """Looks at `memory_of_all` every so many seconds; the callable says the most that was seen, in bytes."""
+    seen, over = [memory_of_all()], threading.Event()
+
+    def look() -> None:
+        while not over.wait(every):
+            seen[0] = max(seen[0], memory_of_all())
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield lambda: seen[0]
+    finally:
+        over.set()
+        thread.join()

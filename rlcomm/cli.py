@@ -118,6 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", help="file for all that was found")
     show = command("show", _show, "the table of a run, or the mean of several (seeds) with its interval")
     show.add_argument("folders", nargs="+", help="run folders")
+    show.add_argument(
+        "--seeds", action="store_true",
+        help="of diagnoses STAGE/SEED: a column a stage, means over its seeds, beside published figures",
+    )  # fmt: skip
 
     costs = commands.add_parser("bench", help="what things cost, side by side in one run").add_subparsers(
         dest="bench_command", required=True, metavar="COMMAND"
@@ -162,13 +166,13 @@ def _parser() -> argparse.ArgumentParser:
         "--asymmetric", type=float, default=0.5, help="share of scenes with one instrument muted"
     )
     orchestra.add_argument("--workers", type=int, default=2)
-    for split, rows in (("sync", 0), ("warmup", 100), ("train", 1000), ("test", 300)):
+    for split, rows in (("sync", 0), ("warmup", 100), ("train", 1000), ("conflict", 0), ("test", 300)):
         orchestra.add_argument(f"--{split}", type=int, default=rows, help="rows")
     orchestra.set_defaults(run=_orchestra)
     imported = data.add_parser(
-        "import", help="MUSIC-AVQA, AVQA, R1-family or released warm-up files to samples"
+        "import", help="MUSIC-AVQA, AVQA, R1-family, MCR-BENCH or released warm-up files to samples"
     )
-    imported.add_argument("kind", choices=("music_avqa", "avqa", "r1", "warmup"))
+    imported.add_argument("kind", choices=("music_avqa", "avqa", "r1", "mcr", "warmup"))
     imported.add_argument("file")
     imported.add_argument("--media_dir", required=True)
     imported.add_argument("--out", required=True)
@@ -458,10 +462,14 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
 def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.evaluation.report import format_seeds
 
-    if all((Path(folder) / "diagnosis.json").exists() for folder in arguments.folders):
-        from rlcomm.diagnostics import compare
+    if arguments.seeds or all((Path(folder) / "diagnosis.json").exists() for folder in arguments.folders):
+        from rlcomm.diagnostics import compare, seeds
 
-        print(compare.format_table([compare.load(folder) for folder in arguments.folders]))
+        diagnoses = [compare.load(folder) for folder in arguments.folders]
+        stages: dict[str, list[Any]] = {}
+        for one in diagnoses:
+            stages.setdefault(Path(one.name).parent.name, []).append(one)
+        print(seeds.format_stages(stages) if arguments.seeds else compare.format_table(diagnoses))
         return
     if all(_is_conflict(folder) for folder in arguments.folders):
         _show_conflict(arguments.folders)
@@ -505,7 +513,7 @@ def _show_conflict(folders: list[str]) -> None:
 def _orchestra(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.data import orchestra
 
-    sizes = {split: getattr(arguments, split) for split in ("sync", "warmup", "train", "test")}
+    sizes = {split: getattr(arguments, split) for split in ("sync", "warmup", "train", "conflict", "test")}
     orchestra.build(
         arguments.out,
         seed=arguments.seed,
@@ -517,6 +525,15 @@ def _orchestra(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    if arguments.kind == "mcr":  # a benchmark, so its reader stands above the data
+        from rlcomm.data.sample import write_jsonl
+        from rlcomm.data.sources import ImportReport
+        from rlcomm.evaluation.benchmarks import mcr
+
+        rows = mcr.training_rows(arguments.file, arguments.media_dir, arguments.limit)
+        write_jsonl(arguments.out, rows)
+        print(ImportReport(arguments.out, len(rows)))
+        return
     from rlcomm.data.sources import import_file
 
     print(import_file(arguments.kind, arguments.file, arguments.media_dir, arguments.out, arguments.limit))

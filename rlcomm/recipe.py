@@ -236,6 +236,13 @@ class ConflictFields:
             "black_video, static_video, other_video, no_media, or a fragment such as audio_1of2"
         },
     )
+    beside: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "name=folder of finished evaluations of other models on the same items: their joint "
+            "answers stand as a line of this name beside the decoders"
+        },
+    )
     gacl_mode: str = field(default="candidates", metadata={"help": "candidates, hypotheses or tokens"})
     gacl_lambda: float = field(default=0.5, metadata={"help": "of GACL where nothing is tuned"})
     gacl_tau: float = field(default=0.5, metadata={"help": "of GACL where nothing is tuned"})
@@ -514,19 +521,15 @@ class EvalRecipe(ConflictFields, MeasuredFields):
         _check_choice(self, "prompt_style", PROMPT_STYLES)
         _check_choice(self, "candidate_score", ("mean", "sum"))
         self.media()
-        for name in ("benchmarks", "decoders", "conditions"):
+        for name in ("benchmarks", "decoders", "conditions", "beside"):
             setattr(self, name, _commas(getattr(self, name)))
         controls.check(self.conditions)
-        if not self.benchmarks and self.conditions:
-            raise UserError(
-                f"conditions is {', '.join(self.conditions)}, but no benchmarks are named for them; set "
-                "benchmarks, e.g. mcr,avconfuse_muted."
-            )
-        if not self.benchmarks and self.decoders != ["greedy"]:
-            raise UserError(
-                f"decoders is {', '.join(self.decoders)}, but no benchmarks are named for them; set "
-                "benchmarks, e.g. mcr,avconfuse_muted."
-            )
+        for name, usual in (("conditions", []), ("beside", []), ("decoders", ["greedy"])):
+            if not self.benchmarks and getattr(self, name) != usual:
+                raise UserError(
+                    f"{name} is {', '.join(getattr(self, name))}, but no benchmarks are named for them; set "
+                    "benchmarks, e.g. mcr,avconfuse_muted."
+                )
         _check_measured(self)
 
 
@@ -877,8 +880,8 @@ def _check_watched(recipe: Any) -> None:
 
 
 def _check_measured(recipe: Any) -> None:
-    for name in ("benchmark_files", "benchmark_media"):
-        for item in getattr(recipe, name):
+    for name in ("benchmark_files", "benchmark_media", "beside"):
+        for item in getattr(recipe, name, ()):
             if "=" not in item:
                 raise UserError(f"{name} has {item!r}, which is not name=path; write e.g. mmau=/data/mmau.")
     if not recipe.eval_data:

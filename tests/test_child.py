@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from rlcomm import child
+
 LEAVING = """
 import sys, time
 from pathlib import Path
@@ -42,3 +44,31 @@ def test_ctrl_c_gives_a_stage_time_to_leave(whom, tmp_path):
         said = process.communicate(timeout=60)[1]
     assert "KeyboardInterrupt" in said
     assert (tmp_path / "left").exists()
+
+
+def test_the_peak_counts_all_processes_and_what_they_share_once():
+    """Two processes of 100 MB each, and 200 MB here that a third shares: 400 MB more than before."""
+    before = child.memory_of_all()
+    hold = "import sys; held = b'x' * (100 << 20); print('held', flush=True); sys.stdin.read()"
+    with child.peak_of_all(every=0.1) as peak:
+        held = b"x" * (200 << 20)
+        read, write = os.pipe()
+        if not (shares := os.fork()):
+            os.close(write)
+            os.read(read, 1)
+            os._exit(len(held) & 0)
+        others = [
+            subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for _ in range(2)
+        ]
+        for other in others:
+            assert other.stdout.readline() == b"held\n"
+        time.sleep(0.5)
+        os.close(write)
+        os.waitpid(shares, 0)
+        for other in others:
+            other.communicate()
+        del held
+        time.sleep(0.3)
+        assert child.memory_of_all() < before + 100 * 2**20  # it is the most that was held, not what is
+    assert 380 * 2**20 < peak() - before < 520 * 2**20

@@ -10,11 +10,13 @@ import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # isort: skip
 from rlcomm import files, processes
 from rlcomm.diagnostics.run import Plan, check, in_order, measured, part_of, summarised
+from rlcomm.evaluation import report
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import own_temperature
 
 FILE = "diagnose_during.jsonl"
+PAGE = "balance.html"
 
 
 class DiagnoseCallback(TrainerCallback):
@@ -24,7 +26,7 @@ class DiagnoseCallback(TrainerCallback):
     Measured before the first step, every `every` steps and after the last one. All processes measure all
     items, so that sharded weights are gathered in step, and the numbers are those of the first.
     `diagnose_during.jsonl` of the run folder keeps the rows, so a resumed run goes on with them; an undefined
-    number is left out of its row.
+    number is left out of its row. `balance.html` beside it draws the five over the steps so far.
 
     Args:
         policy: the model that trains (unwrapped) and its processor.
@@ -75,10 +77,17 @@ class DiagnoseCallback(TrainerCallback):
         self.rows.append({"step": state.global_step, **values})
         if state.is_world_process_zero:
             files.write_jsonl(self.file, self.rows)
+            curve = [{"step": row["step"], **logged(row)} for row in self.rows]
+            report.write_balance(self.file.with_name(PAGE), curve, self.file.parent.name)
         due = control.should_log
         # transformers' own: TRL's would take it for the end of a logging interval
-        Trainer.log(self.trainer, {f"diagnose/{key}": value for key, value in values.items()})
+        Trainer.log(self.trainer, logged(values))
         control.should_log = due  # logging cleared it, and the step's own row is still to come
+
+
+def logged(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of a diagnosis under the names they are logged by."""
+    return {f"diagnose/{name}": value for name, value in values.items() if name != "step"}
 
 
 def numbers(diagnosis: dict[str, Any]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
 from rlcomm.errors import UserError
-from rlcomm.evaluation import judged
+from rlcomm.evaluation import beside, judged
 from rlcomm.evaluation.benchmarks import Record, avconfuse, common
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.decide import count
@@ -111,6 +111,7 @@ def evaluate(
     cache_dir: str | None = None,
     progress: bool = True,
     judge: dict[str, Any] | None = None,
+    others: Sequence[beside.Other] = (),
 ) -> dict[str, Any] | None:
     """Runs what is not scored yet and writes `records.jsonl` and `results.json` into `out`.
 
@@ -122,6 +123,7 @@ def evaluate(
         cache_dir: of decoded media.
         progress: show a bar.
         judge: a judge model for the modified set, as keywords of `judged.judge_set`; None: the keywords.
+        others: of `beside.load`: finished evaluations of other models on the same items.
 
     Returns:
         The results (`decide.count`); None on all processes but the first.
@@ -147,6 +149,7 @@ def evaluate(
         ]
     model = str(getattr(policy, "path", ""))
     results, records = count([r for r in raw if "media" not in r], sets, plan, model)
+    results, records = beside.add(results, records, others)
     results["judge"] = judged.name(judge)
     if plan.conditions:
         results["conditions"], blind = _count_conditions(raw, sets, plan, model)

@@ -75,7 +75,8 @@ def frontiers(results: Mapping[str, Any], key: str) -> str:
         for gain, drop, settings in where:
             inside = across[0] <= 100 * drop <= across[-1]
             beyond += not inside
-            label = f"{title(name)} {settings_words(settings)}: gain {100 * gain:.1f}, drop {100 * drop:.1f}"
+            words = " ".join(filter(None, (title(name), settings_words(settings))))
+            label = f"{words}: gain {100 * gain:.1f}, drop {100 * drop:.1f}"
             shown = min(max(100 * drop, across[0]), across[-1])
             dots += _dot(plane, shown, 100 * gain, 4.5, f"{colour(name)}{'' if inside else ' far'}", label)
     for name in grids:
@@ -152,8 +153,9 @@ def accuracy_by_condition(rows: Sequence[Record]) -> dict[str, dict[str, tuple[f
 def reliability(results: Mapping[str, Any], rows: Sequence[Record]) -> str:
     """Accuracy over confidence of the joint answer, of GACL, and of the others where they are few."""
     decoders = [name for name in results["decoders"] if any(_sure(row, name) for row in rows)]
-    if len(decoders) > 4:
-        decoders = [name for name in decoders if name in ("greedy", "gacl")] or decoders[:2]
+    if len(decoders) > 4:  # and other models
+        first = [name for name in decoders if name in ("greedy", "gacl") or name not in TITLES]
+        decoders = first or decoders[:2]
     if not decoders:
         return ""
     up = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
@@ -174,6 +176,31 @@ def reliability(results: Mapping[str, Any], rows: Sequence[Record]) -> str:
         legend += _entry(name, f"{100 * error:.1f}")
     legend += '<span class="axis">bold: ECE, %</span>'
     label = f"Accuracy over confidence in ten bins: {', '.join(map(title, decoders))}"
+    return f'{plane.svg(label, drawn)}<div class="legend">{legend}</div>'
+
+
+def calibration(results: Mapping[str, Any], key: str) -> str:
+    """Conflict gain over the calibration error, a dot for every decoder under its chosen settings."""
+    found = {name: entry["benchmarks"].get(key) or {} for name, entry in results["decoders"].items()}
+    dots: dict[str, tuple[float, float]] = {}
+    for name, values in found.items():
+        gain, error = ((values.get(metric) or {}).get("value") for metric in ("conflict_gain", "ece"))
+        if gain is not None and error is not None:
+            dots[name] = 100 * error, 100 * gain
+    if len(dots) < 2:
+        return ""
+    errors, gains = zip(*dots.values(), strict=True)
+    across, up = page.ticks(0.0, max(10.0, *errors), 8), page.ticks(min(0.0, *gains), max(10.0, *gains), 6)
+    edge = -0.02 * across[-1]  # dots at an error of 0 stand clear of the numbers
+    plane = Plane((edge, across[-1]), (up[0], up[-1]), height=360, left=40, top=30, bottom=48)
+    drawn = plane.grid(across, up) + plane.names("ECE, %", "conflict gain, points")
+    legend = ""
+    for name, (error, gain) in dots.items():
+        label = f"{title(name)}: gain {gain:.1f}, ECE {error:.1f} %"
+        drawn += _dot(plane, error, gain, 6, colour(name), label)
+        legend += _entry(name, f"{error:.1f}")
+    legend += '<span class="axis">bold: ECE, %</span>'
+    label = f"{key}: conflict gain against calibration error of {', '.join(map(title, dots))}"
     return f'{plane.svg(label, drawn)}<div class="legend">{legend}</div>'
 
 

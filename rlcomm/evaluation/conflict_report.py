@@ -114,7 +114,9 @@ def format_runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
             f"{odd[0]}: has other benchmarks or decoders than {next(iter(asked))}, so their mean means "
             "nothing; show evaluations of one recipe together."
         )
-    columns = [column for column in COLUMNS if column.name != "ece"]
+    # calibration is what training may cost, so it stands here where a trained model does
+    trained = any(models(results) for results in runs.values())
+    columns = [column for column in COLUMNS if trained or column.name != "ece"]
     tables = []
     for title, first in next(iter(blocks.values())).items():
         heads = ["decoder", "settings tried", *(column.title for column in columns), "infeasible"]
@@ -191,6 +193,11 @@ def write_report(
             "below it is too sure. A larger dot is more answers.",
         ),
         (
+            "What it wins, and how well it knows when it is wrong",
+            _figures((key, charts.calibration(results, key)) for key in conflict),
+            "Conflict gain over the calibration error (ECE) of all answers. Further up and left is better.",
+        ),
+        (
             "What is there to repair",
             _figures((key, charts.quadrant_plot(rows)) for key, rows in by_set.items()),
             "Each dot is an item in conflict: how far the right answer leads with everything given (across) "
@@ -223,6 +230,11 @@ def write_report(
 def conflict_keys(results: Mapping[str, Any]) -> list[str]:
     """The benchmarks with conflicting and agreeing items, where decoders are measured against each other."""
     return [key for key in _keys(results) if any("nauc_5" in m for m in _of(results, key).values())]
+
+
+def models(results: Mapping[str, Any]) -> list[str]:
+    """The lines that are other models (`beside.add`), in their order."""
+    return [name for name, found in results["decoders"].items() if "model" in found["settings"]]
 
 
 def other_keys(results: Mapping[str, Any]) -> list[str]:
@@ -403,7 +415,8 @@ def _header(title: str, results: Mapping[str, Any]) -> str:
 
 
 def _tiles(results: Mapping[str, Any]) -> list[str]:
-    """GACL (or the first other decoder) against the joint answer: accuracy, price, frontier, and sign flips.
+    """Another model, else GACL (or the first other decoder) against the joint answer: accuracy, price,
+    frontier, and sign flips.
 
     Of the mean where there are several conflict benchmarks; the accuracies of the joint answer where there is
     none.
@@ -422,7 +435,8 @@ def _tiles(results: Mapping[str, Any]) -> list[str]:
     where, lines = widest.title, widest.lines
     by_name = {line.decoder: line for line in lines}
     joint = by_name.get("greedy")
-    mine = by_name.get("gacl") or next((line for line in lines if line is not joint), lines[0])
+    wanted = [by_name[name] for name in (*models(results), "gacl") if name in by_name]
+    mine = next(iter(wanted), None) or next((line for line in lines if line is not joint), lines[0])
     tiles = []
     for name in ("conflict_acc", "aligned_acc"):
         value, before = mine.value(name), joint.value(name) if joint else None
@@ -488,11 +502,12 @@ def _block(results: Mapping[str, Any], block: Block) -> str:
 def _diagnosis(line: Line) -> list[str]:
     """What the joint answer's line says of the model: how much there is to repair."""
     facts = []
+    whose = "" if line.decoder == "greedy" else f"{charts.title(line.decoder)}: "  # of another model
     for name, words in (("sign_flip_rate", "sign flips"), ("evidence_conflict_acc", "evidence alone right")):
         if (value := line.value(name)) is not None:
             interval = line.metrics[name].get("ci95")
             span = f" ({100 * interval[0]:.1f}{DASH}{100 * interval[1]:.1f})" if interval else ""
-            facts.append(f"{words} {100 * value:.1f} %{span}")
+            facts.append(f"{whose}{words} {100 * value:.1f} %{span}")
     return facts
 
 
@@ -525,6 +540,9 @@ def _notes(results: Mapping[str, Any]) -> str:
         else ""
     )
     share, budget = plan.get("dev_share") or 0.0, plan.get("budget_points", 5.0)
+    paths = {name: results["decoders"][name]["settings"]["model"] for name in models(results)}
+    said = "; ".join(f"{esc(name)} is {esc(path)}" for name, path in paths.items())
+    line = f"<li><b>Other models</b>: {said}. Their joint answers against this one's.</li>\n" if said else ""
     split = (
         f"a clip belongs to dev by a hash of its name ({100 * share:g}&nbsp;% of the clips), with all its "
         f"items. On dev each decoder gets the setting with the most conflict gain among those that cost at "
@@ -549,9 +567,9 @@ with the number of settings tried</b>: read it beside that number.</li>
 other one), M_J with everything given and M_A with the conflicting sense left out. M_A &gt; 0 &gt; M_J can be
 repaired by weighing the evidence; where both are below 0 the evidence is missing, and no weighing helps.</li>
 <li><b>ECE</b>: mean distance of confidence and accuracy over ten bins. A small set shows some by chance.</li>
-<li><b>Macro mean</b>: each benchmark counts alike. A decoder that is infeasible on one of them has none, but
-for nAUC. One that does not apply to one of them has none at all; where it applies to several, a table of
-these alone follows, with every decoder. Where no interval stands, none was computed.</li>
+{line}<li><b>Macro mean</b>: each benchmark counts alike. A decoder that is infeasible on one of them has
+none, but for nAUC. One that does not apply to one of them has none at all; where it applies to several, a
+table of these alone follows, with every decoder. Where no interval stands, none was computed.</li>
 <li><b>Published</b>, for orientation, another model and other data (GACL, arXiv 2606.05161), macro means: the
 joint answer 15.0&nbsp;% right in conflict and 97.2&nbsp;% where the text is faithful; GACL 56.7&nbsp;% and
 92.9&nbsp;%. {charts.NAUC_5}: GACL 33.3, AAD 15.5, ACD 6.7. Sign flips 64.1&nbsp;%.</li>

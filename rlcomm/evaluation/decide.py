@@ -7,7 +7,7 @@ same bytes.
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlcomm.data.controls import source
@@ -115,7 +115,7 @@ def count(
         for name in plan.decoders
     }
     records = []
-    sides: dict[str, dict[str, _Sides]] = {name: {} for name in plan.decoders}
+    sides: dict[str, dict[str, Sides]] = {name: {} for name in plan.decoders}
     for one in sets:
         items = [_item(sample, by_id[one.key, sample.id], plan.dev_share) for sample in one.samples]
         counted, rows = _count_set(one, items, plan)
@@ -125,16 +125,8 @@ def count(
             for part, value in parts.items():
                 found[name][part][one.key] = value
         records += rows
-    groups = {**GROUPS, "all": tuple(sides["greedy"])}  # the same benchmarks for every decoder
-    for several in list(sides.values()):  # and those that one applies to alone
-        if several and not any(set(several) == set(keys) for keys in groups.values()):
-            groups[group_name(several)] = tuple(several)
     for name, several in sides.items():
-        found[name]["macro"] = {
-            group: _macro([several[key] for key in keys])
-            for group, keys in groups.items()
-            if len(keys) > 1 and set(keys) <= set(several)
-        }
+        found[name]["macro"] = macros(several, list(sides["greedy"]), [list(own) for own in sides.values()])
     return {"model": model, "decoders": found}, records
 
 
@@ -230,7 +222,7 @@ def _count_set(
             for budget in BUDGETS:
                 found[f"nauc_{budget}"] = repair.nauc(runs, budget)
                 found[f"frontier_{budget}"] = repair.best_gain(runs, budget)
-            both = _Sides(runs, _parts(scorer, name, picked, test) if picked is not None else None)
+            both = Sides(runs, _parts(scorer, name, picked, test) if picked is not None else None)
             if both.parts is not None:
                 found.update(
                     {key: metrics.mean(values, clips) for key, (values, clips) in both.parts.items()}
@@ -246,7 +238,7 @@ def _count_set(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sides:
+class Sides:
     """One decoder on the conflict and aligned test items of one benchmark.
 
     Attributes:
@@ -258,7 +250,29 @@ class _Sides:
     parts: dict[str, tuple[list[float], list[str]]] | None
 
 
-def _macro(several: Sequence[_Sides]) -> dict[str, Metric]:
+def macros(
+    several: Mapping[str, Sides], keys: Sequence[str], parts: Iterable[Sequence[str]] = ()
+) -> dict[str, dict[str, Metric]]:
+    """The means of one decoder over the benchmarks of each group, over all of `keys` ("all"), and over each
+    of `parts` that is neither (`group_name`).
+
+    Args:
+        several: benchmark -> the decoder on it.
+        keys: the benchmarks with both sides, the same ones for every decoder.
+        parts: those that each decoder applies to, so that every other one stands beside it there.
+    """
+    groups = {**GROUPS, "all": tuple(keys)}
+    for part in parts:
+        if not any(set(part) == set(members) for members in groups.values()):
+            groups[group_name(part)] = tuple(part)
+    return {
+        group: _macro([several[key] for key in members])
+        for group, members in groups.items()
+        if len(members) > 1 and set(members) <= set(several)
+    }
+
+
+def _macro(several: Sequence[Sides]) -> dict[str, Metric]:
     """The means over benchmarks; without a feasible setting in each of them nAUC and frontier alone."""
     found: dict[str, Metric] = {}
     runs = [both.runs for both in several]

@@ -346,18 +346,8 @@ def write_report(
                 "logged, the strong one smoothed." + _reference(summary),
             )
         )
-    if balance := [(stage, svg) for stage, rows in (curves or {}).items() if (svg := _chart(rows, BALANCE))]:
-        figures = "".join(page.figure(_label(stage), chart) for stage, chart in balance)
-        sections.append(
-            page.section(
-                "Modality balance while training",
-                f'<div class="charts">{figures}</div>',
-                "Of the questions answered right, the share lost without the sound (audio reliance) and "
-                "without the picture (visual reliance); the accuracy kept with the question alone (text "
-                "prior); conflicts whose evidence alone is right and loses (sign flips); accuracy on muted "
-                "clips.",
-            )
-        )
+    if balance := _balance(curves or {}):
+        sections.append(balance)
     if clips:
         cards = "".join(_card(number, clip) for number, clip in enumerate(clips, start=1))
         sections.append(
@@ -378,6 +368,36 @@ def write_report(
     sections.append(_NOTES.replace("{judge}", _judges(results or {})))
     sections.append(_footer(summary))
     files.write_text(path, page.document(title, "".join(sections), _STYLE))
+
+
+def write_balance(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], stage: str) -> None:
+    """Writes the modality balance over training steps as a page of its own; nothing before there are two
+    measurements to draw a line through.
+
+    Args:
+        path: where; written beside and renamed.
+        rows: of a `metrics.jsonl`, with "step" and "diagnose/...".
+        stage: what trains.
+    """
+    if section := _balance({stage: rows}):
+        head = '<header><p class="kicker">rlcomm train</p><h1>Modality balance</h1></header>\n'
+        files.write_text(path, page.document("rlcomm: modality balance", head + section, _STYLE))
+
+
+def _balance(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The dashboard of a diagnosis during training, a chart a stage; "" where none was diagnosed."""
+    charts = [(stage, svg) for stage, rows in curves.items() if (svg := _chart(rows, BALANCE))]
+    if not charts:
+        return ""
+    figures = "".join(page.figure(_label(stage), chart) for stage, chart in charts)
+    return page.section(
+        "Modality balance while training",
+        f'<div class="charts">{figures}</div>',
+        "Of the questions answered right, the share lost without the sound (audio reliance) and "
+        "without the picture (visual reliance); the accuracy kept with the question alone (text "
+        "prior); conflicts whose evidence alone is right and loses (sign flips); accuracy on muted "
+        "clips.",
+    )
 
 
 def _judges(results: Mapping[str, Any]) -> str:

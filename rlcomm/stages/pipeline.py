@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm import files, model_card
-from rlcomm.child import run_process
+from rlcomm.child import peak_of_all, run_process
 from rlcomm.data import orchestra
 from rlcomm.errors import UserError
 from rlcomm.evaluation import report, runner
@@ -38,7 +38,7 @@ SUMMARY_PACKAGES = (
     "sentence-transformers",
 )
 DONE = "stage.json"
-CLOCK = "seconds.json"
+SPENT = "spent.json"
 _MODEL_STAGES = ("base", "sft", "warmup", "step_rr", "grpo", "ans_co")
 
 
@@ -98,7 +98,10 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
                 "same command again, it goes on from the last finished stage."
             )
         facts = json.loads((out / name / DONE).read_text(encoding="utf-8"))
-        files.write_json(out / name / DONE, {**facts, "seconds": clock(out)[name]})
+        peak = max(facts.get("peak_rss_mb", 0.0), spent(out)[name]["peak_rss_mb"])
+        files.write_json(
+            out / name / DONE, {**facts, "seconds": spent(out)[name]["seconds"], "peak_rss_mb": peak}
+        )
     return summarise(out, [name for name, _ in plan], seconds or {}, recipe.data)
 
 
@@ -119,23 +122,30 @@ def check_asymmetric(recipe: Any) -> None:
 
 @contextlib.contextmanager
 def clocked(out: Path, name: str, anew: bool) -> Iterator[None]:
-    """Adds the seconds spent inside to `seconds.json`, so that interrupted work counts as well.
+    """Adds the seconds spent inside to `spent.json`, so that interrupted work counts as well, and the most
+    memory that was used there at once.
 
     Args:
         out: folder of the pipeline.
         name: of the work.
         anew: nothing is there of an earlier attempt, whose seconds are forgotten.
     """
-    before, started = 0.0 if anew else clock(out).get(name, 0.0), time.time()
-    try:
-        yield
-    finally:
-        files.write_json(out / CLOCK, {**clock(out), name: round(before + time.time() - started, 1)})
+    before = {} if anew else spent(out).get(name, {})
+    started = time.time()
+    with peak_of_all() as peak:
+        try:
+            yield
+        finally:
+            now = {
+                "seconds": round(before.get("seconds", 0.0) + time.time() - started, 1),
+                "peak_rss_mb": max(before.get("peak_rss_mb", 0.0), round(peak() / 2**20, 1)),
+            }
+            files.write_json(out / SPENT, {**spent(out), name: now})
 
 
-def clock(out: Path) -> dict[str, float]:
-    """Seconds spent so far by the name of the work."""
-    path = out / CLOCK
+def spent(out: Path) -> dict[str, dict[str, float]]:
+    """Seconds and peak of memory so far, by the name of the work."""
+    path = out / SPENT
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -271,7 +281,8 @@ def summarise(
     out: Path, names: list[str], seconds: dict[str, float], data: str | None = None
 ) -> dict[str, Any]:
     """Reads the stages' folders and writes summary.json, results.json and report.html."""
-    stages, peak, method = {}, 0.0, 0.0
+    stages, method = {}, 0.0
+    peak = max((work["peak_rss_mb"] for work in spent(out).values()), default=0.0)
     records, curves, results = {}, {}, {}
     for name in names:
         facts = json.loads((out / name / DONE).read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from rlcomm.child import run_process
 from rlcomm.data import orchestra
 from rlcomm.errors import UserError
 from rlcomm.recipe import load_recipe
-from rlcomm.stages.pipeline import clock, clocked, finished, run_pipeline
+from rlcomm.stages.pipeline import clocked, finished, run_pipeline, spent
 
 SIZES = {"warmup": 100, "train": 1000, "test": 300}
 SYNC_ROWS = 4000
@@ -49,7 +49,7 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
         raise UserError(f"{recipes}: does not exist; the quickstart runs from a clone of the repository.")
     for name, value in KEEP_MEMORY.items():
         os.environ.setdefault(name, value)  # of the stages' processes
-    data, spent = out / "data", ["render"]
+    data, works = out / "data", ["render"]
     sizes: dict[str, Any] = {
         **(TINY_SIZES if tiny else SIZES),
         "sync": (40 if tiny else SYNC_ROWS) if from_scratch else 0,
@@ -64,7 +64,7 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
         models: dict[str, str] = {}
         for stage, rows in (("base", "base"), ("settle", "settle"), ("audio", "sync")):
             folder = out / f"scratch_{stage}"
-            spent.append(folder.name)
+            works.append(folder.name)
             if not finished(folder):
                 command = [str(recipes / f"{stage}.yaml"), "--output_dir", str(folder)]
                 command += ["--dataset", str(data / f"{rows}.jsonl"), "--seed", str(seed)]
@@ -87,7 +87,7 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
         taught = shlex.quote(str(data / "warmup.jsonl"))
         recipe.overrides = [*recipe.overrides, *TINY, f"ans_co.dataset={taught}"]
     recipe.given["overrides"] = recipe.overrides
-    seconds = {name.removeprefix("scratch_"): clock(out).get(name, 0.0) for name in spent}
+    seconds = {name.removeprefix("scratch_"): spent(out).get(name, {}).get("seconds", 0.0) for name in works}
     return run_pipeline(recipe, recipes, seconds)
 
 

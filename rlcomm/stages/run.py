@@ -357,7 +357,7 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
     Returns:
         The results; None on all processes but the first.
     """
-    from rlcomm.evaluation import conflict_report
+    from rlcomm.evaluation import beside, conflict_report
 
     plan = conflict.Plan(
         decoders=tuple(recipe.decoders), prompt_style=recipe.prompt_style, gacl_mode=recipe.gacl_mode,
@@ -368,11 +368,11 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
         budget_points=recipe.budget_points, max_new_tokens=recipe.eval_max_new_tokens,
         batch_size=recipe.eval_batch_size, media=recipe.media(), conditions=tuple(recipe.conditions),
     )  # fmt: skip
-    sets, policy = _sets(recipe), _measured_policy(recipe)
-    out = Path(recipe.output_dir)
+    sets, out = _sets(recipe), Path(recipe.output_dir)
+    others = beside.load(recipe.beside, sets, plan.dev_share)  # a mistake is found before a model is loaded
     results = conflict.evaluate(
-        policy, sets, plan, out, cache_dir=recipe.media_cache_dir, progress=not recipe.disable_tqdm,
-        judge=_judge(recipe, out),
+        _measured_policy(recipe), sets, plan, out, cache_dir=recipe.media_cache_dir,
+        progress=not recipe.disable_tqdm, judge=_judge(recipe, out), others=others,
     )  # fmt: skip
     if results is not None:
         conflict_report.write_report(out / "report.html", results, runner.read_records(out / "records.jsonl"))

@@ -3,6 +3,7 @@
 import pytest
 
 from rlcomm.cli import main
+from rlcomm.diagnostics.run import PARTS
 from tests.diagnostics.conftest import BENCHMARKS
 from tests.stages.conftest import on_two_processes
 
@@ -12,10 +13,10 @@ def test_two_processes_give_the_bytes_of_one(diagnosed_world, nano_folder, tmp_p
     words = [
         "diagnose", "recipes/orchestra/diagnose.yaml", "--model_name_or_path", str(nano_folder),
         "--eval_data", str(diagnosed_world), "--benchmarks", ",".join(BENCHMARKS),
-        "--which", "flips,reliance", "--disable_tqdm", "true",
+        "--which", ",".join(PARTS), "--disable_tqdm", "true",
     ]  # fmt: skip
     assert main([*words, "--output_dir", str(tmp_path / "one")]) == 0
     on_two_processes("-m", "rlcomm", *words, "--output_dir", str(tmp_path / "two"))
-    for name in ("diagnosis.json", "diagnosis.html", "flips.jsonl", "reliance.jsonl"):
+    for name in ("diagnosis.json", "diagnosis.html", *(f"{part}.jsonl" for part in PARTS)):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     assert not (tmp_path / "two" / "measured").exists()

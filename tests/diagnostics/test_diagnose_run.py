@@ -10,7 +10,7 @@ import pytest
 
 from rlcomm import recipe as recipes
 from rlcomm.cli import main
-from rlcomm.diagnostics import compare, flips, reliance, run
+from rlcomm.diagnostics import compare, flips, probes, reliance, run
 from rlcomm.diagnostics.run import Plan
 from rlcomm.errors import UserError
 from tests.diagnostics.conftest import BENCHMARKS, MEDIA
@@ -70,6 +70,32 @@ def test_an_interrupted_diagnosis_ends_in_the_same_bytes(
     assert len(calls) == blocks_of(sets) - stop  # what was done is not done again
     assert written(tmp_path / "cut") == written(tmp_path / "whole")
     assert not (tmp_path / "cut" / "measured").exists()
+
+
+@pytest.mark.parametrize("cut", ["patching", "probes"])
+def test_patching_and_probes_interrupted_end_in_the_same_bytes(
+    cut, policy, sets, tmp_path, monkeypatch, small_blocks
+):
+    """Trap: hidden states or patches that change a little on their way through the journal."""
+    monkeypatch.setattr(probes, "TREES", 3)
+    options = {"which": ("patching", "probes")}
+    diagnose(policy, sets, tmp_path / "whole", **options)
+    part = run.part_of(cut)
+    measure, calls = part.measure, []
+
+    def counting(*args, **kwargs):
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(cut)
+        return measure(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(part, "measure", counting)
+        with pytest.raises(KeyboardInterrupt):
+            diagnose(policy, sets, tmp_path / "cut", **options)
+    diagnose(policy, sets, tmp_path / "cut", **options)
+    for name in ("diagnosis.json", "diagnosis.html", "patching.jsonl", "probes.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_a_diagnosis_cut_off_while_it_is_written_ends_in_the_same_bytes(policy, sets, tmp_path, monkeypatch):

@@ -221,7 +221,8 @@ def test_the_page_loads_nothing_from_elsewhere_and_escapes(tmp_path, results):
     assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "img"}
     assert all(attributes.keys().isdisjoint(("src", "href", "onclick")) for _, attributes in tags)
     pictures = [attributes for tag, attributes in tags if tag == "svg"]
-    assert len(pictures) == 6  # two frontiers, one of conditions, two of reliability, one quadrant plot
+    # two frontiers, one of conditions, two of reliability, two of calibration, one quadrant plot
+    assert len(pictures) == 8
     assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
     assert "birds <b>" not in text
     assert "birds &lt;b&gt;" in text
@@ -301,6 +302,14 @@ def test_the_reliability_diagram_states_its_error(results):
     assert "GACL <b>8.6</b>" in drawn  # sure 0.8, right 5 of 7
     unsure = {"greedy": {"correct": True, "confidence": None}, "gacl": {"correct": None, "confidence": 0.5}}
     assert charts.reliability(results, [{**test[0], "decoders": unsure}]) == ""
+
+
+def test_what_is_won_stands_over_the_calibration_error(results):
+    drawn = charts.calibration(results, "avconfuse_muted")
+    assert "GACL: gain 50.0, ECE 5.0 %" in drawn
+    assert "Joint (greedy): gain 0.0, ECE 30.0 %" in drawn
+    assert drawn.count("<circle") == 2  # AAD is infeasible here, and has no ECE elsewhere
+    assert charts.calibration(results, "music_avqa") == ""
 
 
 def test_quadrants_name_what_can_be_repaired():

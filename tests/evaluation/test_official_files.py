@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from rlcomm.data.sample import Sample, Turn
+from rlcomm.cli import main
+from rlcomm.data.sample import Sample, Turn, read_jsonl
 from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import (
@@ -564,6 +565,20 @@ def test_mcr_labels_of_the_file(tmp_path):
     # in AQA a word of the description is no claim: "no" stands in many of them
     assert aqa[10].meta["text_answer"] is None
     assert all("claimed" not in s.meta for s in aqa)
+
+
+def test_mcr_rows_to_train_on(tmp_path):
+    """Every text of a row, none without; what a limit keeps is in the file's order."""
+    lay(tmp_path, "audio/1.wav", "audio/2.wav")
+    path = save(tmp_path / "VSC.json", [mcr_row("1", "Cough"), mcr_row("2", "Sigh")])
+    rows = mcr.training_rows(path, tmp_path)
+    assert [row.meta["condition"] for row in rows] == ["faithful", "adversarial", "irrelevant"] * 2
+    assert [row.answer for row in rows] == ["Cough"] * 3 + ["Sigh"] * 3
+    assert mcr.training_rows(path, tmp_path, 4) == rows[:4]
+    assert "limit: 0 rows would leave nothing" in refusal(mcr.training_rows, path, tmp_path, 0)
+    out = tmp_path / "rows.jsonl"
+    assert main(["data", "import", "mcr", str(path), "--media_dir", str(tmp_path), "--out", str(out)]) == 0
+    assert [row.question for row in read_jsonl(out)] == [row.question for row in rows]
 
 
 def test_mcr_claims_are_whole_words(tmp_path):

@@ -66,6 +66,8 @@ def test_every_stage_logs_its_balance(stage, recipe, world, tmp_path):
     }  # fmt: skip
     assert [row["step"] for row in metrics if "loss" in row] == [1, 2, 3, 4]  # no interval was cut short
     assert "sign flips" in report._chart(metrics, report.BALANCE)
+    drawn = (tmp_path / "run" / callback.PAGE).read_text()
+    assert report._chart(metrics, report.BALANCE) in drawn
 
 
 def test_a_diagnosis_changes_nothing_about_the_training(recipe, world, tmp_path):

@@ -13,7 +13,7 @@ from rlcomm.data.orchestra import asymmetric_share
 from rlcomm.errors import UserError
 from rlcomm.recipe import PipelineRecipe
 from rlcomm.stages import pipeline
-from rlcomm.stages.pipeline import clock, clocked
+from rlcomm.stages.pipeline import clocked, spent
 
 STAGES = ["base", "base_steps", "warmup", "step_rr", "ans_co"]
 
@@ -186,10 +186,10 @@ def test_the_time_of_an_interrupted_attempt_counts(tmp_path, monkeypatch):
         raise KeyboardInterrupt
     with clocked(tmp_path, "warmup", anew=False):
         pass
-    assert clock(tmp_path) == {"warmup": 34.0}
+    assert spent(tmp_path)["warmup"]["seconds"] == 34.0
     with clocked(tmp_path, "warmup", anew=True):  # its folder was removed: it is trained again from nothing
         pass
-    assert clock(tmp_path) == {"warmup": 1.0}
+    assert spent(tmp_path)["warmup"]["seconds"] == 1.0
 
 
 def test_the_recipe_says_how_many_training_scenes_are_asymmetric_and_the_data_are_held_to_it(tmp_path):

@@ -279,6 +279,28 @@ def _train(b: _Builder, rows: int, asymmetric: float) -> list[dict]:
     return out
 
 
+def _conflict(b: _Builder, rows: int) -> list[Sample]:
+    """Rows for SFT against believing texts: the sound alone, a text and a question, answered by the sound.
+
+    Tasks and texts (faithful, adversarial, irrelevant) take turns, every pair of them equally often; so do
+    the moods and families that are the answers. Asked in the words of MCR-BENCH, over training scenes.
+    """
+    samples = []
+    for index in range(rows):
+        task, turn = evidence.TASKS[index % 3], index // 9
+        condition = evidence.CONDITIONS[1:][index // 3 % 3]
+        mood = evidence.MOODS[turn % 2] if task == "SER" else None
+        family = evidence.FAMILIES[turn % 4] if task == "VSC" else None
+        fits = functools.partial(_fits, mood=mood, family=family)
+        scene, rng = b.scene("conflict", index, "symmetric", fits=fits)
+        one = evidence.evidence(scene, task, rng)
+        assert one
+        sample = b.sample(scene, "conflict", [one.turn(condition, "Heard")]).without("video")
+        meta = {"task": task, "condition": condition, "without_text": one.question}
+        samples.append(dataclasses.replace(sample, meta=sample.meta | meta))
+    return samples
+
+
 def _sync_test(b: _Builder, rows: int) -> list[dict]:
     """Equal numbers of every type, as far as the scenes allow; existence half yes, half no."""
     out, asked = [], Counter({type: 0 for type in questions.TYPES})
@@ -415,6 +437,7 @@ def build(
     sync: int = 0,
     warmup: int = 0,
     train: int = 0,
+    conflict: int = 0,
     test: int = 300,
     asymmetric: float = 0.5,
     benchmarks: bool = True,
@@ -437,6 +460,8 @@ def build(
     - `music_avqa/train.json`: single questions in the official format, six in ten of them "Is there a ...
       sound?", a twentieth the open question over an ambient sound; `train.jsonl`: the same rows through the
       importer.
+    - `conflict.jsonl`: questions about the sound alone, with a text beside them that is faithful, adversarial
+      or irrelevant, as often each; answered by the sound, over clips of their own (`conflict-*`).
     - `test/avconfuse/{muted,control,modified}.json`, `test/music_avqa/test.json` in the official formats, and
       the same rows as `test/{muted,control,modified,sync}.jsonl`.
     - below `test/`, every other benchmark in its official format, at most 200 rows each over the test clips
@@ -463,6 +488,7 @@ def build(
         sync: conversations for the base.
         warmup: rows of the warm-up.
         train: rows of the reinforcement learning.
+        conflict: rows of the SFT against believing texts.
         test: muted clips, and rows of the sync test; the modified split has a fifth per sound, at most 20.
         asymmetric: share in [0, 1] of warm-up and training scenes with one instrument muted.
         benchmarks: write the other benchmarks too.
@@ -472,7 +498,8 @@ def build(
     Raises:
         UserError: a value out of range, or `out` cannot be written.
     """
-    for name, value in (("sync", sync), ("warmup", warmup), ("train", train), ("test", test), ("seed", seed)):
+    sizes = {"sync": sync, "warmup": warmup, "train": train, "conflict": conflict, "test": test}
+    for name, value in (sizes | {"seed": seed}).items():
         if value < 0:
             raise UserError(f"orchestra {name}={value}: must not be negative; give 0 or more.")
     if not 0 <= asymmetric <= 1:
@@ -493,6 +520,7 @@ def build(
     annotations["audio"] = [_only_heard(sample) for sample in annotations["sync"]]
     annotations["warmup"] = _warmup(b, warmup, asymmetric)
     tables["music_avqa/train.json"] = _train(b, train, asymmetric)
+    annotations["conflict"] = _conflict(b, conflict)
     tables["test/music_avqa/test.json"] = _sync_test(b, test)
     for split, (samples, rows) in _confuse(b, test).items():
         annotations[f"test/{split}"], tables[f"test/avconfuse/{split}.json"] = samples, rows

@@ -99,6 +99,25 @@ def read(
     return [_finished(sample, labels) for sample in samples]
 
 
+def training_rows(
+    path: str | os.PathLike, media_dir: str | os.PathLike | None = None, limit: int | None = None
+) -> list[Sample]:
+    """The items of a file that have a text beside the question: rows of SFT, answered by the sound.
+
+    Args:
+        path, media_dir: as in `read`.
+        limit: the first so many items, the three texts of a row together; None: all.
+
+    Raises:
+        UserError: as in `read`, or a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(
+            f"limit: {limit} rows would leave nothing to import; give a number above 0 or leave it out."
+        )
+    return [sample for sample in read(path, media_dir) if sample.meta["condition"] != "neutral"][:limit]
+
+
 def score(sample: Sample, reading: Reading) -> dict[str, Any]:
     """The scored fields of one item (`common.score`)."""
     return common.score(sample, reading)

@@ -1,7 +1,9 @@
 """What build writes: the same bytes every time, the official formats, splits that share nothing."""
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +17,13 @@ import pytest
 from rlcomm import steps
 from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, scenes
 from rlcomm.data.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _kind, _train
+from rlcomm.data.orchestra.evidence import CONDITIONS, FAMILIES, MOODS, TASKS
+from rlcomm.data.orchestra.instruments import BY_NAME
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.errors import UserError
+from rlcomm.evaluation.benchmarks import mcr
 
-SIZES = {"sync": 30, "warmup": 10, "train": 40, "test": 20}
+SIZES = {"sync": 30, "warmup": 10, "train": 40, "conflict": 36, "test": 20}
 PLACES = ("left", "middle", "right")
 
 
@@ -95,7 +100,7 @@ def test_both_sides_know_every_instrument_alone() -> None:
 def test_truth_covers_every_clip_and_agrees_with_the_rows(world: Path, truth: dict[str, dict]) -> None:
     assert {path.stem for path in (world / "clips").iterdir()} == set(truth)
     tests = [f"test/{name}" for name in ("sync", "muted", "control", "modified")]
-    for name in ("sync", "audio", "warmup", "train", *tests):
+    for name in ("sync", "audio", "warmup", "train", "conflict", *tests):
         for sample in read_jsonl(world / f"{name}.jsonl"):
             row = truth[clip_of(sample)]
             assert {key: sample.meta[key] for key in ("visible", "audible", "ambient", "muted")} == {
@@ -217,6 +222,43 @@ def test_training_questions_ask_where_it_matters(tmp_path: Path) -> None:
     assert 0.43 < odd["sounding"] / odd.total() < 0.57
     assert 0.4 < even["sounding"] / even.total() < 0.6
     assert even["muted"] == 0
+
+
+def test_conflict_rows_are_answered_by_the_sound_whatever_the_text_says(world: Path) -> None:
+    rows = read_jsonl(world / "conflict.jsonl")
+    kinds = Counter((row.meta["task"], row.meta["condition"]) for row in rows)
+    assert kinds == Counter(dict.fromkeys(itertools.product(TASKS, CONDITIONS[1:]), 4))
+    answers = Counter((row.meta["task"], row.answer) for row in rows)
+    assert {answers["SER", mood] for mood in MOODS} == {6}
+    assert {answers["VSC", family] for family in FAMILIES} == {3}
+    for row in rows:
+        text, question = row.question.split("\n")
+        assert question == row.meta["without_text"]
+        assert row.video is None
+        families = {BY_NAME[name].family for name in row.meta["audible"]}
+        if row.meta["task"] == "AQA":
+            assert row.answer in row.meta["audible"]
+        elif row.meta["task"] == "VSC":
+            assert {row.answer} == families
+        claims = text.removeprefix("Description of the audio: ")
+        assert (row.answer in claims) == (row.meta["condition"] == "faithful")
+        options = re.split(r", | or ", question[question.index(": ") + 2 : -1])
+        named = [name for name in options if re.search(rf"\b{name}\b", claims)]
+        assert len(named) == (row.meta["condition"] != "irrelevant")  # adversarial: another option
+
+
+def test_conflict_rows_are_asked_as_mcr_bench_is(world: Path) -> None:
+    """Training in other words than the test's would be another mitigation."""
+    asked = {sample.question.split("\n")[0].split(":")[0] for sample in read_jsonl(world / "conflict.jsonl")}
+    tested = mcr.read(world / "test/mcr/AQA.json", world / "clips")
+    assert asked == {s.question.split(":")[0] for s in tested if s.meta["condition"] != "neutral"}
+
+
+def test_conflict_rows_change_no_other_file(world: Path, tmp_path: Path) -> None:
+    build(tmp_path, seed=3, **{**SIZES, "conflict": 0, "sync": 0}, progress=False)
+    here, there = contents(world), contents(tmp_path)
+    assert not any(name.startswith(("conflict", "clips/conflict")) for name in there)
+    assert [name for name in there if name != "truth.json" and there[name] != here[name]] == []
 
 
 # -------------------------------------------------------------------------------- official formats
