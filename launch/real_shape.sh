@@ -14,7 +14,8 @@ SHAPE="${SHAPE:-3b}" STEPS="${STEPS:-5}" LIMIT="${LIMIT:-200}" OUT="${OUT:-runs/
 recipe=recipes/qwen2_5_omni_3b_lora/step_rr.yaml
 # The recipe's own sizes; pure bfloat16 in both runs, as "single" of the doctor counts it.
 keys=(--model_name_or_path "$OUT/model" --dataset "$OUT/rows.jsonl" --media_cache_dir "$OUT/media_cache"
-      --embedder "${EMBEDDER:-minilm}" --log_completions false)
+      --embedder "${EMBEDDER:-minilm}" --log_completions false
+      --save_strategy no --output_dir "$OUT/run")  # nothing is saved, so the disk needs no room for checkpoints of 23 GB
 seconds=60
 if [ "$SHAPE" = tiny ]; then
     seconds=2
