@@ -114,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--height", type=int, default=360, help="of that clip, in pixels")
     doctor.add_argument("--memory_gb", type=float, help="of a device; default: those here, or 80")
     doctor.add_argument("--ranks", type=int, default=8, help="processes that ZeRO divides over")
-    doctor.add_argument("--measure", action="store_true", help="take two real steps and compare")
+    doctor.add_argument("--measure", action="store_true", help="take real steps and compare")
+    doctor.add_argument("--steps", type=int, default=2, help="so many of them, with --measure")
     doctor.add_argument("--json", help="file for all that was found")
     show = command("show", _show, "the table of a run, or the mean of several (seeds) with its interval")
     show.add_argument("folders", nargs="+", help="run folders")
@@ -392,7 +393,7 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> None:
         raise UserError(
             f"{rest[0]} is given without a recipe that it could be a key of; name the recipe first."
         )
-    for name in ("rows", "ranks", "width", "height", "seconds", "memory_gb"):
+    for name in ("rows", "steps", "ranks", "width", "height", "seconds", "memory_gb"):
         if (value := getattr(arguments, name)) is not None and value <= 0:
             raise UserError(f"--{name} is {value:g}, which is nothing to look at; give a number above 0.")
     from rlcomm import doctor, files, machine

@@ -3,8 +3,8 @@
     no recipe    `rlcomm.machine`: versions against the tested set, devices, disks, tools
     a recipe     and: its rows, first clips, model, processor; what trains; tokens a prompt; memory a rank
 
-Nothing is trained, and of the model only config.json and the processor are read; `--measure` alone takes two
-real steps (`rlcomm.peak`).
+Nothing is trained, and of the model only config.json and the processor are read; `--measure` alone takes real
+steps (`rlcomm.peak`).
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig
 from transformers import AutoConfig, AutoProcessor
 
-from rlcomm import machine, memory
+from rlcomm import machine, memory, peak
 from rlcomm.data.check import check
 from rlcomm.data.media import load_clip, probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
@@ -52,7 +52,8 @@ class Options:
         height: likewise.
         memory_gb: of a device, in 1e9 bytes; None: those that are here, or 80.
         ranks: processes that ZeRO divides over.
-        measure: take two real steps and compare.
+        measure: take real steps and compare.
+        steps: so many of them.
     """
 
     rows: int = 4
@@ -62,6 +63,7 @@ class Options:
     memory_gb: float | None = None
     ranks: int = 8
     measure: bool = False
+    steps: int = peak.STEPS
 
 
 # -- the recipe ----------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def examine(path: str, overrides: list[str], options: Options = Options()) -> di
         return found
     found["memory"] = _memory(recipe, {"whole": model, "lora": adapted}, prompt, options, found["notes"])
     if options.measure:
-        found["measured"] = _measured(path, given, found, recipe)
+        found["measured"] = _measured(path, given, found, recipe, options.steps)
     return found
 
 
@@ -308,14 +310,14 @@ def _embedder(recipe: Any, notes: list[str]) -> int:
     return sum(path.stat().st_size for path in stored)
 
 
-def _measured(path: str, overrides: list[str], found: dict[str, Any], recipe: Any) -> dict[str, Any]:
-    from rlcomm import peak
-
+def _measured(
+    path: str, overrides: list[str], found: dict[str, Any], recipe: Any, steps: int
+) -> dict[str, Any]:
     if found["problems"]:
         return {"peak": None, "why": "problems come first"}
     if not torch.cuda.is_available() and (recipe.bf16 or recipe.dtype != "float32"):
         return {"peak": None, "why": "no GPU is here, and the recipe is written for one"}
-    measured = peak.measure(path, overrides)
+    measured = peak.measure(path, overrides, steps)
     entry = found["memory"]["LoRA" if recipe.use_peft else "single"]
     # on a CPU the embedder, loaded before, is not among what was measured
     expected = entry["peak"] - (entry["embedder"] if measured["device"] == "cpu" else 0)

@@ -20,15 +20,16 @@ from rlcomm.stages import ans_co, sft, step_rr
 STEPS = 2  # Adam's state is there from the first step on, so the second is the largest
 
 
-def measure(path: str, overrides: list[str]) -> dict[str, Any]:
-    """Trains `STEPS` steps of a recipe, saves nothing, and says how much memory they took.
+def measure(path: str, overrides: list[str], steps: int = STEPS) -> dict[str, Any]:
+    """Trains a few steps of a recipe, saves nothing, and says how much memory they took.
 
     Args:
         path: recipe of a training stage.
         overrides: `["--key", "value", ...]`.
+        steps: how many.
 
     Returns:
-        `{"device", "peak" (bytes), "steps"}`.
+        `{"device", "peak" (bytes), "steps", "log" (what the trainer logged)}`.
 
     Raises:
         UserError: as the stage.
@@ -40,8 +41,9 @@ def measure(path: str, overrides: list[str]) -> dict[str, Any]:
         if device.type == "cuda":
             trainer.train()
             found.update(
-                device=torch.cuda.get_device_name(device), peak=torch.cuda.max_memory_allocated(device)
-            )
+                device=torch.cuda.get_device_name(device), peak=torch.cuda.max_memory_allocated(device),
+                log=trainer.state.log_history,
+            )  # fmt: skip
             return
         prompts = getattr(trainer, "prompts", None) or trainer.data_collator.prompts
         for sample in prompts_of(trainer):  # encoded clips lie on the host, which here is the device
@@ -50,10 +52,11 @@ def measure(path: str, overrides: list[str]) -> dict[str, Any]:
             w.untyped_storage().data_ptr(): w.untyped_storage().nbytes() for w in weights(policy.model)
         }
         found.update(device="cpu", peak=sum(storages.values()) + allocated(trainer.train))
+        found["log"] = trainer.state.log_history
 
     with tempfile.TemporaryDirectory(prefix="rlcomm-peak-") as folder:
         settings = {
-            "max_steps": STEPS, "save_strategy": "no", "report_to": "none", "push_to_hub": False,
+            "max_steps": steps, "save_strategy": "no", "report_to": "none", "push_to_hub": False,
             "output_dir": folder, "disable_tqdm": True,
         }  # fmt: skip
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
@@ -66,7 +69,7 @@ def measure(path: str, overrides: list[str]) -> dict[str, Any]:
             "ans_co": ans_co.train,
         }
         stages.get(recipe.stage, sft.train)(recipe, finish)
-    return {**found, "steps": STEPS}
+    return {**found, "steps": steps}
 
 
 def weights(model: Any) -> list[torch.Tensor]:

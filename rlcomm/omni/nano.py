@@ -80,13 +80,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTo
     )  # fmt: skip
 
 
-def omni_processor(tokenizer: PreTrainedTokenizerFast, audio_seconds: int = 8) -> Qwen2_5OmniProcessor:
-    """The real processor with 32 mel bins and a short audio window (the real one: 300 s)."""
+def omni_processor(
+    tokenizer: PreTrainedTokenizerFast, audio_seconds: int = 8, mel_bins: int = MEL_BINS
+) -> Qwen2_5OmniProcessor:
+    """The real processor with few mel bins (the real one: 128) and a short audio window (300 s)."""
     return Qwen2_5OmniProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=14, temporal_patch_size=2, merge_size=2),
         video_processor=Qwen2VLVideoProcessor(patch_size=14, temporal_patch_size=2, merge_size=2),
         feature_extractor=WhisperFeatureExtractor(
-            feature_size=MEL_BINS, sampling_rate=16_000, hop_length=160, n_fft=400, chunk_length=audio_seconds
+            feature_size=mel_bins, sampling_rate=16_000, hop_length=160, n_fft=400, chunk_length=audio_seconds
         ),
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE,

@@ -77,6 +77,23 @@ def test_one_rank_that_fails_ends_all_with_its_own_error(stage, action, read, re
     assert not (tmp_path / "run" / "model").exists()
 
 
+def test_one_rank_that_fails_under_deepspeed_ends_all_with_its_own_error(recipe, tmp_path):
+    """The other rank waits in the collectives of DeepSpeed's engine, not in DDP's."""
+    driver = tmp_path / "failing.py"
+    engine = "from deepspeed import DeepSpeedEngine; assert isinstance(self.model_wrapped, DeepSpeedEngine)"
+    raised = f"{engine}; raise RuntimeError('on purpose')"
+    driver.write_text(
+        FAILING.format(module="sft", trainer="OmniSFTTrainer", noted=tmp_path / "failed", action=raised)
+    )
+    path = recipe("sft", use_cpu=False, ddp_backend="gloo")
+    done = launch(configured("zero2.yaml", tmp_path), ["train", path], seconds=300, program=[driver])
+    ended = time.time()
+    assert done.returncode != 0
+    assert re.search(r"RuntimeError: on purpose$", done.stderr, re.MULTILINE), done.stderr[-4000:]
+    assert ended - float((tmp_path / "failed").read_text()) < 60
+    assert not (tmp_path / "run" / "model").exists()
+
+
 def test_rows_that_would_leave_ranks_waiting_are_refused(recipe, clip_rows):
     rows = [row.without("audio") if i % 2 else row for i, row in enumerate(clip_rows)]
     path = recipe("sft", rows, freeze_encoders=False, ddp_find_unused_parameters=False)

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rlcomm.stages.run import read_metrics
+from tests.stages.conftest import COMMON, STAGES
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 
@@ -62,6 +64,33 @@ def test_a_slurm_job_trains_over_its_nodes_and_goes_on_when_requeued(slurm, reci
     again = submit(slurm, "train", path)
     assert again.returncode == 0
     assert "this stage is finished" in again.stdout
+
+
+@pytest.mark.distributed
+def test_a_slurm_job_runs_each_stage_of_a_pipeline_over_its_nodes(slurm, rows, nano_folder, tmp_path):
+    shared = {**COMMON, "dataset": str(rows), "ddp_find_unused_parameters": True, "max_steps": 2}
+    for stage, as_in in (("warmup", "sft"), ("ans_co", "ans_co")):
+        (tmp_path / f"{stage}.yaml").write_text(yaml.safe_dump({"stage": stage, **STAGES[as_in], **shared}))
+    out = tmp_path / "run"
+    chain = {
+        "stage": "pipeline", "model_name_or_path": str(nano_folder), "output_dir": str(out),
+        "stages": ["warmup.yaml", "ans_co.yaml"],
+    }  # fmt: skip
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(chain))
+    done = submit(slurm, "pipeline", tmp_path / "pipeline.yaml")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    started = Path(slurm["TOLD"]).read_text().splitlines()
+    stages = [re.findall(r"-m rlcomm train \S+/(\w+)\.yaml ", line) for line in started]
+    assert stages == [["warmup"], ["ans_co"]]
+    for stage in ("warmup", "ans_co"):
+        assert [row["step"] for row in read_metrics(out / stage / "metrics.jsonl")] == [1, 2]
+        kept = out / stage / "checkpoint-2"
+        assert {path.name for path in kept.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    assert (out / "summary.json").exists()
+    again = submit(slurm, "pipeline", tmp_path / "pipeline.yaml")
+    assert again.returncode == 0
+    assert "ans_co: finished before" in again.stdout
+    assert Path(slurm["TOLD"]).read_text().splitlines() == started
 
 
 @pytest.mark.distributed
