@@ -273,7 +273,7 @@ class ConflictFields:
 class WatchFields:
     """Where a run is watched and its model published: transformers' own keys, with our defaults."""
 
-    disable_tqdm: bool = field(
+    disable_tqdm: bool | None = field(
         default=False,
         metadata={"help": "no progress bar; transformers would also show none because we keep its log quiet"},
     )
