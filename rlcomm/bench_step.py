@@ -346,7 +346,7 @@ class Work:
             function(prompts=texts, completions=texts, sample=samples)
 
     def settle(self) -> None:
-        """Makes AdamW's moments, which every step but a run's first finds there: no form is to pay for them."""
+        """Makes AdamW's moments, which every step but the first finds there: no form is to pay for them."""
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)
         self.optimiser.step()
