@@ -120,7 +120,8 @@ def step(
         `{"device", "threads", "model", "parameters", "dtype", "clock", "rounds", "shapes": [{"prompt",
         "completion", "generations", "prompts", "limit", "scoring": {form: {"seconds", "times", "peak_mb"}},
         "rollout": {form: {"prefill_s", "prefill_times", "decode_s", "decode_times", "whole_s",
-        "whole_times", "peak_mb"}}, "step": {form: {"seconds", "rewards_s", "times"}}}]}`: medians; `times` is
+        "whole_times", "peak_mb"}}, "step": {form: {"seconds", "rewards_s", "peak_mb",
+        "times"}}}]}`: medians; `times` is
         the baseline's seconds by this form's; peaks are what the form takes beyond what was there before.
 
     Raises:
@@ -168,8 +169,13 @@ def measure(policy: Policy, shape: Shape, options: Options) -> dict[str, Any]:
             "rlcomm": partial(work.step, "shared", "auto"),
             "kept": partial(kept.step, "shared", "auto"),
         }
-        times, _ = _take_turns({**forms, "rewards": work.reward}, options)
-        found["step"] = {name: {"seconds": times[name], "rewards_s": times["rewards"]} for name in forms}
+        if options.memory:
+            work.settle()
+        times, peaks = _take_turns({**forms, "rewards": work.reward}, options, tuple(forms))
+        found["step"] = {
+            name: {"seconds": times[name], "rewards_s": times["rewards"], "peak_mb": peaks.get(name)}
+            for name in forms
+        }
         _compare(found["step"], "trl", {"times": "seconds"})
     return found
 
@@ -338,6 +344,13 @@ class Work:
         texts, samples = _answers(len(self.rows), next(self.seeds))
         for function in self.functions:
             function(prompts=texts, completions=texts, sample=samples)
+
+    def settle(self) -> None:
+        """Makes AdamW's moments, which every step but the first finds there: no form is to pay for them."""
+        for parameter in self.trained:
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
 
     def step(self, rollout: str, scoring: str) -> None:
         """A whole Step-RR step: rollout, rewards, scoring, backward, clipping, AdamW."""

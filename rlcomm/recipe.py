@@ -196,6 +196,19 @@ class WorkerFields:
 
 
 @dataclass
+class OrderFields:
+    """In which order rows are learned."""
+
+    group_by_clip: bool = field(
+        default=False,
+        metadata={
+            "help": "rows of one clip come in one micro-batch (of per_device_train_batch_size), which reads "
+            "the clip once; one row a micro-batch: a plain shuffle"
+        },
+    )
+
+
+@dataclass
 class MeasuredFields(MediaFields):
     """Which model is measured, on which benchmarks."""
 
@@ -306,7 +319,7 @@ class RewardFields:
 
 
 @dataclass
-class SFTRecipe(WatchFields, WorkerFields, DataFields, PolicyFields, SFTConfig):
+class SFTRecipe(WatchFields, WorkerFields, OrderFields, DataFields, PolicyFields, SFTConfig):
     """Base, warm-up and conflict SFT (trl.SFTConfig plus ours)."""
 
     modality_dropout_start: float = field(
@@ -333,6 +346,11 @@ class SFTRecipe(WatchFields, WorkerFields, DataFields, PolicyFields, SFTConfig):
             raise UserError(
                 f"modality_dropout_video and modality_dropout_audio are {self.modality_dropout_video} and "
                 f"{self.modality_dropout_audio}, together above 1; a row can lose one sense only, lower them."
+            )
+        if self.group_by_clip and self.modality_dropout_video + self.modality_dropout_audio > 0:
+            raise UserError(
+                "group_by_clip is true together with modality dropout, which takes a sense from single rows, "
+                "so that they no longer share their clip; set group_by_clip false or the dropouts 0."
             )
 
 
@@ -401,7 +419,7 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
 
 
 @dataclass
-class AnsCORecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFields, SFTConfig):
+class AnsCORecipe(WatchFields, RewardFields, WorkerFields, OrderFields, DataFields, PolicyFields, SFTConfig):
     """Ans-CO (trl.SFTConfig for the optimiser, rollout settings named as in trl.GRPOConfig)."""
 
     num_generations: int = field(
@@ -788,6 +806,11 @@ def _fixed_for_our_path(recipe: Any) -> None:
             raise UserError(
                 f"{name} is set, which would go around the path that carries the media; leave it out."
             )
+    if recipe.group_by_clip and recipe.train_sampling_strategy != "random":
+        raise UserError(
+            f"group_by_clip is true, but train_sampling_strategy is {recipe.train_sampling_strategy!r}, "
+            "another order; leave one of them out."
+        )
     if recipe.loss_type not in ("nll", "chunked_nll"):
         raise UserError(f"loss_type is {recipe.loss_type!r}, but this stage has its own loss; leave it out.")
 

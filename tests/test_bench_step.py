@@ -34,6 +34,7 @@ def test_every_part_is_in_the_table_and_in_the_file(tmp_path, capsys):
         for entry in shape["scoring"].values():
             assert entry["times"] == pytest.approx(shape["scoring"]["rows"]["seconds"] / entry["seconds"])
             assert entry["peak_mb"] is None
+        assert all(entry["peak_mb"] is None for entry in shape["step"].values())
         base = shape["rollout"]["generate"]
         for entry in shape["rollout"].values():
             assert entry["whole_s"] == pytest.approx(entry["prefill_s"] + entry["decode_s"])
@@ -49,6 +50,23 @@ def test_the_peak_of_memory_is_that_of_the_form(tiny):
     options = Options(parts=["scoring"], scorings=["packed"], rounds=1)
     found = bench_step.measure(tiny, Shape(128, 2, 8, 1), options)["scoring"]
     assert 1 < 2 * found["packed"]["peak_mb"] < found["rows"]["peak_mb"]
+
+
+def test_a_whole_step_has_its_peak_of_memory_and_the_first_form_pays_for_nobody(tiny):
+    """Trap: AdamW's moments are made in the first step and would stand in the baseline's peak alone."""
+    options = Options(parts=["step"], rounds=1, embedder="none")
+    found = bench_step.measure(tiny, Shape(128, 2, 8, 1), options)["step"]
+    assert 0 < found["rlcomm"]["peak_mb"] < found["trl"]["peak_mb"]
+    again = bench_step.Work(tiny, Shape(128, 2, 8, 1))
+    again.settle()
+    moments = sum(2 * parameter.numel() * 4 for parameter in again.trained) / 2**20
+    later = [bench_step._peak(lambda: again.step("generate", "rows")) / 2**20 for _ in range(2)]
+    assert abs(later[0] - later[1]) < 0.5 * moments
+    assert "peak_mb" in bench_step.format_step(
+        {**dict.fromkeys(("model", "dtype", "device", "threads", "clock", "rounds"), ""), "parameters": 1,
+         "shapes": [{"prompt": 128, "completion": 2, "generations": 8, "prompts": 1, "limit": 1.0,
+                     "step": found}]}
+    )  # fmt: skip
 
 
 def test_every_combination_of_the_lengths_is_measured(capsys):

@@ -248,6 +248,16 @@ def test_two_dropouts_of_more_than_every_row(tmp_path):
     assert "together above 1" in message
 
 
+def test_another_order_beside_that_of_clips(tmp_path):
+    assert load_recipe(written(tmp_path, "sft", group_by_clip=True)).group_by_clip
+    assert "takes a sense from single rows" in refused(
+        tmp_path, "sft", group_by_clip=True, modality_dropout_audio=0.1
+    )
+    for stage in ("sft", "ans_co"):
+        message = refused(tmp_path, stage, group_by_clip=True, train_sampling_strategy="sequential")
+        assert "train_sampling_strategy is 'sequential'" in message
+
+
 @pytest.mark.parametrize(
     ("stage", "key", "value"),
     [

@@ -58,10 +58,32 @@ class Groups:
     Attributes:
         groups: one per prompt, in order; together they are the whole row.
         used: how many layers have attended by it: 0 after a forward means that something lost it on its way.
+        masks: what `mask` has made, for the layers that come after.
     """
 
     groups: list[Group] = field(default_factory=list)
     used: int = 0
+    masks: dict[tuple, torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, number: int, shared: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """What the completions of a group attend to, made once for all layers, forward and backward.
+
+        Args:
+            number: of the group, which has N completions of at most C tokens behind P.
+            shared: query heads of a key head, whose queries stand behind each other.
+            dtype: of the queries; in numbers, as SDPA would turn a mask of booleans into them in every layer.
+            device: of the queries.
+
+        Returns:
+            (shared * C, P + C), 0 on the prompt and on the completion up to the token itself, -inf behind it.
+        """
+        key = (number, shared, dtype, device)
+        if key not in self.masks:
+            one = self.groups[number]
+            prefix = one.split - one.start
+            behind = torch.full((one.longest, prefix + one.longest), -torch.inf, dtype=dtype, device=device)
+            self.masks[key] = behind.triu(prefix + 1).repeat(shared, 1)
+        return self.masks[key]
 
 
 def group(start: int, prefix: int, lengths: list[int], device: torch.device) -> Group:
@@ -124,7 +146,7 @@ def attention(
     prefix_groups.used += 1
     options: dict[str, Any] = {"dropout": dropout, "scaling": scaling}
     parts = []
-    for one in prefix_groups.groups:
+    for number, one in enumerate(prefix_groups.groups):
         prefix, rest = slice(one.start, one.split), slice(one.split, one.stop)
         if one.split > one.start:
             parts.append(
@@ -133,13 +155,14 @@ def attention(
                 )[0]
             )
         if one.count:
-            parts.append(_completions(one, query[:, :, rest], key, value, prefix, rest, **options))
+            mask = prefix_groups.mask(number, query.shape[1] // key.shape[1], query.dtype, query.device)
+            parts.append(_completions(one, query[:, :, rest], key, value, prefix, rest, mask, **options))
     return torch.cat(parts, 1), None
 
 
 def _completions(
     one: Group, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, prefix: slice, rest: slice,
-    dropout: float, scaling: float | None,
+    mask: torch.Tensor, dropout: float, scaling: float | None,
 ) -> torch.Tensor:  # fmt: skip
     """(1, M, H, D) of the M tokens of a group's completions.
 
@@ -154,9 +177,7 @@ def _completions(
         torch.cat([x[:, :, prefix].expand(one.count, -1, -1, -1), _batch(one, x[:, :, rest])], 2)
         for x in (key, value)
     )
-    own = torch.ones(one.longest, one.longest, dtype=torch.bool, device=query.device).tril()
-    sees = torch.cat([own.new_ones(one.longest, prefix.stop - prefix.start), own], 1).repeat(shared, 1)
-    read = scaled_dot_product_attention(asked, keys, values, attn_mask=sees, dropout_p=dropout, scale=scaling)
+    read = scaled_dot_product_attention(asked, keys, values, attn_mask=mask, dropout_p=dropout, scale=scaling)
     read = read.view(one.count, heads, one.longest, width).transpose(1, 2)
     flat = read.reshape(1, one.count * one.longest, heads, width)
     return flat if one.scatter is None else flat[:, one.scatter]

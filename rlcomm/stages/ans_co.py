@@ -67,6 +67,8 @@ def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:
         ansco_lambda=recipe.ansco_lambda, ansco_threshold=recipe.ansco_threshold,
         ansco_uncertainty=recipe.ansco_uncertainty,
     )  # fmt: skip
+    if recipe.group_by_clip:
+        trainer.clips = [(sample.video, sample.audio) for sample, _ in chosen]
     finish(trainer, policy, recipe, started, rows=len(samples), skipped=skipped)
 
 

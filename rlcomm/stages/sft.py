@@ -16,6 +16,7 @@ from rlcomm.errors import UserError
 from rlcomm.recipe import SFTRecipe
 from rlcomm.stages.run import open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
+from rlcomm.trainers.clips import by_clip
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
 
 # Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is
@@ -77,6 +78,7 @@ def schedule(
         pool += one_sense
     rows: list[dict[str, int]] = []
     order: dict[str, list[int]] = {key: [] for key in variants}
+    clips, size = [(s.video, s.audio) for s in samples], recipe.per_device_train_batch_size
     for number in range(steps * window):
         lost = ""
         if number >= recipe.modality_dropout_start * steps * window:
@@ -87,7 +89,9 @@ def schedule(
                 lost = "audio"
         if not variants[lost]:
             lost = ""
-        if not order[lost]:
+        if not order[lost] and recipe.group_by_clip:  # no sense is left out then
+            order[lost] = by_clip(clips, size, rng, room=-number % size)[::-1]
+        elif not order[lost]:
             order[lost] = rng.sample(variants[lost], len(variants[lost]))
         rows.append({"row": order[lost].pop()})
     return pool, rows

@@ -1,6 +1,6 @@
 """SFT on clips: TRL's SFTTrainer with rlcomm's one scoring path, so the loss hears what the sampler hears."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.score import score
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
+from rlcomm.trainers.clips import ClipSampler
 from rlcomm.trainers.times import StepTimes
 
 _IGNORED = -100
@@ -61,10 +62,21 @@ class OmniSFTTrainer(StepTimes, AtomicCheckpoints, SFTTrainer):
     Takes TRL's `SFTConfig` with `dataset_kwargs={"skip_prepare_dataset": True}`,
     `remove_unused_columns=False` and `max_length=None` (`rlcomm.recipe` sets them), and a
     `ConversationCollator`.
+
+    Attributes:
+        clips: what tells the clip of each row of the dataset, for rows of one clip side by side; None: the
+            order of `train_sampling_strategy`.
     """
 
     scoring = "auto"
+    clips: Sequence[Hashable] | None = None
     model: Any
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        if self.clips is None:
+            return super()._get_train_sampler(*args, **kwargs)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ClipSampler(self.clips, self._train_batch_size, seed, self)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
         try:

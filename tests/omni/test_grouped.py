@@ -187,6 +187,37 @@ def test_nothing_is_as_large_as_tokens_by_tokens(policy):
     assert squares["grouped"] == set()
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_mask_is_made_once_for_all_layers_and_the_way_back(policy, batch, monkeypatch, checkpointing):  # noqa: F811
+    """Trap: a layout that outlives a change of dtype (autocast) must not hand out the mask of another."""
+    layouts, seen = [], []
+    made, sdpa = grouped.Groups, grouped.scaled_dot_product_attention
+    monkeypatch.setattr(grouped, "Groups", lambda groups: layouts.append(made(groups)) or layouts[-1])
+    monkeypatch.setattr(
+        grouped,
+        "scaled_dot_product_attention",
+        lambda *args, **kwargs: seen.append(kwargs["attn_mask"]) or sdpa(*args, **kwargs),
+    )
+    if checkpointing:
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.model.train()
+    score(policy.model, *batch, "grouped")[0].sum().backward()
+    layers, prompts = policy.model.config.get_text_config().num_hidden_layers, 3
+    assert layers > 1
+    assert len(seen) == layers * prompts * (2 if checkpointing else 1)
+    assert len({id(mask) for mask in seen}) == prompts
+    (layout,) = layouts
+    assert layout.mask(0, 1, torch.bfloat16, CPU).dtype == torch.bfloat16
+
+
+def test_a_mask_hides_what_comes_behind():
+    layout = grouped.Groups([grouped.group(4, 2, [3, 1], CPU)])
+    hidden = [[0, 0, 0, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+    found = layout.mask(0, 2, torch.float32, CPU)
+    assert found.isneginf().int().tolist() == hidden * 2
+    assert found[~found.isneginf()].eq(0).all()
+
+
 def test_questions_about_one_clip_are_read_behind_it_once(policy):
     """Rows of one clip (its tensors are shared) with other words and several targets each."""
     prompt = make_prompt(policy, 0, 6.0)

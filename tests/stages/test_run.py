@@ -79,6 +79,31 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     whole(tmp_path / "cut", tmp_path)
 
 
+@pytest.mark.parametrize("stage", ["sft", "ans_co"])
+def test_rows_in_the_order_of_clips_are_the_same_after_an_interruption(
+    stage, recipe, rows, clip_rows, interrupt, monkeypatch, tmp_path
+):
+    """Three questions on two clips; three steps are an epoch, and the run is cut in the second."""
+    asked = [
+        dataclasses.replace(
+            clip_rows[i % 2], id=str(i), turns=(dataclasses.replace(clip_rows[i].turns[0], question=f"{i}?"),)
+        )
+        for i in range(6)
+    ]
+    write_jsonl(rows, asked)
+    settings = {"max_steps": 6, "group_by_clip": True}
+    train(recipe(stage, "whole", **settings))
+    train(recipe(stage, "plain", max_steps=6))
+    path = recipe(stage, "cut", **settings)
+    interrupt(4)
+    assert main(["train", path]) == 130
+    monkeypatch.undo()
+    train(path)
+    whole, cut, plain = (model(tmp_path / name) for name in ("whole", "cut", "plain"))
+    assert all(torch.allclose(whole[name], cut[name], atol=1e-6) for name in whole)
+    assert not all(torch.allclose(whole[name], plain[name], atol=1e-6) for name in whole)
+
+
 def test_interrupted_rollouts_of_ans_co_leave_nothing_and_are_drawn_again(
     recipe, monkeypatch, capsys, tmp_path
 ):
