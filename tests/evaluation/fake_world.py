@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlcomm.data.media import Clip
+from rlcomm.data.media import Clip, write_clip
 from rlcomm.evaluation import runner
 
 TRUTH = {
@@ -94,6 +94,32 @@ class FakeModel:
 
     def train(self, mode=True):
         self.training = mode
+
+
+def build_real(folder: Path, fps: float) -> Path:
+    """The same with clips of four frames that can be opened, and two rows of MCR-BENCH."""
+    folder = build(folder)
+    rng = np.random.default_rng(0)
+    for name in TRUTH:
+        frames = rng.integers(0, 255, (4, 56, 56, 3)).astype(np.uint8)
+        hum = np.sin(np.arange(int(4 / fps * 16_000)) * rng.uniform(0.05, 0.5)).astype(np.float32) * 0.5
+        write_clip(str(folder / "clips" / f"{name}.mp4"), frames, fps, hum)
+    rows = [
+        {
+            "audio": f"{name}.mp4",
+            "gt": gold,
+            "neutral": "Which one plays: harp or violin?",
+            "faithful": f"A {gold} plays.",
+            "adversarial": f"A {other} plays.",
+            "irrelevant": "It is late.",
+            "options": ["harp", "violin"],
+            "adversarial_answer": other,
+        }
+        for name, gold, other in (("c1", "harp", "violin"), ("c2", "violin", "harp"))
+    ]
+    (folder / "test" / "mcr").mkdir()
+    (folder / "test" / "mcr" / "AQA.json").write_text(json.dumps(rows))
+    return folder
 
 
 def policy(monkeypatch, say: Callable, like: Callable | None = None):

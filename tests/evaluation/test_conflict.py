@@ -28,28 +28,7 @@ def policy():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = world.build(tmp_path_factory.mktemp("conflict"))
-    rng = np.random.default_rng(0)
-    for name in world.TRUTH:
-        frames = rng.integers(0, 255, (4, 56, 56, 3)).astype(np.uint8)
-        hum = np.sin(np.arange(16000) * rng.uniform(0.05, 0.5)).astype(np.float32) * 0.5
-        write_clip(str(folder / "clips" / f"{name}.mp4"), frames, 4.0, hum)
-    rows = [
-        {
-            "audio": f"{name}.mp4",
-            "gt": gold,
-            "neutral": "Which one plays: harp or violin?",
-            "faithful": f"A {gold} plays.",
-            "adversarial": f"A {other} plays.",
-            "irrelevant": "It is late.",
-            "options": ["harp", "violin"],
-            "adversarial_answer": other,
-        }
-        for name, gold, other in (("c1", "harp", "violin"), ("c2", "violin", "harp"))
-    ]
-    (folder / "test" / "mcr").mkdir()
-    (folder / "test" / "mcr" / "AQA.json").write_text(json.dumps(rows))
-    return folder
+    return world.build_real(tmp_path_factory.mktemp("conflict"), fps=4.0)
 
 
 def plan(**options) -> conflict.Plan:
