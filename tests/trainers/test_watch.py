@@ -299,11 +299,11 @@ def test_stages_of_a_pipeline_are_one_group_unless_somebody_names_another(offlin
     (tmp_path / "warmup.yaml").write_text("stage: warmup\n")
     groups = []
 
-    def stage(command, env, check):
-        groups.append(env["WANDB_RUN_GROUP"])
-        return SimpleNamespace(returncode=1)
+    def stage(command, environment):
+        groups.append(environment["WANDB_RUN_GROUP"])
+        return 1
 
-    monkeypatch.setattr(pipeline.subprocess, "run", stage)
+    monkeypatch.setattr(pipeline, "run_process", stage)
     planned = PipelineRecipe(output_dir=str(tmp_path / "out"), stages=["warmup.yaml"])
     planned.given = {"stages": ["warmup.yaml"]}  # type: ignore[attr-defined]
     for group in (None, "mine"):
