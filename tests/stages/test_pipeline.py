@@ -197,6 +197,9 @@ def test_the_recipe_says_how_many_training_scenes_are_asymmetric_and_the_data_ar
     rows = [{"video": f"{clip}.mp4", "meta": {"muted": muted}} for clip, muted in clips]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert asymmetric_share(tmp_path) == 0.25
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write("\n{broken\n")  # for the stage to report, by row
+    assert asymmetric_share(tmp_path) == 0.25
     known = {"stages": ["warmup.yaml"], "data": str(tmp_path)}
     pipeline.check_asymmetric(PipelineRecipe(**known, asymmetric=0.25))
     pipeline.check_asymmetric(PipelineRecipe(**known))

@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import functools
 import itertools
-import json
 import multiprocessing
 import signal
 import sys
@@ -29,6 +28,7 @@ from rlcomm.data.orchestra.instruments import BY_NAME, INSTRUMENTS
 from rlcomm.data.orchestra.questions import EXISTENCE, Question
 from rlcomm.data.orchestra.scenes import Scene, draw
 from rlcomm.data.orchestra.sounds import SOUNDS
+from rlcomm.data.rows import read_rows
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.data.sources import read_music_avqa
 from rlcomm.errors import UserError
@@ -75,12 +75,11 @@ def asymmetric_share(folder: str | Path) -> float | None:
     if not path.is_file():
         return None
     muted = {}
-    with path.open(encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            meta = row.get("meta") or {}
-            if "muted" not in meta:
-                return None
-            muted[row.get("video")] = meta["muted"] is not None
+    for _, row in read_rows(path, []):  # wrong rows are for the stage to report, which reads them all
+        meta = row.get("meta") if isinstance(row, dict) else None
+        if not isinstance(meta, dict) or "muted" not in meta:
+            return None
+        muted[row.get("video")] = meta["muted"] is not None
     return sum(muted.values()) / len(muted) if muted else None
 
 
