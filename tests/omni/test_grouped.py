@@ -328,6 +328,7 @@ def test_the_layout_passes_through_ddp_around_peft(policy, batch, alone):  # noq
 
 def of_a_rank(rank: int, folder, model, prompts, ids, mask) -> None:
     """One of two processes, each with half of every group; writes the gradient that DDP leaves it with."""
+    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
     half = slice(rank, None, 2)
     weight = torch.linspace(-1, 1, len(ids))[half, None]
@@ -343,9 +344,9 @@ def of_a_rank(rank: int, folder, model, prompts, ids, mask) -> None:
 def test_groups_cut_over_two_ranks_give_the_gradient_of_the_whole(policy, batch, tmp_path):  # noqa: F811
     set_trainable(policy.model, freeze_encoders=True)
     prompts, ids, mask = batch
-    fork = multiprocessing.get_context("fork")
+    clean = multiprocessing.get_context("forkserver")  # forked off here, a rank can wait for ever for threads
     ranks = [
-        fork.Process(target=of_a_rank, args=(rank, tmp_path, policy.model, prompts, ids, mask))
+        clean.Process(target=of_a_rank, args=(rank, tmp_path, policy.model, prompts, ids, mask))
         for rank in (0, 1)
     ]
     for rank in ranks:
