@@ -3,7 +3,9 @@
 import contextlib
 import multiprocessing
 
-import numpy as np
+import rlcomm.torchvision_ops  # noqa: F401  (a rank imports this file first)
+
+import numpy as np  # isort: skip
 import pytest
 import torch
 from peft import get_peft_model
@@ -13,7 +15,7 @@ from rlcomm.errors import UserError
 from rlcomm.omni import grouped
 from rlcomm.omni.encode import reword, swap_media
 from rlcomm.omni.lines import find_families
-from rlcomm.omni.policy import lora_config, set_trainable
+from rlcomm.omni.policy import load_policy, lora_config, set_trainable
 from rlcomm.omni.score import Work, _chosen, form, pad_completions, score
 from tests.conftest import make_prompt
 from tests.omni.test_score import batch  # noqa: F401  (three clips, groups of 4, 3 and 1, shuffled)
@@ -326,12 +328,14 @@ def test_the_layout_passes_through_ddp_around_peft(policy, batch, alone):  # noq
     assert distance(moved, expected) < 1e-4
 
 
-def of_a_rank(rank: int, folder, model, prompts, ids, mask) -> None:
+def of_a_rank(rank: int, folder, path: str, prompts, ids, mask) -> None:
     """One of two processes, each with half of every group; writes the gradient that DDP leaves it with."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=2)
     half = slice(rank, None, 2)
     weight = torch.linspace(-1, 1, len(ids))[half, None]
+    model = load_policy(path).model
+    set_trainable(model, freeze_encoders=True)
     wrapped = torch.nn.parallel.DistributedDataParallel(model)
     logps, _ = score(wrapped, prompts[half], ids[half], mask[half], "grouped")
     (weight * logps).sum().backward()
@@ -346,7 +350,7 @@ def test_groups_cut_over_two_ranks_give_the_gradient_of_the_whole(policy, batch,
     prompts, ids, mask = batch
     clean = multiprocessing.get_context("forkserver")  # forked off here, a rank can wait for ever for threads
     ranks = [
-        clean.Process(target=of_a_rank, args=(rank, tmp_path, policy.model, prompts, ids, mask))
+        clean.Process(target=of_a_rank, args=(rank, tmp_path, policy.path, prompts, ids, mask))
         for rank in (0, 1)
     ]
     for rank in ranks:
