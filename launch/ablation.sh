@@ -24,8 +24,8 @@ run_arm() {  # arm seed
 export -f run_arm
 for seed in $SEEDS; do echo "sft_only $seed"; done | xargs -P "$JOBS" -L 1 bash -c 'run_arm "$@"' _
 for seed in $SEEDS; do
-    for arm in calibrated similarity accuracy ans_co; do echo "$arm $seed"; done
+    for arm in calibrated similarity witnessed accuracy ans_co; do echo "$arm $seed"; done
 done | xargs -P "$JOBS" -L 1 bash -c 'run_arm "$@"' _
-for arm in sft_only ans_co accuracy similarity calibrated; do
+for arm in sft_only ans_co accuracy similarity calibrated witnessed; do
     echo; echo "$arm"; rlcomm show "$OUT/$arm"/*
 done
