@@ -1,10 +1,11 @@
-"""A stage as a process of its own, which Ctrl-C ends in good order, and the memory of all of them."""
+"""A stage as a process of its own, ended in good order by Ctrl-C and SIGTERM; the memory of all processes."""
 
 import contextlib
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import psutil
 
@@ -18,19 +19,40 @@ def run_process(command: list[str], environment: Mapping[str, str]) -> int:
 
     After Ctrl-C it is given time to leave. `subprocess.run` would kill it within a quarter of a second, and a
     killed launcher leaves its ranks behind: they have sessions of their own, get no Ctrl-C, and would go on
-    training into the folder.
+    training into the folder. SIGTERM, a job manager's word, goes on to the process for the same reason.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
+        SystemExit: with 143, after SIGTERM.
     """
-    process = subprocess.Popen(command, env=environment)
+    with _terminable():
+        process = subprocess.Popen(command, env=environment)
+        try:
+            return process.wait()
+        except (KeyboardInterrupt, SystemExit) as word:
+            if isinstance(word, SystemExit):
+                process.terminate()
+            # A terminal sends Ctrl-C to the process as well; whoever sends it to this one alone does not.
+            for harder in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LEAVE_TAKING)
+                    break
+                process.send_signal(harder)
+            raise
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises SystemExit(143) inside, where it would end this process and nobody else."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # A terminal sends Ctrl-C to the process as well; whoever sends it to this one alone does not.
-        for harder in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(LEAVE_TAKING)
-                break
-            process.send_signal(harder)
-        raise
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def memory_of_all() -> int:

@@ -1,4 +1,4 @@
-"""The process of a stage: after Ctrl-C it may leave by itself."""
+"""The process of a stage: after Ctrl-C and SIGTERM it may leave by itself."""
 
 import os
 import signal
@@ -11,8 +11,9 @@ import pytest
 from rlcomm import child
 
 LEAVING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     Path(sys.argv[1], "started").touch()
     time.sleep(60)
@@ -22,12 +23,19 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("whom", ["the terminal's group", "the driver alone"])
-def test_ctrl_c_gives_a_stage_time_to_leave(whom, tmp_path):
+@pytest.mark.parametrize(
+    ("word", "whom", "ends"),
+    [
+        (signal.SIGINT, "the terminal's group", "KeyboardInterrupt"),
+        (signal.SIGINT, "the driver alone", "KeyboardInterrupt"),
+        (signal.SIGTERM, "the driver alone", 143),
+    ],
+)
+def test_a_stage_is_told_to_end_and_has_time_to_leave(word, whom, ends, tmp_path):
     """Killed at once, an accelerate launcher would leave its ranks behind, training on."""
     driver = (
         "import os, sys\nfrom rlcomm import child\n"
-        "child.LEAVE_TAKING = 4\n"
+        f"child.LEAVE_TAKING = {4 if word == signal.SIGINT else 30}\n"
         f"child.run_process([sys.executable, '-c', {LEAVING!r}, {str(tmp_path)!r}], os.environ)\n"
     )
     with subprocess.Popen(
@@ -38,11 +46,11 @@ def test_ctrl_c_gives_a_stage_time_to_leave(whom, tmp_path):
             assert process.poll() is None
             time.sleep(0.05)
         if whom == "the driver alone":
-            os.kill(process.pid, signal.SIGINT)
+            os.kill(process.pid, word)
         else:
-            os.killpg(process.pid, signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
-    assert "KeyboardInterrupt" in said
+            os.killpg(process.pid, word)
+        said = process.communicate(timeout=20)[1]
+    assert process.returncode == ends or str(ends) in said
     assert (tmp_path / "left").exists()
 
 
