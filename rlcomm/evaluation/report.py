@@ -49,6 +49,7 @@ COLUMNS = (
     Column("sign_flip_rate", ("sign", "flips"), "Sign flips", "low"),
     Column("format_rate", ("for-", "mat"), "Format"),
     Column("hearing_exact", ("hears", "exact"), "Hearing exact"),
+    Column("seeing_exact", ("sees", "exact"), "Seeing exact"),
     Column("modified_a_acc", ("A-Acc", "0-5"), "A-Acc (0\N{EN DASH}5)", scale=1),
     Column("modified_v_acc", ("V-Acc", "0-5"), "V-Acc (0\N{EN DASH}5)", scale=1),
 )
@@ -65,7 +66,9 @@ _NOTES = """<section class="notes"><h2>How to read this</h2><ul>
 for hearing. &ldquo;Parsed only&rdquo; leaves them out.</li>
 <li><b>Same audio</b>: the same sound, the picture left out. Right there and wrong with the picture is a
 <b>sign flip</b>: the model hears it and lets the picture win.</li>
-<li><b>Hearing exact</b>: the audio reasoning names exactly what sounds, nothing more and nothing less.</li>
+<li><b>Hearing exact</b>: the audio reasoning names exactly what sounds, nothing more and nothing less;
+<b>seeing exact</b>: the visual reasoning what is visible. A policy that tells what it hears as what it sees
+loses the second.</li>
 <li><b>A-Acc and V-Acc</b>, 0&ndash;5: {judge}</li>
 <li><b>Published</b>, for orientation, another model and other data (RL-CoMM, arXiv 2511.10059):
 Qwen2.5-Omni-3B answers 8.22&nbsp;% of AV-ConfuseBench muted right, after SFT 5.48&nbsp;%, GRPO 15.07&nbsp;%,
@@ -107,17 +110,17 @@ def format_table(summary: Mapping[str, Any]) -> str:
     Returns:
         Lines without a trailing newline; rates in percent, muted accuracy with its 95 % interval.
     """
-    width = 7
+    widths = {column.name: 1 + max(5, *map(len, column.head)) for column in COLUMNS}
     first = max([14] + [len(_label(stage)) for stage in summary["stages"]])
     lines = []
     for line in (0, 1):
-        heads = "".join(column.head[line].rjust(width) for column in COLUMNS)
+        heads = "".join(column.head[line].rjust(widths[column.name]) for column in COLUMNS)
         lines.append(" " * first + ("muted 95 %" if line == 0 else "interval").rjust(13) + heads)
     lines.append("-" * len(lines[0]))
     for stage, row in _ordered(summary["stages"]):
         interval = (row.get("ci95") or {}).get("muted_acc")
         shown = f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}" if interval else "-"
-        cells = "".join((page.number(row.get(c.name), c) or "-").rjust(width) for c in COLUMNS)
+        cells = "".join((page.number(row.get(c.name), c) or "-").rjust(widths[c.name]) for c in COLUMNS)
         lines.append(_label(stage).ljust(first) + shown.rjust(13) + cells)
     if "asymmetric" in summary:
         lines.append(_asymmetric(summary))
@@ -131,7 +134,7 @@ def _asymmetric(summary: Mapping[str, Any]) -> str:
 SEED_COLUMNS = (
     "muted_acc", "muted_acc_parsed", "muted_unparsed", "control_acc", "sync_acc", "same_audio_muted_acc",
     "same_audio_control_acc", "sign_flip_rate", "format_rate", "hearing_exact", "hearing_exact_muted",
-    "hearing_exact_sync",
+    "hearing_exact_sync", "seeing_exact_muted",
 )  # fmt: skip
 
 

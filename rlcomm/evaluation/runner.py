@@ -6,7 +6,7 @@ How stages are evaluated when they end. What decoders would choose instead is `r
 
 A record is a JSON object: `benchmark, id, video_id, video, view ("joint" | "audio_only"), prompt_style,
 question, type, completion, answer, gold, class, parsed, correct, format_ok, hearing, seeing, hearing_exact,
-margin, a_acc, v_acc, why, truth`; what does not apply is null.
+seeing_exact, margin, a_acc, v_acc, why, truth`; what does not apply is null.
 """
 
 import contextlib
@@ -260,8 +260,9 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         same_audio_muted_acc, same_audio_control_acc, sign_flip_rate, sign_flip_rate_margin, modified_a_acc,
         modified_v_acc`, and over all joint records `format_rate` (the strict format; None under the direct
         prompt) and `hearing_exact` (the a-think names exactly what sounds; None under the direct prompt or
-        without truth), `hearing_exact_muted` and `hearing_exact_sync` (on the clips of these alone). Beside
-        them `sync_acc_by_type` {type: rate}, and `ci95` and `n` {name: [lo, hi]}, {name: n}.
+        without truth), `hearing_exact_muted` and `hearing_exact_sync` (on the clips of these alone), and the
+        same of what is seen (`seeing_exact...`: the v-think names exactly what is visible). Beside them
+        `sync_acc_by_type` {type: rate}, and `ci95` and `n` {name: [lo, hi]}, {name: n}.
     """
     counted = {key: count(records) for key, count in COUNTED.items()}
     found: dict[str, Metric | None] = {
@@ -271,7 +272,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     found.update(_reading_metrics(joint))
     for name, benchmark in (("muted", avconfuse.MUTED), ("sync", music_avqa.NAME)):
         part = [r for r in joint if r["benchmark"] == benchmark]
-        found[f"hearing_exact_{name}"] = _reading_metrics(part)["hearing_exact"]
+        exact = _reading_metrics(part)
+        found |= {f"{sense}_exact_{name}": exact[f"{sense}_exact"] for sense in ("hearing", "seeing")}
     row: dict[str, Any] = {name: metric["value"] if metric else None for name, metric in found.items()}
     row["sync_acc_by_type"] = {
         name.removeprefix("acc_"): metric["value"]
@@ -422,10 +424,12 @@ def _record(
     else:
         fields.update(music_avqa.score(sample, reading))
     stepwise = prompt_style == "steps"
-    exact = None
+    exact: dict[str, bool | None] = {"hearing_exact": None, "seeing_exact": None}
     if known is not None and stepwise:
-        sounding = {vocabulary.name(n) for field in ("audible", "ambient") for n in _listed(known.get(field))}
-        exact = bool(reading.hearing) and vocabulary.claimed(reading.hearing) == sounding
+        exact = {
+            "hearing_exact": _is_exact(reading.hearing, known, ("audible", "ambient"), vocabulary),
+            "seeing_exact": _is_exact(reading.seeing, known, ("visible",), vocabulary),
+        }
     return {
         "benchmark": benchmark.name,
         "id": sample.id,
@@ -441,10 +445,16 @@ def _record(
         "format_ok": format_reward.score(steps.parse(text), sample) == 1.0 if stepwise else None,
         "hearing": reading.hearing,
         "seeing": reading.seeing,
-        "hearing_exact": exact,
+        **exact,
         "margin": margin,
         "truth": known,
     }
+
+
+def _is_exact(text: str, known: dict, fields: Sequence[str], vocabulary: Vocabulary) -> bool:
+    """Whether a text names what stands in these fields of the truth, nothing more and nothing less."""
+    names = {vocabulary.name(name) for field in fields for name in _listed(known.get(field))}
+    return bool(text) and vocabulary.claimed(text) == names
 
 
 def _margin(gold: str, labels: Sequence[str], scores: Sequence[float]) -> float:
@@ -458,6 +468,7 @@ def _reading_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     return {
         "format_rate": metrics.mean([r["format_ok"] for r in records], clips),
         "hearing_exact": metrics.mean([r["hearing_exact"] for r in records], clips),
+        "seeing_exact": metrics.mean([r.get("seeing_exact") for r in records], clips),  # not in older files
     }
 
 

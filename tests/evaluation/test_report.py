@@ -193,7 +193,7 @@ def test_the_widest_values_still_stand_apart():
     full = {c.name: 1.0 if c.scale == 100 else 5.0 for c in report.COLUMNS}
     table = report.format_table({"stages": {"base_steps": {**full, "ci95": {"muted_acc": [1.0, 1.0]}}}})
     assert (
-        table.splitlines()[-1].split() == ["Base", "(steps)", "100.0-100.0"] + ["100.0"] * 11 + ["5.00"] * 2
+        table.splitlines()[-1].split() == ["Base", "(steps)", "100.0-100.0"] + ["100.0"] * 12 + ["5.00"] * 2
     )
 
 

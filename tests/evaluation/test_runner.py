@@ -66,7 +66,10 @@ def test_gibberish_is_unparsed_never_no(monkeypatch, folder):
 
 def test_the_oracle_is_right_everywhere(monkeypatch, folder):
     _, _, row = run(monkeypatch, folder, oracle)
-    ones = ("muted_acc", "control_acc", "sync_acc", "same_audio_muted_acc", "format_rate", "hearing_exact")
+    ones = (
+        "muted_acc", "control_acc", "sync_acc", "same_audio_muted_acc", "format_rate", "hearing_exact",
+        "seeing_exact",
+    )  # fmt: skip
     assert {name: row[name] for name in ones} == dict.fromkeys(ones, 1.0)
     assert (row["modified_a_acc"], row["modified_v_acc"]) == (5.0, 5.0)
     assert row["n"]["muted_acc"] == 2
@@ -96,14 +99,31 @@ def test_hearing_what_is_seen_is_not_exact(monkeypatch, folder):
     assert row["hearing_exact"] == pytest.approx(3 / 8)
     assert row["hearing_exact_muted"] == 0.0
     assert row["hearing_exact_sync"] == 1.0
+    assert row["seeing_exact"] == row["seeing_exact_muted"] == 1.0
     assert row["modified_a_acc"] == 0.0
     assert row["modified_v_acc"] == 5.0
+
+
+def test_what_sounds_told_as_seen_is_not_seen_exactly(monkeypatch, folder):
+    """Exact only where all that is visible sounds and nothing else does: the lie that a fooled AVC pays."""
+
+    def ears_only(sample, clip, style):
+        heard = ", ".join(world.truth_of(sample)["audible"])
+        return steps.build(f"I hear {heard}.", f"I see {heard}.", sample.answer)
+
+    _, records, row = run(monkeypatch, folder, ears_only)
+    exact = {(r["benchmark"], r["video_id"]): r["seeing_exact"] for r in records if r["view"] == "joint"}
+    assert exact["avconfuse_muted", "c1"] is False
+    assert exact["music_avqa", "c4"] is True
+    assert row["hearing_exact_muted"] == 1.0
+    assert row["seeing_exact_muted"] == 0.0
+    assert row["seeing_exact_sync"] == 1.0
 
 
 def test_under_direct_there_is_no_format_and_no_hearing(monkeypatch, folder):
     _, records, row = run(monkeypatch, folder, eyes_only, prompt_style="direct")
     assert row["format_rate"] is None
-    assert row["hearing_exact"] is None
+    assert row["hearing_exact"] is row["seeing_exact"] is None
     assert "format_rate" not in row["ci95"]
     assert records[0]["hearing"] == records[0]["completion"]
 
