@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import importlib.metadata
 import json
 import os
 import shlex
@@ -62,6 +63,9 @@ def _say(sentence: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rlcomm", description="RL fine-tuning of modality-balanced omni models."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"rlcomm {importlib.metadata.version('rlcomm')}"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -161,12 +165,12 @@ def _parser() -> argparse.ArgumentParser:
         dest="data_command", required=True, metavar="COMMAND"
     )
     orchestra = data.add_parser("orchestra", help="render the embedded world")
-    orchestra.add_argument("--out", default="runs/orchestra")
-    orchestra.add_argument("--seed", type=int, default=0)
+    orchestra.add_argument("--out", default="runs/orchestra", help="data folder to make")
+    orchestra.add_argument("--seed", type=int, default=0, help="of the world")
     orchestra.add_argument(
         "--asymmetric", type=float, default=0.5, help="share of scenes with one instrument muted"
     )
-    orchestra.add_argument("--workers", type=int, default=2)
+    orchestra.add_argument("--workers", type=int, default=2, help="processes")
     for split, rows in (("sync", 0), ("warmup", 100), ("train", 1000), ("conflict", 0), ("test", 300)):
         orchestra.add_argument(f"--{split}", type=int, default=rows, help="rows")
     orchestra.set_defaults(run=_orchestra)
@@ -174,25 +178,33 @@ def _parser() -> argparse.ArgumentParser:
         "import", help="MUSIC-AVQA, AVQA, R1-family, MCR-BENCH or released warm-up files to samples"
     )
     imported.add_argument("kind", choices=("music_avqa", "avqa", "r1", "mcr", "warmup"))
-    imported.add_argument("file")
-    imported.add_argument("--media_dir", required=True)
-    imported.add_argument("--out", required=True)
-    imported.add_argument("--limit", type=int)
+    imported.add_argument("file", help="of that format")
+    imported.add_argument("--media_dir", required=True, help="folder of the clips")
+    imported.add_argument("--out", required=True, help="JSON Lines file of samples to write")
+    imported.add_argument("--limit", type=int, help="the first so many good rows; default: all")
     imported.set_defaults(run=_import)
     confuse = data.add_parser("confuse", help="muted, modified or shifted variants of your clips")
     confuse.add_argument("clips", help="folder, clip, or JSON Lines file of samples")
-    confuse.add_argument("--mode", required=True, choices=("muted", "modified", "shifted"))
-    confuse.add_argument("--out", required=True)
+    confuse.add_argument(
+        "--mode", required=True, choices=("muted", "modified", "shifted"),
+        help="sound silenced, replaced, or moved in time; the picture is copied",
+    )  # fmt: skip
+    confuse.add_argument("--out", required=True, help="data folder to make")
     confuse.add_argument("--stems", help="folder <clip id>/<instrument>.wav")
     confuse.add_argument("--sounds", help="folder of <sound type>.wav")
     confuse.add_argument("--instruments", help="JSON: clip id -> names")
-    confuse.add_argument("--seconds", type=float, default=1.0)
-    confuse.add_argument("--limit", type=int)
-    confuse.add_argument("--workers", type=int, default=2)
+    confuse.add_argument(
+        "--seconds",
+        type=float,
+        default=1.0,
+        help="of shifted: so much later comes the sound; below 0: earlier",
+    )
+    confuse.add_argument("--limit", type=int, help="the first so many clips; default: all")
+    confuse.add_argument("--workers", type=int, default=2, help="processes")
     confuse.set_defaults(run=_confuse)
     check = data.add_parser("check", help="read every row and open every clip of a file")
-    check.add_argument("file")
-    check.add_argument("--workers", type=int, default=2)
+    check.add_argument("file", help="JSON Lines file of samples")
+    check.add_argument("--workers", type=int, default=2, help="processes")
     check.set_defaults(run=_check)
     return parser
 

@@ -70,7 +70,9 @@ class PolicyFields:
 
     stage: str = field(
         default="",
-        metadata={"help": "sft, warmup, base, step_rr, ans_co, reference, eval, diagnose or pipeline"},
+        metadata={
+            "help": "sft, warmup, base, audio, step_rr, grpo, ans_co, reference, eval, diagnose or pipeline"
+        },
     )
     model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
     model_revision: str | None = field(default=None, metadata={"help": "hub revision"})

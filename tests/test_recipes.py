@@ -32,7 +32,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "recipes").rglob("*.yaml"))
 STAGE = {path: read_yaml(ROOT / path).get("stage") for path in RECIPES}
 REAL = [path for path in RECIPES if path.startswith("recipes/qwen") and STAGE[path] != "pipeline"]
-READMES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "recipes").rglob("*.md"))]
+READMES = [
+    "README.md",
+    "launch/README.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "recipes").rglob("*.md")),
+]
 TRAINING = ("sft", "warmup", "step_rr", "grpo", "ans_co")
 HEADER = ("What", "Hardware", "Before", "Run", "Override")
 FOLDERS = {"qwen2_5_omni_3b": 8, "qwen2_5_omni_3b_lora": 1, "qwen2_5_omni_7b_lora": 1}  # GPUs written for

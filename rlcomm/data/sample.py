@@ -209,7 +209,10 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: does not exist; check the path.") from error
+        raise UserError(
+            f"{path}: does not exist; check the path, or make it first (a recipe's header says what comes "
+            "before)."
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text; give a JSON or JSON Lines file.") from error
     except OSError as error:

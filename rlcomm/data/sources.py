@@ -39,14 +39,21 @@ class ImportReport:
         out: the JSON Lines file written.
         written: samples in it.
         problems: rows left out, each with its field and reason.
+        unheard: samples with a picture and without sound.
     """
 
     out: str
     written: int
     problems: list[str] = field(default_factory=list)
+    unheard: int = 0
 
     def __str__(self) -> str:
         text = f"{self.out}: {self.written} sample{'s' * (self.written != 1)} written"
+        if self.unheard:
+            text += (
+                f", {self.unheard} of them seen only: their clips are not heard (of R1 files, where neither "
+                "data_type names audio nor use_audio is true)"
+            )
         if not self.problems:
             return text + "."
         shown = self.problems[:20]
@@ -94,7 +101,8 @@ def import_file(
         )
     samples = samples[:limit]
     write_jsonl(out, samples)
-    return ImportReport(os.fspath(out), len(samples), problems)
+    unheard = sum(sample.video is not None and sample.audio is None for sample in samples)
+    return ImportReport(os.fspath(out), len(samples), problems, unheard)
 
 
 def read_music_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:

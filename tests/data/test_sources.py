@@ -180,6 +180,20 @@ def test_r1_media(write, videos, change, expected):
     assert (samples[0].video, samples[0].audio) == tuple(name and str(videos / name) for name in expected)
 
 
+def test_an_import_says_how_many_clips_will_not_be_heard(write, videos, tmp_path):
+    """Trap: sound that is lost without a word; a plain "video" of the R1 family is seen only."""
+    kinds = ({}, {"data_type": "video"}, {"data_type": "audio", "path": "b.wav"})
+    rows = [{**R1, "problem_id": number, **kind} for number, kind in enumerate(kinds)]
+    told = import_file("r1", write(rows), videos, tmp_path / "out.jsonl")
+    assert told.unheard == 1
+    assert str(told).endswith(
+        "3 samples written, 1 of them seen only: their clips are not heard (of R1 files, where neither "
+        "data_type names audio nor use_audio is true)."
+    )
+    heard = import_file("r1", write([R1]), videos, tmp_path / "heard.jsonl")
+    assert str(heard).endswith("1 sample written.")
+
+
 @pytest.mark.parametrize(
     ("solution", "answer"),
     [
