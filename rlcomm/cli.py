@@ -60,13 +60,18 @@ def _say(sentence: str) -> None:
     print(f"rlcomm: {sentence}", file=sys.stderr)
 
 
+def _version() -> str:
+    try:
+        return importlib.metadata.version("rlcomm")
+    except importlib.metadata.PackageNotFoundError:  # run from its source
+        return "without a version, not installed"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rlcomm", description="RL fine-tuning of modality-balanced omni models."
     )
-    parser.add_argument(
-        "--version", action="version", version=f"rlcomm {importlib.metadata.version('rlcomm')}"
-    )
+    parser.add_argument("--version", action="version", version=f"rlcomm {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, help: str, recipe: bool = False) -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """The command line: instant help, and mistakes in one sentence with exit code 2."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -40,6 +41,20 @@ def told(capsys, *argv: str) -> str:
 
 
 # -- help ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_version_is_that_of_the_package_and_its_lack_breaks_nothing(capsys, monkeypatch, installed):
+    if not installed:
+
+        def version(name):
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    said = capsys.readouterr().out.strip()
+    assert said.endswith("not installed") or said == f"rlcomm {importlib.metadata.version('rlcomm')}"
 
 
 def test_help_is_instant_and_imports_nothing_heavy():
