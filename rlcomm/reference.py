@@ -251,8 +251,7 @@ def hearing_exact(samples: Sequence[Sample]) -> dict[str, Any]:
         {name for sample in known for field in fields for name in _names(sample.meta.get(field))}
     )
     exact = sum(
-        words.claimed(sample.reference)
-        == {words.name(n) for field in ("audible", "ambient") for n in _names(sample.meta.get(field))}
+        words.exact(sample.reference, _names(sample.meta.get("audible")) + _names(sample.meta.get("ambient")))
         for sample in known
         if sample.reference
     )

@@ -132,3 +132,7 @@ class Vocabulary:
                 denied.update(before[-1:])
             claims |= {name for i, (_, _, name) in enumerate(found) if i not in denied}
         return claims
+
+    def exact(self, text: str, names: Iterable[str]) -> bool:
+        """Whether `text` claims these names, nothing more and nothing less; an empty one never does."""
+        return bool(text) and self.claimed(text) == {self.name(name) for name in names}

@@ -424,12 +424,11 @@ def _record(
     else:
         fields.update(music_avqa.score(sample, reading))
     stepwise = prompt_style == "steps"
-    exact: dict[str, bool | None] = {"hearing_exact": None, "seeing_exact": None}
+    hears = sees = None
     if known is not None and stepwise:
-        exact = {
-            "hearing_exact": _is_exact(reading.hearing, known, ("audible", "ambient"), vocabulary),
-            "seeing_exact": _is_exact(reading.seeing, known, ("visible",), vocabulary),
-        }
+        sounding = _listed(known.get("audible")) + _listed(known.get("ambient"))
+        hears = vocabulary.exact(reading.hearing, sounding)
+        sees = vocabulary.exact(reading.seeing, _listed(known.get("visible")))
     return {
         "benchmark": benchmark.name,
         "id": sample.id,
@@ -445,16 +444,11 @@ def _record(
         "format_ok": format_reward.score(steps.parse(text), sample) == 1.0 if stepwise else None,
         "hearing": reading.hearing,
         "seeing": reading.seeing,
-        **exact,
+        "hearing_exact": hears,
+        "seeing_exact": sees,
         "margin": margin,
         "truth": known,
     }
-
-
-def _is_exact(text: str, known: dict, fields: Sequence[str], vocabulary: Vocabulary) -> bool:
-    """Whether a text names what stands in these fields of the truth, nothing more and nothing less."""
-    names = {vocabulary.name(name) for field in fields for name in _listed(known.get(field))}
-    return bool(text) and vocabulary.claimed(text) == names
 
 
 def _margin(gold: str, labels: Sequence[str], scores: Sequence[float]) -> float:
