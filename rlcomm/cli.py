@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import importlib.metadata
 import json
 import os
 import shlex
@@ -60,18 +59,25 @@ def _say(sentence: str) -> None:
     print(f"rlcomm: {sentence}", file=sys.stderr)
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version("rlcomm")
-    except importlib.metadata.PackageNotFoundError:  # run from its source
-        return "without a version, not installed"
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that alone costs more than the help of every command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import importlib.metadata
+
+        try:
+            found = importlib.metadata.version("rlcomm")
+        except importlib.metadata.PackageNotFoundError:  # run from its source
+            found = "without a version, not installed"
+        print(f"rlcomm {found}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rlcomm", description="RL fine-tuning of modality-balanced omni models."
     )
-    parser.add_argument("--version", action="version", version=f"rlcomm {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which rlcomm this is")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, help: str, recipe: bool = False) -> argparse.ArgumentParser:
