@@ -24,18 +24,18 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    ("word", "whom", "ends"),
+    ("word", "whom"),
     [
-        (signal.SIGINT, "the terminal's group", "KeyboardInterrupt"),
-        (signal.SIGINT, "the driver alone", "KeyboardInterrupt"),
-        (signal.SIGTERM, "the driver alone", 143),
+        (signal.SIGINT, "the terminal's group"),
+        (signal.SIGINT, "the driver alone"),
+        (signal.SIGTERM, "the driver alone"),
     ],
 )
-def test_a_stage_is_told_to_end_and_has_time_to_leave(word, whom, ends, tmp_path):
+def test_a_stage_is_told_to_end_and_has_time_to_leave(word, whom, tmp_path):
     """Killed at once, an accelerate launcher would leave its ranks behind, training on."""
     driver = (
         "import os, sys\nfrom rlcomm import child\n"
-        f"child.LEAVE_TAKING = {4 if word == signal.SIGINT else 30}\n"
+        f"child.LEAVE_TAKING = {4 if word == signal.SIGINT else 90}\n"
         f"child.run_process([sys.executable, '-c', {LEAVING!r}, {str(tmp_path)!r}], os.environ)\n"
     )
     with subprocess.Popen(
@@ -49,8 +49,11 @@ def test_a_stage_is_told_to_end_and_has_time_to_leave(word, whom, ends, tmp_path
             os.kill(process.pid, word)
         else:
             os.killpg(process.pid, word)
-        said = process.communicate(timeout=20)[1]
-    assert process.returncode == ends or str(ends) in said
+        said = process.communicate(timeout=60)[1]
+    if word == signal.SIGINT:
+        assert "KeyboardInterrupt" in said
+    else:
+        assert process.returncode == 143
     assert (tmp_path / "left").exists()
 
 

@@ -231,7 +231,8 @@ def test_a_real_recipe_is_sized_from_a_config_alone(path, told, real_configs, tm
     )
     assert code == 2
     found = json.loads((tmp_path / "found.json").read_text())["recipe"]
-    assert any("data/" in problem or "runs/" in problem for problem in found["problems"])
+    rows = yaml.safe_load((ROOT / path).read_text())["dataset"]
+    assert any(rows in problem for problem in found["problems"])
     assert found["prompt"]["video_tokens"] == 16 * 120
     assert found["prompt"]["audio_tokens"] == 60 * 25
     adapters = {"3b": 59.9e6, "7b": 80.7e6}["7b" if "7b" in path else "3b"]
