@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
 
 import numpy as np  # isort: skip
 import torch  # isort: skip
@@ -25,7 +25,6 @@ from trl.trainer.utils import add_fused_lm_head
 from rlcomm import steps
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import EncodedPrompt, encode, merge_media, reword
 from rlcomm.omni.nano import nano_omni, omni_processor
 from rlcomm.omni.policy import Policy, load_policy, resolve_model, set_trainable, suppressed_tokens
@@ -37,6 +36,7 @@ from rlcomm.recipe import SCORINGS
 from rlcomm.rewards import adapters
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import MINILM_OMEGA
+from rlcomm.utils.errors import UserError
 
 Forms = dict[str, Callable[[], Any]]  # what is measured, by name
 

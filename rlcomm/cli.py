@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -301,9 +301,10 @@ def _split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
 
 def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
-    from rlcomm import files, processes, reference
+    from rlcomm import reference
     from rlcomm.data.sample import read_jsonl
     from rlcomm.stages.run import other_stage, peak_rss_mb
+    from rlcomm.utils import files, processes
 
     samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
     options = dict(
@@ -348,9 +349,9 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, rest, "eval")
-    from rlcomm import files
     from rlcomm.evaluation.report import format_table
     from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, other_stage, peak_rss_mb
+    from rlcomm.utils import files
 
     out = Path(recipe.output_dir)
     if stage := other_stage(out):
@@ -419,7 +420,8 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> None:
     for name in ("rows", "steps", "ranks", "width", "height", "seconds", "memory_gb"):
         if (value := getattr(arguments, name)) is not None and value <= 0:
             raise UserError(f"--{name} is {value:g}, which is nothing to look at; give a number above 0.")
-    from rlcomm import doctor, files, machine
+    from rlcomm import doctor, machine
+    from rlcomm.utils import files
 
     found: dict[str, Any] = {}
     if arguments.recipe is not None:
@@ -440,7 +442,8 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _bench_gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm import bench, files
+    from rlcomm import bench
+    from rlcomm.utils import files
 
     result = bench.gacl(arguments.model_name_or_path, arguments.seconds, arguments.items, arguments.rounds)
     if arguments.json:
@@ -449,7 +452,8 @@ def _bench_gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _bench_step(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm import bench_step, files
+    from rlcomm import bench_step
+    from rlcomm.utils import files
 
     options = bench_step.Options(
         parts=arguments.parts, scorings=arguments.scorings, rounds=arguments.rounds,

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
 from huggingface_hub import try_to_load_from_cache
@@ -28,12 +28,12 @@ from rlcomm import machine, memory, peak
 from rlcomm.data.check import check
 from rlcomm.data.media import load_clip, probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import conversation_pieces, encode
 from rlcomm.omni.policy import in_short, resolve_model
 from rlcomm.recipe import STAGES, load_recipe, read_yaml
 from rlcomm.stages import sft, step_rr
 from rlcomm.trainers.sft import targets
+from rlcomm.utils.errors import UserError
 
 TRAINING = ("sft", "warmup", "step_rr", "grpo", "ans_co")
 CLIP = (60.0, 640, 360)  # seconds, width, height of a clip where there are no rows to look at

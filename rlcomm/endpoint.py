@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal, TypeVar
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 LONGEST_WAIT = 300.0  # seconds between two tries; an endpoint that asks for more is left for another day
 DOWN = 20  # items in a row without an answer, all their retries spent: the endpoint is down

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
 from huggingface_hub import snapshot_download
@@ -30,9 +30,9 @@ from safetensors.torch import save_file
 from transformers import AutoConfig
 from transformers.core_model_loading import revert_weight_conversion
 
-from rlcomm import files
-from rlcomm.errors import UserError
 from rlcomm.omni.policy import THINKERS, Policy, in_short, load_policy, resolve_model
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 KINDS = ("full", "thinker", "adapter")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

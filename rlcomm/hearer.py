@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-import rlcomm.torchvision_ops  # noqa: F401  # before anything that imports torchvision
+import rlcomm.utils.torchvision_ops  # noqa: F401  # before anything that imports torchvision
 
 import torch  # isort: skip
 from transformers import (
@@ -29,9 +29,9 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from rlcomm import processes
-from rlcomm.errors import UserError
 from rlcomm.omni.policy import resolve_model
+from rlcomm.utils import processes
+from rlcomm.utils.errors import UserError
 
 _SHORTEST = 0.1  # seconds; below that the encoder has not the two tokens that Qwen2-Audio needs to find them
 

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HTTPError
 
 from rlcomm import model_card
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 logger = logging.getLogger("rlcomm")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 import torch  # isort: skip
 from peft import get_peft_model

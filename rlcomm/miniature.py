@@ -8,17 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
 
 import torch  # isort: skip
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import Trainer, set_seed
 
-from rlcomm import files, hub, model_card, steps
+from rlcomm import hub, model_card, steps
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
-from rlcomm.errors import UserError
 from rlcomm.hearer import encode as encode_audio
 from rlcomm.omni import nano
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
@@ -28,6 +27,8 @@ from rlcomm.stages import sft
 from rlcomm.stages.run import DONE, MetricsFile, is_main, open_run, peak_rss_mb, save_model
 from rlcomm.trainers.checkpoints import AtomicCheckpoints, last_checkpoint
 from rlcomm.trainers.watch import watch
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 HEAR = "Open/Hear"
 TOKENIZER_ROWS = 1500

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, get_type_hints
 
 import yaml
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id  # isort: skip
 from transformers import TrainingArguments  # isort: skip
@@ -24,11 +24,11 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from transformers.trainer_utils import HubStrategy  # isort: skip
 from trl import GRPOConfig, SFTConfig, TrlParser  # isort: skip
 
-from rlcomm import files
 from rlcomm.data import controls
 from rlcomm.data.media import MediaSettings
-from rlcomm.errors import UserError
 from rlcomm.rewards import adapters, avc
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 SCORINGS = ("auto", "grouped", "packed", "rows")
 REWARDS = adapters.NAMES

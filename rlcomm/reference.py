@@ -25,15 +25,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rlcomm import endpoint, files, processes, remote_hearer, steps
+from rlcomm import endpoint, remote_hearer, steps
 from rlcomm.data.media import MediaSettings, cache_key, load_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.errors import UserError
 from rlcomm.hearer import Ear, Hearer, open_ear
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate
 from rlcomm.remote_hearer import RemoteHearer
+from rlcomm.utils import files, processes
+from rlcomm.utils.errors import UserError
 from rlcomm.vocabulary import Vocabulary
 
 ALL_SOUND = MediaSettings(audio_seconds=None)

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 Status = Literal["ok", "missing", "empty", "repeated", "out_of_order"]
 

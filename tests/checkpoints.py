@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401
+import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 from tokenizers import Tokenizer

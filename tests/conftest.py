@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import rlcomm.torchvision_ops  # noqa: F401
+import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 

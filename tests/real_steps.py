@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-import rlcomm.torchvision_ops  # noqa: F401
+import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5OmniThinkerForConditionalGeneration
 from trl import GRPOTrainer
 
-from rlcomm import doctor, files, steps
+from rlcomm import doctor, steps
 from rlcomm.data import orchestra
 from rlcomm.data.media import MediaSettings, load_clip, write_clip
 from rlcomm.data.orchestra.instruments import INSTRUMENTS
@@ -35,6 +35,7 @@ from rlcomm.data.orchestra.questions import hear_text, see_text
 from rlcomm.data.sample import read_jsonl, write_jsonl
 from rlcomm.omni import nano
 from rlcomm.omni.policy import resolve_model
+from rlcomm.utils import files
 from tests.real_shapes import SHAPES, omni_config
 
 PHASES = ("prompts", "rollout", "rewards", "other", "score", "backward")

@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from rlcomm import cli
 from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
-from rlcomm.errors import UserError
 from rlcomm.stages.pipeline import _overrides
+from rlcomm.utils.errors import UserError
 
 COMMANDS = [
     "quickstart",

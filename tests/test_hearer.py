@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import rlcomm.torchvision_ops  # noqa: F401
+import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 from transformers import (
@@ -21,10 +21,10 @@ from transformers import (
 
 from rlcomm.data.media import write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl
-from rlcomm.errors import UserError
 from rlcomm.hearer import Hearer, encode, hearing_window, open_ear, split_audio
 from rlcomm.omni import nano
 from rlcomm.reference import reference_prompt, write_references
+from rlcomm.utils.errors import UserError
 
 RATE, WINDOW = 16_000, 2
 PROMPTS = [reference_prompt("Is there a drum sound?", "no"), "a much shorter prompt"]

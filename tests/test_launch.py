@@ -13,9 +13,9 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
-from rlcomm.errors import UserError
 from rlcomm.recipe import load_recipe
 from rlcomm.stages.pipeline import audit_command, launcher, stage_commands
+from rlcomm.utils.errors import UserError
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 CONFIGS = sorted(path.name for path in LAUNCH.glob("*.yaml"))

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from transformers.utils import logging
 
-from rlcomm.errors import UserError
 from rlcomm.recipe import STAGES, load_recipe, resolved, save_recipe
+from rlcomm.utils.errors import UserError
 
 BASE = {
     "step_rr": dict(dataset="x.jsonl", per_device_train_batch_size=8, num_generations=4, bf16=False),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-import rlcomm.torchvision_ops  # noqa: F401
+import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 from transformers import TrainingArguments
@@ -21,12 +21,12 @@ from rlcomm import cli, steps
 from rlcomm.data import media
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.omni import nano
 from rlcomm.omni.encode import encode
 from rlcomm.recipe import STAGES, _check_groups, load_recipe, read_yaml
 from rlcomm.rewards import adapters
 from rlcomm.stages.pipeline import stage_commands
+from rlcomm.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "recipes").rglob("*.yaml"))

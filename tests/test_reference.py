@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-import rlcomm.torchvision_ops  # noqa: F401
+import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 from transformers import Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
@@ -16,7 +16,6 @@ from rlcomm import hearer as hearing
 from rlcomm import reference
 from rlcomm.data.media import MediaError, MediaSettings, write_audio, write_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.errors import UserError
 from rlcomm.hearer import encode, split_audio
 from rlcomm.omni.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
 from rlcomm.reference import (
@@ -28,6 +27,7 @@ from rlcomm.reference import (
     write_sights,
     write_warmup,
 )
+from rlcomm.utils.errors import UserError
 
 RATE, WINDOW = 16_000, 2
 

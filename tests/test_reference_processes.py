@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-import rlcomm.torchvision_ops  # noqa: F401
+import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 
@@ -27,7 +27,7 @@ NOTED = """
 import json, os, signal, sys
 from rlcomm import reference
 from rlcomm.cli import main
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 rank, listen, batches = os.environ["RANK"], reference._listen, []
 def noted(hearer, batch, *rest):
     batches.append(1)

@@ -20,8 +20,8 @@ from rlcomm import endpoint
 from rlcomm.cli import main
 from rlcomm.data.media import MediaSettings, write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.errors import UserError
 from rlcomm.reference import reference_prompt, write_references, write_warmup
+from rlcomm.utils.errors import UserError
 from tests.fake_endpoint import Server, completion, running
 
 KEY = "sk-very-secret-0123456789"

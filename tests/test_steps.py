@@ -5,7 +5,7 @@ import random
 import pytest
 
 from rlcomm import steps
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 GOOD = "<a-think> a drum </a-think> <v-think> a drum, a harp </v-think> <answer> no </answer>"
 

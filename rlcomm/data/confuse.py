@@ -33,10 +33,10 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from rlcomm import files
 from rlcomm.data.media import MediaError, decode_audio, encode_audio, probe
 from rlcomm.data.sample import Sample, Turn, read_jsonl, read_text, report, write_jsonl
-from rlcomm.errors import UserError
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 MODES = ("muted", "modified", "shifted")
 # the benchmark's own wording (its "Is thera" read as "Is there")

@@ -19,7 +19,7 @@ import numpy as np
 
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 FULL = "full"
 SENSES = ("audio", "video")

@@ -29,8 +29,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from rlcomm.errors import UserError
-from rlcomm.files import replacing
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.files import replacing
 
 _CACHE_VERSION = 1  # part of the cache key: raise it whenever decoding changes
 _CRF = "18"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.data.sample import Sample, read_text
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv")
 _ENDINGS = (*VIDEO_ENDINGS, ".wav", ".mp3", ".flac", ".ogg", ".m4a", ".jpg", ".jpeg", ".png", ".webp")

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files
-from rlcomm.errors import UserError
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 _TURN_FIELDS = ("question", "answer", "options", "target", "type")
 _ROW_FIELDS = ("id", "video", "audio", "turns", "reference", "sight", "meta")

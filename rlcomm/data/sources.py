@@ -25,7 +25,7 @@ from rlcomm.data.rows import (
     without_letters,
 )
 from rlcomm.data.sample import Sample, Turn, report, write_jsonl
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 _PLACEHOLDER = re.compile(r"<[A-Za-z]+>")  # <Object> <LR> <LRer> <FL> <LL> <TH> <BA>
 _MEDIA_TAG = re.compile(r"<(?:video|audio|image)>\s*")

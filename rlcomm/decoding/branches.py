@@ -21,8 +21,8 @@ import torch
 
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
+from rlcomm.utils.errors import UserError
 
 # What A leaves out of J: the text beside the question, or one sense.
 ARBITRATIONS = ("text", "video", "audio")

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

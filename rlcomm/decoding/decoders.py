@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rlcomm.decoding import contrastive, gacl, grids
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 READS: dict[str, tuple[str, ...]] = {
     "greedy": ("joint",),

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rlcomm.decoding import contrastive
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 GACL_LAMBDAS = (0.5, 1.0, 1.25, 2.0)
 GACL_TAUS = (0.5, 1.0, 1.5)

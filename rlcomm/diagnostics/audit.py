@@ -18,8 +18,8 @@ from tqdm import tqdm
 from rlcomm.data.sample import Sample
 from rlcomm.diagnostics import degenerate
 from rlcomm.diagnostics.degenerate import POLICIES, Story
-from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics
+from rlcomm.utils.errors import UserError
 
 FILE = "audit.json"
 REACHES = 0.8

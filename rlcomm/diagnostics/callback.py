@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # isort: skip
-from rlcomm import files, processes
 from rlcomm.diagnostics.run import Plan, check, in_order, measured, part_of, summarised
 from rlcomm.evaluation import report
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import own_temperature
+from rlcomm.utils import files, processes
 
 FILE = "diagnose_during.jsonl"
 PAGE = "balance.html"

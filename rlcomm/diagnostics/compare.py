@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.diagnostics import balance, charts, flips
-from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics, page
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.page import DASH, Column, esc
 from rlcomm.evaluation.runner import read_records
+from rlcomm.utils.errors import UserError
 
 SHOWN = 40  # items of the page's side by side table
 

@@ -9,7 +9,7 @@ So one forward of R rows gives the label scores under R different replacements o
 from collections.abc import Sequence
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
 
 import torch  # isort: skip
 from transformers import DynamicCache

@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcomm import files
 from rlcomm.diagnostics import balance, charts, compare
 from rlcomm.evaluation import conflict_charts, page
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.page import DASH, DOT, esc
+from rlcomm.utils import files
 
 TITLES = {
     "flips": (

@@ -20,16 +20,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlcomm import files, processes
 from rlcomm.data.media import MediaSettings
 from rlcomm.diagnostics import balance, reliance
 from rlcomm.diagnostics.compare import Run
 from rlcomm.diagnostics.items import Pairs, blocks, items_of
-from rlcomm.errors import UserError
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.runner import inference
-from rlcomm.journal import close_journal, kept, open_journal, weights
+from rlcomm.utils import files, processes
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.journal import close_journal, kept, open_journal, weights
 
 PARTS = ("flips", "patching", "probes", "reliance")
 BLOCK = 16  # items at least in a block: what an interruption can lose

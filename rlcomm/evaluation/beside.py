@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.decoding.decoders import READS
-from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
 from rlcomm.evaluation.decide import BUDGETS, EVIDENCE, Sides, macros
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.runner import read_records
+from rlcomm.utils.errors import UserError
 
 GREEDY = "greedy"  # of which model ever: its plain joint answer
 

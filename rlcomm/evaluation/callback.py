@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import rlcomm.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # isort: skip
-from rlcomm import files, processes
-from rlcomm.errors import UserError
 from rlcomm.evaluation import conflict
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
 from rlcomm.evaluation.decide import count
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import own_temperature
+from rlcomm.utils import files, processes
+from rlcomm.utils.errors import UserError
 
 logger = logging.getLogger("rlcomm")
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.data.sample import Sample
-from rlcomm.errors import UserError
 from rlcomm.evaluation.benchmarks import (
     Reading,
     Record,
@@ -32,6 +31,7 @@ from rlcomm.evaluation.benchmarks import (
 )
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.runner import control_of
+from rlcomm.utils.errors import UserError
 
 CONFLICT, ALIGNED = "adversarial", "faithful"
 """The conditions whose items are in conflict, and those whose senses (or texts) agree."""

@@ -18,19 +18,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files, processes
 from rlcomm.data import controls
 from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
-from rlcomm.errors import UserError
 from rlcomm.evaluation import beside, judged
 from rlcomm.evaluation.benchmarks import Record, avconfuse, common
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.decide import count
 from rlcomm.evaluation.runner import batches as batched
 from rlcomm.evaluation.runner import inference
-from rlcomm.journal import close_journal, kept, open_journal, weights
+from rlcomm.utils import files, processes
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.journal import close_journal, kept, open_journal, weights
 
 GACL_MODES = ("candidates", "hypotheses", "tokens")
 ARBITRATIONS = ("auto", "text", "video", "audio")

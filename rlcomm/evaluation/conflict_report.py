@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlcomm import files
-from rlcomm.errors import UserError
 from rlcomm.evaluation import blind, catalog, page
 from rlcomm.evaluation import conflict_charts as charts
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.page import DASH, DOT, Column, esc, signed
 from rlcomm.evaluation.report import mean_interval
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 COLUMNS = (
     Column("conflict_acc", ("confl.", "acc"), "Conflict accuracy"),

@@ -30,9 +30,9 @@ from rlcomm.endpoint import (
     is_number,
     short,
 )
-from rlcomm.errors import UserError
 from rlcomm.evaluation.judge import Judgement
-from rlcomm.files import write_failure
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.files import write_failure
 
 WHO = "judge model"
 PROMPT = """\

@@ -15,13 +15,13 @@ from typing import Any
 
 import av
 
-from rlcomm import files
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import read_text
-from rlcomm.errors import UserError
 from rlcomm.evaluation import page
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.page import DASH, DOT, ELLIPSIS, Column, Plane, esc, signed
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 STAGES = {
     "base": "Base (direct)",

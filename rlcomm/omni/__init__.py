@@ -1,3 +1,3 @@
 """The one door to the model: prompts, rollouts, scores."""
 
-import rlcomm.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 
 class Ahead:

@@ -17,8 +17,8 @@ import torch
 
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.omni.policy import thinker_class
+from rlcomm.utils.errors import UserError
 
 PROMPT_STYLES = ("steps", "direct")
 INSTRUCTIONS = {

@@ -22,7 +22,7 @@ from transformers.utils import logging
 from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 # Where there are no Triton kernels TRL's head scores every position, prompt and media included; only those
 # of completions are asked for (tests/omni/test_score.py counts them).

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from rlcomm.errors import UserError
 from rlcomm.omni import grouped
 from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
 from rlcomm.omni.lines import IGNORED, Family, Line, find_families, places
 from rlcomm.omni.rollout import base_model, pad_prompts
+from rlcomm.utils.errors import UserError
 
 
 @dataclass

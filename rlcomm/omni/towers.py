@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import EncodedPrompt
 from rlcomm.omni.policy import ENCODERS
+from rlcomm.utils.errors import UserError
 
 # Per sense: the keys of `EncodedPrompt.media` that its tower reads.
 READ = {

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
 from rlcomm.omni.rollout import base_model
 from rlcomm.omni.score import refusal
+from rlcomm.utils.errors import UserError
 
 _IGNORED = -100
 

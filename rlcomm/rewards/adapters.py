@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from rlcomm.errors import UserError
 from rlcomm.rewards import accuracy, arr, avc, format
 from rlcomm.steps import Steps, parse
+from rlcomm.utils.errors import UserError
 
 if TYPE_CHECKING:
     from rlcomm.data.sample import Sample

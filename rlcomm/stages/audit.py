@@ -8,11 +8,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files
 from rlcomm.data.sample import read_jsonl, write_jsonl
 from rlcomm.diagnostics import audit, degenerate
-from rlcomm.errors import UserError
 from rlcomm.stages import step_rr
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 STAGES = ("step_rr", "grpo", "ans_co")
 

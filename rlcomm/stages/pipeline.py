@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files, model_card
-from rlcomm.child import peak_of_all, run_process
+from rlcomm import model_card
 from rlcomm.data import orchestra
-from rlcomm.errors import UserError
 from rlcomm.evaluation import report, runner
 from rlcomm.recipe import STAGES, PipelineRecipe, check_keys, keys_of, read_yaml, save_recipe
 from rlcomm.stages.run import FREE
+from rlcomm.utils import files
+from rlcomm.utils.child import peak_of_all, run_process
+from rlcomm.utils.errors import UserError
 
 SUMMARY_PACKAGES = (
     "rlcomm",

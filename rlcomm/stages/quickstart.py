@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from rlcomm.child import run_process
 from rlcomm.data import orchestra
-from rlcomm.errors import UserError
 from rlcomm.recipe import load_recipe
 from rlcomm.stages.pipeline import clocked, finished, run_pipeline, spent
+from rlcomm.utils.child import run_process
+from rlcomm.utils.errors import UserError
 
 SIZES = {"warmup": 100, "train": 1000, "test": 300}
 SYNC_ROWS = 4000

@@ -19,9 +19,8 @@ from accelerate.utils import DistributedType
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from rlcomm import files, hub, model_card, processes
+from rlcomm import hub, model_card
 from rlcomm.data.sample import Sample, read_jsonl
-from rlcomm.errors import UserError
 from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
 from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
@@ -29,7 +28,9 @@ from rlcomm.omni.towers import Towers
 from rlcomm.recipe import read_yaml, resolved, save_recipe
 from rlcomm.trainers.checkpoints import last_checkpoint
 from rlcomm.trainers.watch import watch
-from rlcomm.zero3 import outside_zero3
+from rlcomm.utils import files, processes
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.zero3 import outside_zero3
 
 logger = logging.getLogger("rlcomm")
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlcomm.data.sample import Sample
-from rlcomm.errors import UserError
 from rlcomm.omni.policy import ENCODERS
+from rlcomm.utils.errors import UserError
 
 
 def check_senses(recipe: Any, model: Any, samples: Sequence[Sample]) -> None:

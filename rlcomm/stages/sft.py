@@ -12,12 +12,12 @@ from typing import Any
 from datasets import Dataset
 
 from rlcomm.data.sample import Sample
-from rlcomm.errors import UserError
 from rlcomm.recipe import SFTRecipe
 from rlcomm.stages.run import open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.clips import by_clip
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
+from rlcomm.utils.errors import UserError
 
 # Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is
 # left out.

@@ -12,7 +12,6 @@ from datasets import Dataset
 
 from rlcomm.data.sample import Sample
 from rlcomm.diagnostics import audit, degenerate
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import user_text
 from rlcomm.recipe import StepRRRecipe
 from rlcomm.rewards import adapters, avc, omega
@@ -20,6 +19,7 @@ from rlcomm.rewards.embed import Embedder
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
+from rlcomm.utils.errors import UserError
 
 logger = logging.getLogger("rlcomm")
 

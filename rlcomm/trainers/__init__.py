@@ -1,3 +1,3 @@
 """TRL's trainers, with the clip in every forward."""
 
-import rlcomm.torchvision_ops  # noqa: F401  (before TRL, which imports torchvision)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before TRL, which imports torchvision)

@@ -8,8 +8,8 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from rlcomm import files
-from rlcomm.errors import UserError
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 _UNFINISHED = ".unfinished-checkpoints"
 

@@ -7,13 +7,13 @@ import torch
 from trl import SFTTrainer
 
 from rlcomm.data.sample import Sample
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.score import score
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
 from rlcomm.trainers.clips import ClipSampler
 from rlcomm.trainers.times import StepTimes
+from rlcomm.utils.errors import UserError
 
 _IGNORED = -100
 

@@ -23,10 +23,11 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, WandbCallback
 from transformers.integrations.integration_utils import WandbLogModel
 
-from rlcomm import files, steps
+from rlcomm import steps
 from rlcomm.data.media import load_clip
-from rlcomm.errors import UserError
 from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 STEP = "train/global_step"  # transformers' x axis in W&B
 TABLE = "rollouts"

@@ -5,7 +5,7 @@ import pytest
 
 from rlcomm.data.check import check
 from rlcomm.data.media import MediaSettings, write_audio, write_clip
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 RATE = 16_000
 

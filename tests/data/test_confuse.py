@@ -17,7 +17,7 @@ from rlcomm.data.media import (
     write_clip,
 )
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 RATE = 16_000
 SECONDS = 2.0

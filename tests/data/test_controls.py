@@ -6,7 +6,7 @@ import pytest
 from rlcomm.data import controls
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_clip
 
 AUDIO = ("no_audio", "silent_audio", "other_audio", "audio_1of3")

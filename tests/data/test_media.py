@@ -23,7 +23,7 @@ from rlcomm.data.media import (
     write_audio,
     write_clip,
 )
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 RATE = 16_000
 

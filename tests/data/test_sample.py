@@ -3,7 +3,7 @@ import json
 import pytest
 
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 
 def rows(path, *lines):

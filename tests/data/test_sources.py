@@ -6,7 +6,7 @@ import pytest
 
 from rlcomm.data.sample import Turn, read_jsonl
 from rlcomm.data.sources import import_file, read_avqa, read_music_avqa, read_r1, read_warmup
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 
 from rlcomm.data.sample import Turn
 from rlcomm.decoding.branches import NAMES, WORDS, branch_prompts
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import encode, user_text
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_clip, make_sample
 
 QUESTION, TEXT = "Is there a violin sound?", "I hear a drum."

@@ -8,7 +8,7 @@ import torch
 from rlcomm.decoding import contrastive, grids
 from rlcomm.decoding.contrastive import PRESETS, Contrast, avcd, contrast, entropy
 from rlcomm.decoding.gacl import Settings
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 INF = math.inf
 

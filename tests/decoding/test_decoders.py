@@ -6,7 +6,7 @@ import pytest
 
 from rlcomm.decoding import grids
 from rlcomm.decoding.decoders import READS, branches, choose
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 # Two candidates: the joint input is for the first by ln 3, the same audio for the second by ln 9.
 JOINT, AUDIO = [math.log(0.75), math.log(0.25)], [math.log(0.1), math.log(0.9)]

@@ -7,7 +7,7 @@ import torch
 
 from rlcomm.decoding import gacl
 from rlcomm.decoding.gacl import BranchStats, Settings, Stats, arbitrate, arbitrate_tokens
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 INF = math.inf
 RAW = {"score_norm": "none"}  # scores as written, so the arithmetic can be followed

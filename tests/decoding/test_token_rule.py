@@ -7,7 +7,7 @@ import torch
 
 from rlcomm.decoding import grids
 from rlcomm.decoding.decoders import READS, choose, token_rule
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 
 def logits(branches: int, rows: int = 40, words: int = 7) -> list[torch.Tensor]:

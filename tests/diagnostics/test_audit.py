@@ -10,10 +10,10 @@ import yaml
 from rlcomm.cli import main
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.diagnostics import audit
-from rlcomm.errors import UserError
 from rlcomm.recipe import load_recipe
 from rlcomm.rewards import adapters
 from rlcomm.stages import step_rr
+from rlcomm.utils.errors import UserError
 
 HEARD, SEEN = "I hear a drum.", "I see a drum and a harp."
 WEIGHTS = {"format": 1.0, "arr": 1.0, "avc": 1.0, "accuracy": 0.0}

@@ -12,7 +12,7 @@ from rlcomm import recipe as recipes
 from rlcomm.cli import main
 from rlcomm.diagnostics import compare, flips, probes, reliance, run
 from rlcomm.diagnostics.run import Plan
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 from tests.diagnostics.conftest import BENCHMARKS, MEDIA
 
 WHICH = ("flips", "reliance")

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from rlcomm import processes
 from rlcomm.cli import main
 from rlcomm.omni.encode import completion_ids
 from rlcomm.stages import ans_co, run
 from rlcomm.trainers import grpo, sft
+from rlcomm.utils import processes
 
 GROUP = 4
 HEARD = ("a drum", "a violin", "a flute and a harp", "nothing", "a drum, a flute and a violin")

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.distributed
 # rlcomm whose second rank fails inside a step, behind which the first one waits for its gradients
 FAILING = """
 import os, sys, time
-import rlcomm.torchvision_ops
+import rlcomm.utils.torchvision_ops
 import torch
 from rlcomm.cli import main
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 from rlcomm.trainers.{module} import {trainer} as Trainer
 step = Trainer.training_step
 def failing(self, *args, **kwargs):

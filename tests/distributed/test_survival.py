@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_end(stage, world, prepared, whole, nan
 # rlcomm that may die (SIGKILL) before step 3 of a rank, and whose rewards tell noise apart
 DYING = """
 import os, sys
-import rlcomm.torchvision_ops
+import rlcomm.utils.torchvision_ops
 from tests.distributed.forked import Death, format_, main, step_rr
 step_rr.reward_functions = lambda recipe, weights: [format_]
 if sys.argv[1] == os.environ["RANK"]:

@@ -6,8 +6,8 @@ import fake_world as world
 import pytest
 
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.evaluation.benchmarks import Reading, avconfuse, music_avqa
+from rlcomm.utils.errors import UserError
 from rlcomm.vocabulary import Vocabulary
 
 

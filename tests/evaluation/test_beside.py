@@ -5,10 +5,10 @@ import json
 import pytest
 from test_decide import values, world
 
-from rlcomm import files
-from rlcomm.errors import UserError
 from rlcomm.evaluation import beside, conflict_report, decide
 from rlcomm.evaluation.conflict import Plan
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 # What SFT changed of `test_decide.ROWS`: a and b withstand the text now, b no longer believes the right one
 TUNED = {"a-adversarial": [-0.5, -2.0], "b-adversarial": [-0.5, -2.0], "b-faithful": [-2.0, -0.5]}

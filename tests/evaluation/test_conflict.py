@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rlcomm.data.media import MediaSettings, load_clip, write_clip
-from rlcomm.errors import UserError
 from rlcomm.evaluation import catalog, conflict
+from rlcomm.utils.errors import UserError
 
 MEDIA = MediaSettings(fps=2.0)
 ALL = ["avconfuse_muted", "avconfuse_modified", "music_avqa", "mcr_aqa"]

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.evaluation import conflict, decide
 from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.catalog import Set
+from rlcomm.utils.errors import UserError
 
 LABELS = ["drum", "harp"]
 # row -> joint scores of drum, harp beside the faithful and the adversarial text, and those of the evidence

@@ -10,10 +10,10 @@ import pytest
 
 from rlcomm import endpoint
 from rlcomm.endpoint import retry_after
-from rlcomm.errors import UserError
 from rlcomm.evaluation import judge_model
 from rlcomm.evaluation.judge import Judgement
 from rlcomm.evaluation.judge_model import Item, judge_all, scores_in
+from rlcomm.utils.errors import UserError
 from tests.fake_endpoint import Server, running
 
 KEY = "sk-very-secret-0123456789"

@@ -6,7 +6,6 @@ import pytest
 
 from rlcomm.cli import main
 from rlcomm.data.sample import Sample, Turn, read_jsonl
-from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import (
     Reading,
@@ -23,6 +22,7 @@ from rlcomm.evaluation.benchmarks import (
     music_avqa,
     omnibench,
 )
+from rlcomm.utils.errors import UserError
 
 
 def lay(folder, *names):

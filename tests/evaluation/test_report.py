@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rlcomm.data.media import write_clip
-from rlcomm.errors import UserError
 from rlcomm.evaluation import report
+from rlcomm.utils.errors import UserError
 
 
 class Page(html.parser.HTMLParser):

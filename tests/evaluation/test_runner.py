@@ -6,8 +6,8 @@ import fake_world as world
 import pytest
 
 from rlcomm import steps
-from rlcomm.errors import UserError
 from rlcomm.evaluation import runner
+from rlcomm.utils.errors import UserError
 
 
 @pytest.fixture

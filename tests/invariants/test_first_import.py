@@ -1,6 +1,6 @@
 """Any module may be the first that a user's script imports.
 
-Beside a CPU build of torch, transformers and TRL import only behind `rlcomm.torchvision_ops`; the tests' own
+Beside a CPU build of torch, transformers and TRL import only behind `rlcomm.utils.torchvision_ops`; the tests' own
 conftest imports it, so that a module without it fails for users alone.
 """
 
@@ -40,7 +40,7 @@ def unsafe(module: str, seen: set[str]) -> str | None:
     """The import that comes before `torchvision_ops`; None: none does. `seen` holds what is there already."""
     seen.add(module)
     for name in imported(module):
-        if "rlcomm.torchvision_ops" in seen:
+        if "rlcomm.utils.torchvision_ops" in seen:
             return None
         if name.split(".")[0] in NEEDING:
             return f"{module} imports {name}"

@@ -8,8 +8,8 @@ import torch
 
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import conversation_pieces, encode, user_text
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_clip, make_prompt, make_sample
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import multiprocessing
 
-import rlcomm.torchvision_ops  # noqa: F401  (a rank imports this file first)
+import rlcomm.utils.torchvision_ops  # noqa: F401  (a rank imports this file first)
 
 import numpy as np  # isort: skip
 import pytest
@@ -11,12 +11,12 @@ import torch
 from peft import get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlcomm.errors import UserError
 from rlcomm.omni import grouped
 from rlcomm.omni.encode import reword, swap_media
 from rlcomm.omni.lines import find_families
 from rlcomm.omni.policy import load_policy, lora_config, set_trainable
 from rlcomm.omni.score import Work, _chosen, form, pad_completions, score
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_prompt
 from tests.omni.test_score import batch  # noqa: F401  (three clips, groups of 4, 3 and 1, shuffled)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from rlcomm.data.media import MediaError, MediaSettings, load_clip
-from rlcomm.errors import UserError
 from rlcomm.omni import prompts as prompts_module
 from rlcomm.omni.prompts import Prompts
+from rlcomm.utils.errors import UserError
 
 PATIENCE = 30.0  # seconds; a forked worker answers in a fraction of one
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from rlcomm.data.media import MediaSettings
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import encode, reword, swap_media
 from rlcomm.omni.policy import set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate_ids
 from rlcomm.omni.score import pad_completions, score
 from rlcomm.omni.towers import Towers
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_clip, make_prompt, make_sample
 
 CPU = torch.device("cpu")

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import encode, reword, swap_media
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.score import candidate_scores
 from rlcomm.omni.tree import branch_scores
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_clip, make_prompt, make_sample
 
 LABELS = ["yes", "no", "yes and no", "a harp", "a drum"]

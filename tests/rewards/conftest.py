@@ -1,6 +1,6 @@
 import pytest
 
-import rlcomm.torchvision_ops  # noqa: F401  # before any test imports TRL or sentence-transformers
+import rlcomm.utils.torchvision_ops  # noqa: F401  # before any test imports TRL or sentence-transformers
 from rlcomm.rewards.embed import Embedder
 
 

@@ -4,10 +4,10 @@ import threading
 import pytest
 
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.rewards.adapters import completion_text, reward_functions
 from rlcomm.rewards.avc import MODES
 from rlcomm.steps import build
+from rlcomm.utils.errors import UserError
 
 ALL = {"format": 1.0, "arr": 1.0, "avc": 1.0, "accuracy": 0.0}
 SAMPLES = [Sample("1", (Turn("harp?", "no"),), reference="ref"), Sample("2", (Turn("harp?", "yes"),))]

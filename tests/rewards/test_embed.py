@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from rlcomm.errors import UserError
 from rlcomm.rewards.embed import Embedder
-from rlcomm.zero3 import outside_zero3
+from rlcomm.utils.errors import UserError
+from rlcomm.utils.zero3 import outside_zero3
 
 DRUM, HARP = "I hear a drum.", "I hear a harp."
 BOTH, BOTH_TURNED = "I hear a drum and a harp.", "I hear a harp and a drum."

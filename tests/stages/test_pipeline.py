@@ -10,10 +10,10 @@ import yaml
 
 from rlcomm.cli import main
 from rlcomm.data.orchestra import asymmetric_share
-from rlcomm.errors import UserError
 from rlcomm.recipe import PipelineRecipe
 from rlcomm.stages import pipeline
 from rlcomm.stages.pipeline import clocked, spent
+from rlcomm.utils.errors import UserError
 
 STAGES = ["base", "base_steps", "warmup", "step_rr", "ans_co"]
 

@@ -15,15 +15,15 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rlcomm import files
 from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
-from rlcomm.errors import UserError
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
 from rlcomm.recipe import SFTRecipe, load_recipe, read_yaml
 from rlcomm.stages import ans_co, run
 from rlcomm.stages.run import MetricsFile, open_policy, read_metrics
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_prompt
 from tests.stages.conftest import STAGES, STEPS, changed
 from tests.trainers.plain import plain

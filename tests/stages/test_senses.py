@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rlcomm.errors import UserError
 from rlcomm.stages.senses import check_senses, senses
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_sample
 
 BOTH, SEEN, HEARD = make_sample("b"), make_sample("s").without("audio"), make_sample("h").without("video")

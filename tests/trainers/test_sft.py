@@ -12,13 +12,13 @@ from transformers import TrainerCallback
 
 from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.omni.encode import conversation_pieces
 from rlcomm.omni.policy import load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.score import Work
 from rlcomm.trainers.checkpoints import last_checkpoint
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer, targets
+from rlcomm.utils.errors import UserError
 from tests.trainers.plain import gradients, plain, sft_config, weights
 
 

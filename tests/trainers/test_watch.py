@@ -16,12 +16,12 @@ from wandb.proto import wandb_internal_pb2
 
 from rlcomm.cli import main
 from rlcomm.data.media import MediaSettings, load_clip
-from rlcomm.errors import UserError
 from rlcomm.recipe import PipelineRecipe, load_recipe
 from rlcomm.stages import pipeline, run
 from rlcomm.stages.run import MetricsFile, read_metrics
 from rlcomm.trainers.grpo import Rollout
 from rlcomm.trainers.watch import Looks, Wandb, named, picked
+from rlcomm.utils.errors import UserError
 from tests.conftest import make_sample
 from tests.stages.conftest import interrupt, recipe, refused, rows  # noqa: F401
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from rlcomm import files, steps
+from rlcomm import steps
 from rlcomm.data.media import MediaSettings, decode_frames
 from rlcomm.data.orchestra import evidence, official, questions, render
 from rlcomm.data.orchestra.instruments import BY_NAME, INSTRUMENTS
@@ -31,7 +31,8 @@ from rlcomm.data.orchestra.sounds import SOUNDS
 from rlcomm.data.rows import read_rows
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.data.sources import read_music_avqa
-from rlcomm.errors import UserError
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 # Shares of the base's scenes in which picture and sound disagree. So few are muted that looking is nearly
 # always enough: with 7 % the base already answered most muted clips right.

@@ -15,10 +15,10 @@ from typing import Any
 
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import Reading, Record, common
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.utils.errors import UserError
 
 NAME = "alme"
 CONDITIONS = ("neutral", "faithful", "adversarial")

@@ -21,10 +21,10 @@ from typing import Any
 
 from rlcomm.data.rows import Wrong, named_option, read_samples, without_letters
 from rlcomm.data.sample import Sample, report
-from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Reading, Record
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.utils.errors import UserError
 
 YES_NO = ("yes", "no")
 CONDITIONS = ("neutral", "faithful", "adversarial", "irrelevant")

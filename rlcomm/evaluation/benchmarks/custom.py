@@ -27,10 +27,10 @@ import yaml
 
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn, read_text, report
-from rlcomm.errors import UserError
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Reading, Record, common
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.utils.errors import UserError
 
 METRICS = ("accuracy", "yes_no")
 _KEYS = ("name", "file", "media_dir", "fields", "candidates", "metric")

@@ -20,8 +20,8 @@ from rlcomm.data.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Bui
 from rlcomm.data.orchestra.evidence import CONDITIONS, FAMILIES, MOODS, TASKS
 from rlcomm.data.orchestra.instruments import BY_NAME
 from rlcomm.data.sample import Sample, read_jsonl
-from rlcomm.errors import UserError
 from rlcomm.evaluation.benchmarks import mcr
+from rlcomm.utils.errors import UserError
 
 SIZES = {"sync": 30, "warmup": 10, "train": 40, "conflict": 36, "test": 20}
 PLACES = ("left", "middle", "right")

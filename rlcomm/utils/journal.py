@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlcomm import files
-from rlcomm.errors import UserError
+from rlcomm.utils import files
+from rlcomm.utils.errors import UserError
 
 PLAN = "plan.json"
 

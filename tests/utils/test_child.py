@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rlcomm import child
+from rlcomm.utils import child
 
 LEAVING = """
 import signal, sys, time

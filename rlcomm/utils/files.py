@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rlcomm.errors import UserError
+from rlcomm.utils.errors import UserError
 
 
 def write_failure(error: BaseException) -> str | None:

@@ -1,0 +1,1 @@
+"""The ground everything stands on: files, processes, errors, the journal; imports nothing of rlcomm."""
