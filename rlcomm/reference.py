@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rlcomm import endpoint, remote_hearer, steps
+from rlcomm import llm_api as endpoint
+from rlcomm import remote_hearer, steps
 from rlcomm.data.media import MediaSettings, cache_key, load_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.hearer import Ear, Hearer, open_ear
@@ -129,7 +130,7 @@ def write_references(
         device: None: the GPU where there is one.
         progress: show a bar.
         backend: "transformers", or "endpoint": RLCOMM_REFERENCE_BASE_URL with RLCOMM_REFERENCE_API_KEY, else
-            OPENAI_BASE_URL with OPENAI_API_KEY, say where (`rlcomm.endpoint`).
+            OPENAI_BASE_URL with OPENAI_API_KEY, say where (`rlcomm.llm_api`).
         window: seconds of sound in one audio item at most, >= 1; None: the model's own, an endpoint's whole.
         concurrency: requests at once, at least 1; this and what follows is of an endpoint alone.
         timeout: seconds that a request may take.

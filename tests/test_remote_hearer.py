@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rlcomm import endpoint
+from rlcomm import llm_api as endpoint
 from rlcomm.cli import main
 from rlcomm.data.media import MediaSettings, write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl

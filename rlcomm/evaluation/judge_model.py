@@ -2,7 +2,7 @@
 
     items -> cache (JSON Lines) -> POST {base}/chat/completions for what is missing -> one Judgement an item
 
-How an endpoint is asked is `rlcomm.endpoint`'s; the base URL and the key stay there, and are never written.
+How an endpoint is asked is `rlcomm.llm_api`'s; the base URL and the key stay there, and are never written.
 
 Source: RL-CoMM (arXiv 2511.10059) has a judge model score AV-ConfuseBench's modified clips, 0 to 5 each. Its
 prompt is unpublished: the wording of `PROMPT` is ours, so scores are not to be compared with the paper's.
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.data.sample import read_text
-from rlcomm.endpoint import (
+from rlcomm.evaluation.judge import Judgement
+from rlcomm.llm_api import (
     Asking,
     Endpoint,
     ask,
@@ -30,7 +31,6 @@ from rlcomm.endpoint import (
     is_number,
     short,
 )
-from rlcomm.evaluation.judge import Judgement
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.files import write_failure
 
@@ -86,7 +86,7 @@ def endpoint() -> Endpoint:
     """The judge's endpoint: RLCOMM_JUDGE_BASE_URL with RLCOMM_JUDGE_API_KEY, else OpenAI's variables.
 
     Raises:
-        UserError: as `rlcomm.endpoint.from_environment`.
+        UserError: as `rlcomm.llm_api.from_environment`.
     """
     return from_environment("RLCOMM_JUDGE", WHO)
 

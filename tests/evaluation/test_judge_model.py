@@ -8,11 +8,11 @@ from email.utils import format_datetime
 
 import pytest
 
-from rlcomm import endpoint
-from rlcomm.endpoint import retry_after
+from rlcomm import llm_api as endpoint
 from rlcomm.evaluation import judge_model
 from rlcomm.evaluation.judge import Judgement
 from rlcomm.evaluation.judge_model import Item, judge_all, scores_in
+from rlcomm.llm_api import retry_after
 from rlcomm.utils.errors import UserError
 from tests.fake_endpoint import Server, running
 
