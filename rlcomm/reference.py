@@ -29,6 +29,7 @@ from rlcomm import llm_api as endpoint
 from rlcomm import remote_hearer, steps
 from rlcomm.data.media import MediaSettings, cache_key, load_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
+from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.hearer import Ear, Hearer, open_ear
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
@@ -36,7 +37,6 @@ from rlcomm.omni.rollout import generate
 from rlcomm.remote_hearer import RemoteHearer
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
-from rlcomm.vocabulary import Vocabulary
 
 ALL_SOUND = MediaSettings(audio_seconds=None)
 """Media settings under which the reference hears a clip to its end."""

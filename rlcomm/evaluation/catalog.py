@@ -89,7 +89,7 @@ def _score_muted(sample: Sample, reading: Reading) -> dict[str, Any]:
 
 
 def _score_modified(sample: Sample, reading: Reading) -> dict[str, Any]:
-    from rlcomm.vocabulary import Vocabulary
+    from rlcomm.data.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.of(sample.meta["visible"])
     style = "direct" if reading.hearing == reading.text else "steps"  # its own segments, where it has them

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rlcomm.vocabulary import Vocabulary
+from rlcomm.data.vocabulary import Vocabulary
 
 _HALF = re.compile(r"based on the (audio|video)", re.IGNORECASE)
 _HEARING = re.compile(

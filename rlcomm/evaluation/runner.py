@@ -20,12 +20,12 @@ from typing import Any
 from rlcomm import steps
 from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_text
+from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Benchmark, Reading, Record, avconfuse, music_avqa
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
-from rlcomm.vocabulary import Vocabulary
 
 VIEWS = ("joint", "audio_only")
 COUNTED: dict[str, Callable[[Sequence[Record]], dict[str, Metric]]] = {

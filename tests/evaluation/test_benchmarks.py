@@ -6,9 +6,9 @@ import fake_world as world
 import pytest
 
 from rlcomm.data.sample import Sample, Turn
+from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation.benchmarks import Reading, avconfuse, music_avqa
 from rlcomm.utils.errors import UserError
-from rlcomm.vocabulary import Vocabulary
 
 
 def write(path, rows):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation.judge import halves, judge
-from rlcomm.vocabulary import Vocabulary
 
 WORDS = Vocabulary.of(["kazoo", "steel drum"])
 

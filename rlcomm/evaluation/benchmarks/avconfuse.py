@@ -14,12 +14,12 @@ from typing import Any
 
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
+from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Reading, Record
 from rlcomm.evaluation.benchmarks.common import clip_name, clips, gold_yes_no, of, read_whole, yes_no
 from rlcomm.evaluation.judge import halves, judge
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.vocabulary import Vocabulary
 
 MUTED, CONTROL, MODIFIED = "avconfuse_muted", "avconfuse_control", "avconfuse_modified"
 
