@@ -251,7 +251,7 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
         print(f"{recipe.output_dir}: this stage is finished; remove the folder to train it again.")
         return
     if recipe.stage in ("base", "audio"):
-        from rlcomm import miniature
+        from rlcomm.orchestra import miniature
 
         (miniature.train_base if recipe.stage == "base" else miniature.train_audio)(recipe)
     elif recipe.stage in ("step_rr", "grpo"):
@@ -472,7 +472,7 @@ def _bench_step(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _quickstart(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm.stages.quickstart import quickstart
+    from rlcomm.orchestra.quickstart import quickstart
 
     out = Path(arguments.output_dir)
     summary = quickstart(out, arguments.seed, arguments.from_scratch, arguments.tiny)
@@ -539,7 +539,7 @@ def _show_conflict(folders: list[str]) -> None:
 
 
 def _orchestra(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm.data import orchestra
+    from rlcomm import orchestra
 
     sizes = {split: getattr(arguments, split) for split in ("sync", "warmup", "train", "conflict", "test")}
     orchestra.build(

@@ -20,7 +20,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from rlcomm.omni import nano
+from rlcomm.orchestra import nano
 
 ROPE = dict(rope_type="default", rope_theta=10_000.0, mrope_section=[4, 6, 6])
 # What the tokens are called in Qwen3-Omni's tokenizer.
@@ -74,7 +74,7 @@ def save_full(model: Any, processor: Any, folder: Path, **options: Any) -> Path:
 
 
 def qwen3_tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast:
-    """`tokenizer` (of rlcomm.omni.nano) with Qwen3-Omni's names of the special tokens."""
+    """`tokenizer` (of rlcomm.orchestra.nano) with Qwen3-Omni's names of the special tokens."""
 
     def rename(text: str) -> str:
         for before, now in QWEN3_NAMES.items():

@@ -12,9 +12,9 @@ import torch  # isort: skip
 
 from rlcomm.data.media import Clip, write_clip
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.omni import nano
 from rlcomm.omni.encode import INSTRUCTIONS, EncodedPrompt, encode
 from rlcomm.omni.policy import Policy, load_policy
+from rlcomm.orchestra import nano
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,14 +27,13 @@ import torch  # isort: skip
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5OmniThinkerForConditionalGeneration
 from trl import GRPOTrainer
 
-from rlcomm import doctor, steps
-from rlcomm.data import orchestra
+from rlcomm import doctor, orchestra, steps
 from rlcomm.data.media import MediaSettings, load_clip, write_clip
-from rlcomm.data.orchestra.instruments import INSTRUMENTS
-from rlcomm.data.orchestra.questions import hear_text, see_text
 from rlcomm.data.sample import read_jsonl, write_jsonl
-from rlcomm.omni import nano
 from rlcomm.omni.policy import resolve_model
+from rlcomm.orchestra import nano
+from rlcomm.orchestra.instruments import INSTRUMENTS
+from rlcomm.orchestra.questions import hear_text, see_text
 from rlcomm.utils import files
 from tests.real_shapes import SHAPES, omni_config
 

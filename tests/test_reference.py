@@ -17,7 +17,7 @@ from rlcomm import reference
 from rlcomm.data.media import MediaError, MediaSettings, write_audio, write_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.hearer import encode, split_audio
-from rlcomm.omni.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
+from rlcomm.orchestra.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
 from rlcomm.reference import (
     hearing_exact,
     policy_sight,

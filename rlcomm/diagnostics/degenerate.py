@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlcomm.data.orchestra import see_text
 from rlcomm.data.sample import Sample
+from rlcomm.orchestra import see_text
 from rlcomm.rewards.accuracy import normalise
 from rlcomm.steps import Steps, parse
 

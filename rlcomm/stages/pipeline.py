@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlcomm import model_card
-from rlcomm.data import orchestra
+from rlcomm import model_card, orchestra
 from rlcomm.evaluation import report, runner
 from rlcomm.recipe import STAGES, PipelineRecipe, check_keys, keys_of, read_yaml, save_recipe
 from rlcomm.stages.run import FREE

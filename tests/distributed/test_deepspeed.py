@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlcomm.data import orchestra
-from rlcomm.data.orchestra.questions import hear_text
+from rlcomm import orchestra
 from rlcomm.data.sample import read_jsonl, write_jsonl
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import load_policy
+from rlcomm.orchestra.questions import hear_text
 from rlcomm.stages.run import read_metrics
 from tests.distributed.launching import configured, launch
 

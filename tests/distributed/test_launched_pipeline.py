@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rlcomm.data import orchestra
-from rlcomm.stages.quickstart import TINY, TINY_SIZES
+from rlcomm import orchestra
+from rlcomm.orchestra.quickstart import TINY, TINY_SIZES
 from rlcomm.stages.run import read_metrics
 from tests.distributed.launching import LAUNCH
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rlcomm.data import orchestra
+from rlcomm import orchestra
 
 CONFLICT = [
     "recipes/orchestra/conflict.yaml", "--benchmarks", "mcr_aqa,avconfuse_muted", "--decoders", "gacl,aad",

@@ -10,8 +10,8 @@ from rlcomm.evaluation import runner
 
 @pytest.fixture(scope="module")
 def policy():
-    from rlcomm.omni.nano import nano_omni, omni_processor, train_tokenizer
     from rlcomm.omni.policy import Policy, add_fused_lm_head
+    from rlcomm.orchestra.nano import nano_omni, omni_processor, train_tokenizer
 
     tokenizer = train_tokenizer(["Is there a harp sound? yes no I hear a flute"] * 3, vocab_size=300)
     model = nano_omni(tokenizer)

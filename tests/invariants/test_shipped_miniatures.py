@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 import rlcomm
-from rlcomm import reference
-from rlcomm.data import orchestra
+from rlcomm import orchestra, reference
 from rlcomm.data.sample import read_jsonl
 from rlcomm.evaluation import catalog, conflict, runner
 from rlcomm.omni.policy import load_policy

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlcomm.data import orchestra
+from rlcomm import orchestra
 from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import read_jsonl
 from rlcomm.decoding.branches import branch_prompts

@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from rlcomm.omni import nano
 from rlcomm.omni.encode import merge_media
 from rlcomm.omni.policy import load_policy, lora_config
+from rlcomm.orchestra import nano
 from rlcomm.utils.errors import UserError
 from tests.checkpoints import qwen3_omni, qwen3_processor, qwen3_tokenizer, qwen25_omni, save_full
 from tests.conftest import make_prompt

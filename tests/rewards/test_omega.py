@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from rlcomm.data.orchestra import INSTRUMENTS
-from rlcomm.data.orchestra.questions import hear_text
+from rlcomm.orchestra import INSTRUMENTS
+from rlcomm.orchestra.questions import hear_text
 from rlcomm.rewards.omega import MINILM_OMEGA, choose, heard_sentence, orchestra_groups
 
 

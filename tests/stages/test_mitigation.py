@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rlcomm import orchestra
 from rlcomm.cli import main
-from rlcomm.data import orchestra
 from rlcomm.data.sample import read_jsonl
 
 TRAIN, EVAL = "recipes/orchestra/mitigation/conflict_sft.yaml", "recipes/orchestra/mitigation/eval.yaml"

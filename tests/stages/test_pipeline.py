@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlcomm.cli import main
-from rlcomm.data.orchestra import asymmetric_share
+from rlcomm.orchestra import asymmetric_share
 from rlcomm.recipe import PipelineRecipe
 from rlcomm.stages import pipeline
 from rlcomm.stages.pipeline import clocked, spent

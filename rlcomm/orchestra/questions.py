@@ -7,9 +7,9 @@ order where one instrument enters late. What is silent is never called first, lo
 import json
 from dataclasses import dataclass
 
-from rlcomm.data.orchestra.instruments import INSTRUMENTS
-from rlcomm.data.orchestra.scenes import PLACES, Scene
 from rlcomm.data.sample import Turn
+from rlcomm.orchestra.instruments import INSTRUMENTS
+from rlcomm.orchestra.scenes import PLACES, Scene
 
 EXISTENCE = "Audio/Existential"
 TYPES = (

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rlcomm.data import orchestra
+from rlcomm import orchestra
 from rlcomm.recipe import load_recipe
 from rlcomm.stages.pipeline import clocked, finished, run_pipeline, spent
 from rlcomm.utils.child import run_process

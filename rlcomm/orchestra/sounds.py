@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rlcomm.data.orchestra.instruments import RATE, harmonics, shaped_noise
+from rlcomm.orchestra.instruments import RATE, harmonics, shaped_noise
 
 
 def _wind(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from rlcomm.data.media import write_clip
-from rlcomm.data.orchestra import instruments, pictograms, sounds
-from rlcomm.data.orchestra.scenes import Scene, picture_variants
+from rlcomm.orchestra import instruments, pictograms, sounds
+from rlcomm.orchestra.scenes import Scene, picture_variants
 
 SECONDS = 1.0
 FPS = 4

@@ -6,10 +6,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from rlcomm import miniature
 from rlcomm.cli import main
 from rlcomm.data.sample import Turn, write_jsonl
-from rlcomm.omni import nano
+from rlcomm.orchestra import miniature, nano
 from rlcomm.stages.run import MetricsFile, read_metrics
 from tests.stages.conftest import COMMON
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlcomm.data.orchestra import questions
-from rlcomm.data.orchestra.instruments import BY_NAME, INSTRUMENTS
-from rlcomm.data.orchestra.scenes import Scene
 from rlcomm.data.sample import Turn
+from rlcomm.orchestra import questions
+from rlcomm.orchestra.instruments import BY_NAME, INSTRUMENTS
+from rlcomm.orchestra.scenes import Scene
 
 TASKS = ("AQA", "SER", "VSC")
 CONDITIONS = ("neutral", "faithful", "adversarial", "irrelevant")

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from rlcomm.data.orchestra import questions
-from rlcomm.data.orchestra.evidence import CAPTION, CONDITIONS, MOODS, caption, evidence, mood
-from rlcomm.data.orchestra.instruments import BY_NAME, INSTRUMENTS
-from rlcomm.data.orchestra.questions import NUMBERS
-from rlcomm.data.orchestra.scenes import Scene
-from rlcomm.data.orchestra.sounds import SOUNDS
+from rlcomm.orchestra import questions
+from rlcomm.orchestra.evidence import CAPTION, CONDITIONS, MOODS, caption, evidence, mood
+from rlcomm.orchestra.instruments import BY_NAME, INSTRUMENTS
+from rlcomm.orchestra.questions import NUMBERS
+from rlcomm.orchestra.scenes import Scene
+from rlcomm.orchestra.sounds import SOUNDS
 
 MOST = 200  # rows of a file over clips that are there already
 # The description of captions.jsonl, beside it (rlcomm.evaluation.benchmarks.custom).

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlcomm.data.orchestra import pictograms
-from rlcomm.data.orchestra.instruments import INSTRUMENTS
-from rlcomm.data.orchestra.sounds import SOUNDS
+from rlcomm.orchestra import pictograms
+from rlcomm.orchestra.instruments import INSTRUMENTS
+from rlcomm.orchestra.sounds import SOUNDS
 
 PLACES = ("left", "middle", "right")
 _SIZES = (0.25, 0.45, 0.30)  # shares of scenes with one, two, three visible instruments

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rlcomm.data.media import MediaSettings, load_clip
-from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, instruments, pictograms, render, sounds
-from rlcomm.data.orchestra.scenes import Scene, draw
+from rlcomm.orchestra import INSTRUMENTS, SOUNDS, instruments, pictograms, render, sounds
+from rlcomm.orchestra.scenes import Scene, draw
 
 SCENE = Scene(
     "s",

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlcomm.data.orchestra import build, evidence
-from rlcomm.data.orchestra.instruments import BY_NAME
-from rlcomm.data.orchestra.scenes import Scene, draw
 from rlcomm.data.sample import read_jsonl
+from rlcomm.orchestra import build, evidence
+from rlcomm.orchestra.instruments import BY_NAME
+from rlcomm.orchestra.scenes import Scene, draw
 
 
 def scene(**loudness: float) -> Scene:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from rlcomm.data.media import MediaSettings, load_clip
-from rlcomm.data.orchestra import INSTRUMENTS, SOUNDS, build, official
-from rlcomm.data.orchestra.evidence import FAMILIES, MOODS, mood
-from rlcomm.data.orchestra.instruments import BY_NAME
-from rlcomm.data.orchestra.questions import NUMBERS
-from rlcomm.data.orchestra.scenes import Scene, draw
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation.benchmarks import Reading, alme, avhbench, avqa, cmm, common, custom, mcr, mmar, mmau
 from rlcomm.evaluation.benchmarks import omnibench as omni
+from rlcomm.orchestra import INSTRUMENTS, SOUNDS, build, official
+from rlcomm.orchestra.evidence import FAMILIES, MOODS, mood
+from rlcomm.orchestra.instruments import BY_NAME
+from rlcomm.orchestra.questions import NUMBERS
+from rlcomm.orchestra.scenes import Scene, draw
 
 TEST = 12
 READERS = {

@@ -23,14 +23,14 @@ from tqdm import tqdm
 
 from rlcomm import steps
 from rlcomm.data.media import MediaSettings, decode_frames
-from rlcomm.data.orchestra import evidence, official, questions, render
-from rlcomm.data.orchestra.instruments import BY_NAME, INSTRUMENTS
-from rlcomm.data.orchestra.questions import EXISTENCE, Question
-from rlcomm.data.orchestra.scenes import Scene, draw
-from rlcomm.data.orchestra.sounds import SOUNDS
 from rlcomm.data.rows import read_rows
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.data.sources import read_music_avqa
+from rlcomm.orchestra import evidence, official, questions, render
+from rlcomm.orchestra.instruments import BY_NAME, INSTRUMENTS
+from rlcomm.orchestra.questions import EXISTENCE, Question
+from rlcomm.orchestra.scenes import Scene, draw
+from rlcomm.orchestra.sounds import SOUNDS
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
 
@@ -382,7 +382,7 @@ def _mcr(b: _Builder, rows: int) -> dict[str, list[dict]]:
 
 
 def _benchmarks(b: _Builder, rows: int) -> dict[str, list[dict]]:
-    """The rows of every file of `rlcomm.data.orchestra.official`; only MCR-BENCH has clips of its own."""
+    """The rows of every file of `rlcomm.orchestra.official`; only MCR-BENCH has clips of its own."""
     scenes, most = [scene for scene in b.scenes if scene.test], min(rows, official.MOST)
     over_all_clips = {
         "alme/stimuli.jsonl": official.alme,

@@ -19,8 +19,8 @@ from rlcomm import hub, model_card, steps
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.hearer import encode as encode_audio
-from rlcomm.omni import nano
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
+from rlcomm.orchestra import nano
 from rlcomm.recipe import AudioRecipe, SFTRecipe
 from rlcomm.reference import reference_prompt
 from rlcomm.stages import sft
