@@ -301,8 +301,8 @@ def _split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
 
 def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
-    from rlcomm import reference
     from rlcomm.data.sample import read_jsonl
+    from rlcomm.reference import write as reference
     from rlcomm.stages.run import other_stage, peak_rss_mb
     from rlcomm.utils import files, processes
 

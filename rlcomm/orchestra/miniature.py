@@ -18,11 +18,11 @@ from transformers import Trainer, set_seed
 from rlcomm import hub, model_card, steps
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
-from rlcomm.hearer import encode as encode_audio
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
 from rlcomm.orchestra import nano
 from rlcomm.recipe import AudioRecipe, SFTRecipe
-from rlcomm.reference import reference_prompt
+from rlcomm.reference.hearer import encode as encode_audio
+from rlcomm.reference.write import reference_prompt
 from rlcomm.stages import sft
 from rlcomm.stages.run import DONE, MetricsFile, is_main, open_run, peak_rss_mb, save_model
 from rlcomm.trainers.checkpoints import AtomicCheckpoints, last_checkpoint

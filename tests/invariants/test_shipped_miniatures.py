@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import rlcomm
-from rlcomm import orchestra, reference
+from rlcomm import orchestra
 from rlcomm.data.sample import read_jsonl
 from rlcomm.evaluation import catalog, conflict, runner
 from rlcomm.omni.policy import load_policy
+from rlcomm.reference import write as reference
 
 ASSETS = Path(rlcomm.__file__).parent / "assets"
 

@@ -14,10 +14,10 @@ import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 
-from rlcomm import reference
 from rlcomm.data.media import write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.reference import write_references
+from rlcomm.reference import write as reference
+from rlcomm.reference.write import write_references
 
 ROWS, BATCH, RATE = 12, 2, 16_000
 OPTIONS = dict(batch_size=BATCH, temperature=1.5, max_new_tokens=16)

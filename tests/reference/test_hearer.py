@@ -21,9 +21,9 @@ from transformers import (
 
 from rlcomm.data.media import write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl
-from rlcomm.hearer import Hearer, encode, hearing_window, open_ear, split_audio
 from rlcomm.orchestra import nano
-from rlcomm.reference import reference_prompt, write_references
+from rlcomm.reference.hearer import Hearer, encode, hearing_window, open_ear, split_audio
+from rlcomm.reference.write import reference_prompt, write_references
 from rlcomm.utils.errors import UserError
 
 RATE, WINDOW = 16_000, 2

@@ -3,8 +3,8 @@
     Sample --(its sound alone, split to the model's window)--> Qwen2-Audio, told question and gold answer
            --> <a-think> ... </a-think> --> Sample.reference + meta["reference"] (provenance)
 
-The model is a local one (`rlcomm.hearer`; several processes share the rows) or behind an endpoint
-(`rlcomm.remote_hearer`). The reference does not depend on the policy, so it is a column of the data set and
+The model is a local one (`rlcomm.reference.hearer`; several processes share the rows) or behind an endpoint
+(`rlcomm.reference.remote_hearer`). The reference does not depend on the policy, so it is a column of the data set and
 its model is loaded, used and freed before the policy is. The picture never enters here.
 """
 
@@ -26,15 +26,16 @@ import numpy as np
 from tqdm import tqdm
 
 from rlcomm import llm_api as endpoint
-from rlcomm import remote_hearer, steps
+from rlcomm import steps
 from rlcomm.data.media import MediaSettings, cache_key, load_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.data.vocabulary import Vocabulary
-from rlcomm.hearer import Ear, Hearer, open_ear
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate
-from rlcomm.remote_hearer import RemoteHearer
+from rlcomm.reference import remote_hearer
+from rlcomm.reference.hearer import Ear, Hearer, open_ear
+from rlcomm.reference.remote_hearer import RemoteHearer
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
 

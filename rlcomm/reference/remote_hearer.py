@@ -3,7 +3,7 @@
     sound -> split_audio -> WAV, base64 -> input_audio parts + the prompt -> chat completion -> one text a row
 
 `RLCOMM_REFERENCE_BASE_URL` with `RLCOMM_REFERENCE_API_KEY` (else OpenAI's variables) say where; how it is
-asked is `rlcomm.llm_api`'s. It is used like a local `rlcomm.hearer.Hearer`.
+asked is `rlcomm.llm_api`'s. It is used like a local `rlcomm.reference.hearer.Hearer`.
 """
 
 import base64
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from rlcomm.data.media import wav_bytes
-from rlcomm.hearer import split_audio
 from rlcomm.llm_api import Asking, Endpoint, Failure, ask, clean, from_environment, short
+from rlcomm.reference.hearer import split_audio
 
 WHO = "reference model"
 RATE = 16_000  # Hz of what is sent; speech and audio models resample to this or hear it as it is

@@ -20,7 +20,7 @@ from rlcomm import llm_api as endpoint
 from rlcomm.cli import main
 from rlcomm.data.media import MediaSettings, write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.reference import reference_prompt, write_references, write_warmup
+from rlcomm.reference.write import reference_prompt, write_references, write_warmup
 from rlcomm.utils.errors import UserError
 from tests.fake_endpoint import Server, completion, running
 

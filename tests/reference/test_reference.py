@@ -12,13 +12,13 @@ import rlcomm.utils.torchvision_ops  # noqa: F401
 import torch  # isort: skip
 from transformers import Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
-from rlcomm import hearer as hearing
-from rlcomm import reference
 from rlcomm.data.media import MediaError, MediaSettings, write_audio, write_clip
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
-from rlcomm.hearer import encode, split_audio
 from rlcomm.orchestra.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
-from rlcomm.reference import (
+from rlcomm.reference import hearer as hearing
+from rlcomm.reference import write as reference
+from rlcomm.reference.hearer import encode, split_audio
+from rlcomm.reference.write import (
     hearing_exact,
     policy_sight,
     reference_prompt,
