@@ -23,6 +23,7 @@ from transformers import AutoProcessor
 from trl.trainer.utils import add_fused_lm_head
 
 from rlcomm import steps
+from rlcomm.config.recipe import SCORINGS
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.omni.encode import EncodedPrompt, encode, merge_media, reword
@@ -32,7 +33,6 @@ from rlcomm.omni.score import score
 from rlcomm.omni.towers import Towers
 from rlcomm.orchestra.nano import nano_omni, omni_processor
 from rlcomm.peak import allocated
-from rlcomm.recipe import SCORINGS
 from rlcomm.rewards import adapters
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import MINILM_OMEGA
@@ -68,7 +68,7 @@ class Options:
 
     Attributes:
         parts: of `PARTS`.
-        scorings: of `rlcomm.recipe.SCORINGS`; None: all of them. `rows`, the baseline, is always there.
+        scorings: of `rlcomm.config.recipe.SCORINGS`; None: all of them. `rows`, the baseline, is always there.
         rounds: measurements of each form, at least 1; their median is reported.
         memory: also run each form once to see its peak of memory.
         clock: `wall`, or `cpu`: processor seconds of this process, which other jobs on the machine hardly

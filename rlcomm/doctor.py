@@ -25,12 +25,12 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoProcessor
 
 from rlcomm import machine, memory, peak
+from rlcomm.config.recipe import STAGES, load_recipe, read_yaml
 from rlcomm.data.check import check
 from rlcomm.data.media import load_clip, probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
 from rlcomm.omni.encode import conversation_pieces, encode
 from rlcomm.omni.policy import in_short, resolve_model
-from rlcomm.recipe import STAGES, load_recipe, read_yaml
 from rlcomm.stages import sft, step_rr
 from rlcomm.trainers.sft import targets
 from rlcomm.utils.errors import UserError

@@ -10,10 +10,10 @@ from peft import LoraConfig
 
 from rlcomm import doctor, machine
 from rlcomm.cli import main
+from rlcomm.config.recipe import load_recipe
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.encode import conversation_pieces, encode
-from rlcomm.recipe import load_recipe
 from rlcomm.stages.run import open_policy
 from rlcomm.trainers.sft import targets
 from tests.real_shapes import save_config

@@ -10,7 +10,7 @@ from huggingface_hub import HfApi, RepoUrl
 
 from rlcomm import hub
 from rlcomm.cli import main
-from rlcomm.recipe import load_recipe
+from rlcomm.config.recipe import load_recipe
 from rlcomm.stages import run
 from rlcomm.utils.errors import UserError
 from tests.stages.conftest import recipe, refused, rows  # noqa: F401

@@ -18,12 +18,12 @@ import torch  # isort: skip
 from transformers import TrainingArguments
 
 from rlcomm import cli, steps
+from rlcomm.config.recipe import STAGES, _check_groups, load_recipe, read_yaml
 from rlcomm.data import media
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.omni.encode import encode
 from rlcomm.orchestra import nano
-from rlcomm.recipe import STAGES, _check_groups, load_recipe, read_yaml
 from rlcomm.rewards import adapters
 from rlcomm.stages.pipeline import stage_commands
 from rlcomm.utils.errors import UserError

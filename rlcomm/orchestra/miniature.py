@@ -16,11 +16,11 @@ from datasets import Dataset
 from transformers import Trainer, set_seed
 
 from rlcomm import hub, model_card, steps
+from rlcomm.config.recipe import AudioRecipe, SFTRecipe
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
 from rlcomm.orchestra import nano
-from rlcomm.recipe import AudioRecipe, SFTRecipe
 from rlcomm.reference.hearer import encode as encode_audio
 from rlcomm.reference.write import reference_prompt
 from rlcomm.stages import sft

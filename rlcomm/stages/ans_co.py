@@ -16,12 +16,12 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from rlcomm import steps
+from rlcomm.config.recipe import AnsCORecipe
 from rlcomm.data.sample import Sample
 from rlcomm.omni.encode import completion_ids
 from rlcomm.omni.policy import Policy
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate_ids
-from rlcomm.recipe import AnsCORecipe
 from rlcomm.rewards import accuracy
 from rlcomm.rewards import format as format_reward
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run

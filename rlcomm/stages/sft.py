@@ -11,8 +11,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from rlcomm.config.recipe import SFTRecipe
 from rlcomm.data.sample import Sample
-from rlcomm.recipe import SFTRecipe
 from rlcomm.stages.run import open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.clips import by_clip

@@ -10,10 +10,10 @@ from typing import Any
 
 from datasets import Dataset
 
+from rlcomm.config.recipe import StepRRRecipe
 from rlcomm.data.sample import Sample
 from rlcomm.diagnostics import audit, degenerate
 from rlcomm.omni.encode import user_text
-from rlcomm.recipe import StepRRRecipe
 from rlcomm.rewards import adapters, avc, omega
 from rlcomm.rewards.embed import Embedder
 from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from rlcomm.cli import main
+from rlcomm.config.recipe import load_recipe
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.diagnostics import audit
-from rlcomm.recipe import load_recipe
 from rlcomm.rewards import adapters
 from rlcomm.stages import step_rr
 from rlcomm.utils.errors import UserError

@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from rlcomm import recipe as recipes
 from rlcomm.cli import main
+from rlcomm.config import recipe as recipes
 from rlcomm.diagnostics import compare, flips, probes, reliance, run
 from rlcomm.diagnostics.run import Plan
 from rlcomm.utils.errors import UserError

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from rlcomm.cli import main
+from rlcomm.config.recipe import load_recipe
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation import callback, catalog, conflict, decide
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import Policy, load_policy, own_temperature
 from rlcomm.omni.score import candidate_scores
-from rlcomm.recipe import load_recipe
 from rlcomm.stages.run import read_metrics
 from tests.conftest import make_prompt
 from tests.stages.conftest import on_two_processes

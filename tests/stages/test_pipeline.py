@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from rlcomm.cli import main
+from rlcomm.config.recipe import PipelineRecipe
 from rlcomm.orchestra import asymmetric_share
-from rlcomm.recipe import PipelineRecipe
 from rlcomm.stages import pipeline
 from rlcomm.stages.pipeline import clocked, spent
 from rlcomm.utils.errors import UserError

@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rlcomm.cli import main
+from rlcomm.config.recipe import SFTRecipe, load_recipe, read_yaml
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
-from rlcomm.recipe import SFTRecipe, load_recipe, read_yaml
 from rlcomm.stages import ans_co, run
 from rlcomm.stages.run import MetricsFile, open_policy, read_metrics
 from rlcomm.utils import files

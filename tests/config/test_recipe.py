@@ -6,7 +6,7 @@ import pytest
 import yaml
 from transformers.utils import logging
 
-from rlcomm.recipe import STAGES, load_recipe, resolved, save_recipe
+from rlcomm.config.recipe import STAGES, load_recipe, resolved, save_recipe
 from rlcomm.utils.errors import UserError
 
 BASE = {
