@@ -349,7 +349,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = _load(arguments, rest, "eval")
-    from rlcomm.evaluation.report import format_table
+    from rlcomm.reports.stages import format_table
     from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, other_stage, peak_rss_mb
     from rlcomm.utils import files
 
@@ -361,7 +361,7 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
         )
     started = time.time()
     if recipe.benchmarks:
-        from rlcomm.evaluation.conflict_report import format_table as format_conflict
+        from rlcomm.reports.conflict import format_table as format_conflict
 
         if (results := evaluate_conflict(recipe)) is None:
             return
@@ -480,7 +480,7 @@ def _quickstart(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _print_summary(summary: dict[str, Any], out: Path) -> None:
-    from rlcomm.evaluation.report import format_table
+    from rlcomm.reports.stages import format_table
 
     print()
     print(format_table(summary))
@@ -488,7 +488,7 @@ def _print_summary(summary: dict[str, Any], out: Path) -> None:
 
 
 def _show(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm.evaluation.report import format_seeds
+    from rlcomm.reports.stages import format_seeds
 
     if arguments.seeds or all((Path(folder) / "diagnosis.json").exists() for folder in arguments.folders):
         from rlcomm.diagnostics import compare, seeds
@@ -527,7 +527,7 @@ def _is_conflict(folder: str) -> bool:
 
 
 def _show_conflict(folders: list[str]) -> None:
-    from rlcomm.evaluation.conflict_report import format_runs, format_table
+    from rlcomm.reports.conflict import format_runs, format_table
 
     runs = {
         folder: json.loads((Path(folder) / "results.json").read_text(encoding="utf-8")) for folder in folders

@@ -17,8 +17,8 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from rlcomm.config.recipe import MediaFields, read_yaml
 from rlcomm.data.media import MediaSettings
-from rlcomm.evaluation import report
 from rlcomm.omni.encode import INSTRUCTIONS
+from rlcomm.reports import stages as report
 from rlcomm.utils import files
 
 PACKAGES = ("rlcomm", "torch", "transformers", "trl", "peft", "accelerate")

@@ -17,7 +17,7 @@ from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Record, avconfuse
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.page import Column
+from rlcomm.reports.page import Column
 
 COLUMNS = (
     Column("audio_reliance", ("audio", "rel."), "Audio reliance", ""),

@@ -9,10 +9,10 @@ import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # isort: skip
 from rlcomm.diagnostics.run import Plan, check, in_order, measured, part_of, summarised
-from rlcomm.evaluation import report
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import own_temperature
+from rlcomm.reports import stages as report
 from rlcomm.utils import files, processes
 
 FILE = "diagnose_during.jsonl"

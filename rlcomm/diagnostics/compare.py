@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlcomm.diagnostics import balance, charts, flips
-from rlcomm.evaluation import metrics, page
+from rlcomm.diagnostics import balance, flips
+from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.page import DASH, Column, esc
 from rlcomm.evaluation.runner import read_records
+from rlcomm.reports import diagnosis_charts as charts
+from rlcomm.reports import page
+from rlcomm.reports.page import DASH, Column, esc
 from rlcomm.utils.errors import UserError
 
 SHOWN = 40  # items of the page's side by side table

@@ -14,13 +14,14 @@ Source: GACL (arXiv 2606.05161), the sign-flip diagnosis (published: 64.1 % of c
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcomm.diagnostics import charts
 from rlcomm.diagnostics.items import Item, Pairs, label_scores, margin, usual
-from rlcomm.evaluation import conflict_charts, metrics, page
+from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.page import Column
+from rlcomm.reports import conflict_charts, page
+from rlcomm.reports import diagnosis_charts as charts
+from rlcomm.reports.page import Column
 
 QUADRANTS = {
     "right": ("right either way", "c4"),

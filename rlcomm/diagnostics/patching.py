@@ -288,6 +288,6 @@ def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
 
 def section(summary: Mapping[str, Any], records: Sequence[Record]) -> str:
     """The inside of the page's section: heat maps by component, and displacement against displacement."""
-    from rlcomm.diagnostics.patching_charts import charts
+    from rlcomm.reports.patching_charts import charts
 
     return charts(summary, records)

@@ -273,6 +273,6 @@ def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
 
 def section(summary: Mapping[str, Any], records: Sequence[Record]) -> str:
     """The inside of the page's section: accuracy and area under the curve by layer."""
-    from rlcomm.diagnostics.probes_charts import charts
+    from rlcomm.reports.probes_charts import charts
 
     return charts(summary["all"]) if summary else ""

@@ -16,12 +16,13 @@ from typing import Any
 
 from rlcomm.data import controls
 from rlcomm.data.sample import Sample
-from rlcomm.diagnostics import charts
 from rlcomm.diagnostics.items import Pairs, label_scores, right
-from rlcomm.evaluation import metrics, page
+from rlcomm.evaluation import metrics
 from rlcomm.evaluation import reliance as formulas
 from rlcomm.evaluation.benchmarks import Record, common
-from rlcomm.evaluation.page import Column
+from rlcomm.reports import diagnosis_charts as charts
+from rlcomm.reports import page
+from rlcomm.reports.page import Column
 
 WHOLE = (controls.FULL, *controls.NAMES)
 KINDS = {

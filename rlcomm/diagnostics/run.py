@@ -179,7 +179,7 @@ def diagnose(
     Raises:
         UserError: as in `check`, or `out` holds another diagnosis that was cut off.
     """
-    from rlcomm.diagnostics import report
+    from rlcomm.reports import diagnosis as report
 
     out = Path(out)
     check(sets, plan)

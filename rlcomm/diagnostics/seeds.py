@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlcomm.diagnostics.compare import Run
-from rlcomm.evaluation.page import DASH
-from rlcomm.evaluation.report import mean_interval
+from rlcomm.reports.page import DASH
+from rlcomm.reports.stages import mean_interval
 
 Reader = Callable[[Mapping[str, Any]], float | None]  # of a diagnosis.json
 

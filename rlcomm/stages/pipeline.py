@@ -21,7 +21,8 @@ from typing import Any
 
 from rlcomm import model_card, orchestra
 from rlcomm.config.recipe import STAGES, PipelineRecipe, check_keys, keys_of, read_yaml, save_recipe
-from rlcomm.evaluation import report, runner
+from rlcomm.evaluation import runner
+from rlcomm.reports import stages as report
 from rlcomm.stages.run import FREE
 from rlcomm.utils import files
 from rlcomm.utils.child import peak_of_all, run_process

@@ -358,7 +358,8 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
     Returns:
         The results; None on all processes but the first.
     """
-    from rlcomm.evaluation import beside, conflict_report
+    from rlcomm.evaluation import beside
+    from rlcomm.reports import conflict as conflict_report
 
     plan = conflict.Plan(
         decoders=tuple(recipe.decoders), prompt_style=recipe.prompt_style, gacl_mode=recipe.gacl_mode,

@@ -100,7 +100,7 @@ def test_patching_and_probes_interrupted_end_in_the_same_bytes(
 
 def test_a_diagnosis_cut_off_while_it_is_written_ends_in_the_same_bytes(policy, sets, tmp_path, monkeypatch):
     """Trap: everything is measured, one of the files is written, and the journal is gone too early."""
-    from rlcomm.diagnostics import report
+    from rlcomm.reports import diagnosis as report
 
     diagnose(policy, sets, tmp_path / "whole")
     with monkeypatch.context() as patched:

@@ -5,8 +5,9 @@ import json
 import pytest
 from test_decide import values, world
 
-from rlcomm.evaluation import beside, conflict_report, decide
+from rlcomm.evaluation import beside, decide
 from rlcomm.evaluation.conflict import Plan
+from rlcomm.reports import conflict as conflict_report
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
 

@@ -391,8 +391,8 @@ def test_blind_controls_are_resumed_too(policy, folder, tmp_path, monkeypatch):
 
 
 def test_the_tables_show_scores_beside_their_controls(policy, folder, tmp_path):
-    from rlcomm.evaluation import conflict_report
     from rlcomm.evaluation.runner import read_records
+    from rlcomm.reports import conflict as conflict_report
 
     results = run(
         policy, folder, tmp_path, ["avconfuse_muted", "mcr_aqa"], conditions=("no_audio", "no_video")

@@ -7,8 +7,8 @@ from rlcomm.diagnostics import patching
 from rlcomm.diagnostics.hooks import COMPONENTS
 from rlcomm.diagnostics.patching import Record
 from rlcomm.diagnostics.segments import GROUPS
-from rlcomm.evaluation import page
-from rlcomm.evaluation.page import DASH, Plane, esc
+from rlcomm.reports import page
+from rlcomm.reports.page import DASH, Plane, esc
 
 COMPONENT_NAMES = {"residual": "Residual stream", "attention": "Attention output", "mlp": "MLP output"}
 GROUP_NAMES = {

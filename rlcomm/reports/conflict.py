@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlcomm.evaluation import blind, catalog, page
-from rlcomm.evaluation import conflict_charts as charts
+from rlcomm.evaluation import catalog
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.page import DASH, DOT, Column, esc, signed
-from rlcomm.evaluation.report import mean_interval
+from rlcomm.reports import blind, page
+from rlcomm.reports import conflict_charts as charts
+from rlcomm.reports.page import DASH, DOT, Column, esc, signed
+from rlcomm.reports.stages import mean_interval
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlcomm.data.controls import FULL
-from rlcomm.evaluation import page
-from rlcomm.evaluation.page import Column, esc
+from rlcomm.reports import page
+from rlcomm.reports.page import Column, esc
 
 ColumnOf = Callable[[str], Column]
 """A metric's name -> how it is shown."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rlcomm.evaluation import page
-from rlcomm.evaluation.page import DASH, Plane, esc
+from rlcomm.reports import page
+from rlcomm.reports.page import DASH, Plane, esc
 
 LINES = {
     "linear": ("Linear probe", "c1", ""),

@@ -17,9 +17,9 @@ import av
 
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import read_text
-from rlcomm.evaluation import page
 from rlcomm.evaluation.benchmarks import Record
-from rlcomm.evaluation.page import DASH, DOT, ELLIPSIS, Column, Plane, esc, signed
+from rlcomm.reports import page
+from rlcomm.reports.page import DASH, DOT, ELLIPSIS, Column, Plane, esc, signed
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlcomm.data.media import write_clip
-from rlcomm.evaluation import report
+from rlcomm.reports import stages as report
 from rlcomm.utils.errors import UserError
 
 

@@ -4,10 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcomm.diagnostics import balance, charts, compare
-from rlcomm.evaluation import conflict_charts, page
+from rlcomm.diagnostics import balance, compare
 from rlcomm.evaluation.benchmarks import Record
-from rlcomm.evaluation.page import DASH, DOT, esc
+from rlcomm.reports import conflict_charts, page
+from rlcomm.reports import diagnosis_charts as charts
+from rlcomm.reports.page import DASH, DOT, esc
 from rlcomm.utils import files
 
 TITLES = {

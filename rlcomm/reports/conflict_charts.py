@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlcomm.decoding import gacl
-from rlcomm.evaluation import page
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.metrics import reliability_bins
-from rlcomm.evaluation.page import DASH, Plane, esc
 from rlcomm.evaluation.repair import frontier
+from rlcomm.reports import page
+from rlcomm.reports.page import DASH, Plane, esc
 
 TITLES = {
     "greedy": "Joint (greedy)",

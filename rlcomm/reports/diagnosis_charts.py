@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from rlcomm.evaluation import page
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.page import Column, Plane, esc
+from rlcomm.reports import page
+from rlcomm.reports.page import Column, Plane, esc
 
 STYLE = """
 .share{stroke:var(--card);stroke-width:1}.share.c0,.share.c1,.share.c2,.share.c4,.share.c5,.share.c7,.share.c8

@@ -10,10 +10,10 @@ from test_report import Page
 
 from rlcomm.cli import main
 from rlcomm.decoding.decoders import READS
-from rlcomm.evaluation import conflict_charts as charts
-from rlcomm.evaluation import conflict_report as report
-from rlcomm.evaluation import page
 from rlcomm.evaluation.repair import frontier_area
+from rlcomm.reports import conflict as report
+from rlcomm.reports import conflict_charts as charts
+from rlcomm.reports import page
 
 
 def metric(value, n=20, half=0.1):

@@ -1,0 +1,1 @@
+"""Tables, charts and pages; they read records and know no model."""
