@@ -242,7 +242,7 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.stages.run import finished
 
     if finished(recipe.output_dir):
-        from rlcomm import hub
+        from rlcomm.export import hub
         from rlcomm.stages.run import is_main, open_run
 
         open_run(recipe)  # refuses a folder of another recipe
@@ -407,7 +407,7 @@ def _diagnose(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _export(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm.export import export
+    from rlcomm.export.convert import export
 
     print(export(arguments.model, arguments.to, arguments.out, arguments.base, arguments.dtype))
 

@@ -15,10 +15,11 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import Trainer, set_seed
 
-from rlcomm import hub, model_card, steps
+from rlcomm import steps
 from rlcomm.config.recipe import AudioRecipe, SFTRecipe
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
+from rlcomm.export import hub, model_card
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
 from rlcomm.orchestra import nano
 from rlcomm.reference.hearer import encode as encode_audio

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlcomm import model_card, orchestra
+from rlcomm import orchestra
 from rlcomm.config.recipe import STAGES, PipelineRecipe, check_keys, keys_of, read_yaml, save_recipe
 from rlcomm.evaluation import runner
+from rlcomm.export import model_card
 from rlcomm.reports import stages as report
 from rlcomm.stages.run import FREE
 from rlcomm.utils import files

@@ -19,10 +19,10 @@ from accelerate.utils import DistributedType
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from rlcomm import hub, model_card
 from rlcomm.config.recipe import read_yaml, resolved, save_recipe
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
+from rlcomm.export import hub, model_card
 from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.towers import Towers

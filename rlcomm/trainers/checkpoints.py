@@ -64,7 +64,7 @@ class AtomicCheckpoints:
         resumed.load_state_dict(saved.state_dict())
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: what goes to the Hub is a finished stage's `model/` (`rlcomm.hub`), no checkpoint with its
+        """Nothing: what goes to the Hub is a finished stage's `model/` (`rlcomm.export.hub`), no checkpoint with its
         pickles."""
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:

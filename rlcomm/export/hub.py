@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HTTPError
 
-from rlcomm import model_card
+from rlcomm.export import model_card
 from rlcomm.utils.errors import UserError
 
 logger = logging.getLogger("rlcomm")

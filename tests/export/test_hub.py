@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, RepoUrl
 
-from rlcomm import hub
 from rlcomm.cli import main
 from rlcomm.config.recipe import load_recipe
+from rlcomm.export import hub
 from rlcomm.stages import run
 from rlcomm.utils.errors import UserError
 from tests.stages.conftest import recipe, refused, rows  # noqa: F401

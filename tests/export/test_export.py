@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from rlcomm.cli import main
-from rlcomm.export import export
+from rlcomm.export.convert import export
 from rlcomm.omni.encode import merge_media
 from rlcomm.omni.policy import load_policy, lora_config
 from rlcomm.orchestra import nano
@@ -151,7 +151,7 @@ def test_never_more_than_a_shard_is_held_beside_the_thinker(bases, trained, tmp_
         held.append((Path(path).name, sum(tensor.nbytes for tensor in tensors.values())))
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr("rlcomm.export.save_file", spy)
+    monkeypatch.setattr("rlcomm.export.convert.save_file", spy)
     export(str(trained("qwen3")), "full", tmp_path / "out", str(bases["qwen3"]))
     shards = {}
     for name, (shard, tensor) in tensors(bases["qwen3"]).items():

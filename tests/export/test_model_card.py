@@ -11,9 +11,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from rlcomm import model_card
 from rlcomm.cli import main
 from rlcomm.data.media import MediaSettings, load_clip, write_clip
+from rlcomm.export import model_card
 from rlcomm.omni.encode import encode
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.rollout import generate
