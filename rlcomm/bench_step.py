@@ -26,13 +26,13 @@ from rlcomm import steps
 from rlcomm.config.recipe import SCORINGS
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
+from rlcomm.doctor.peak import allocated
 from rlcomm.omni.encode import EncodedPrompt, encode, merge_media, reword
 from rlcomm.omni.policy import Policy, load_policy, resolve_model, set_trainable, suppressed_tokens
 from rlcomm.omni.rollout import generate_ids
 from rlcomm.omni.score import score
 from rlcomm.omni.towers import Towers
 from rlcomm.orchestra.nano import nano_omni, omni_processor
-from rlcomm.peak import allocated
 from rlcomm.rewards import adapters
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import MINILM_OMEGA

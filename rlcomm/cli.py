@@ -420,7 +420,8 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> None:
     for name in ("rows", "steps", "ranks", "width", "height", "seconds", "memory_gb"):
         if (value := getattr(arguments, name)) is not None and value <= 0:
             raise UserError(f"--{name} is {value:g}, which is nothing to look at; give a number above 0.")
-    from rlcomm import doctor, machine
+    from rlcomm.doctor import examine as doctor
+    from rlcomm.doctor import machine
     from rlcomm.utils import files
 
     found: dict[str, Any] = {}

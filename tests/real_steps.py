@@ -27,9 +27,10 @@ import torch  # isort: skip
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5OmniThinkerForConditionalGeneration
 from trl import GRPOTrainer
 
-from rlcomm import doctor, orchestra, steps
+from rlcomm import orchestra, steps
 from rlcomm.data.media import MediaSettings, load_clip, write_clip
 from rlcomm.data.sample import read_jsonl, write_jsonl
+from rlcomm.doctor import examine as doctor
 from rlcomm.omni.policy import resolve_model
 from rlcomm.orchestra import nano
 from rlcomm.orchestra.instruments import INSTRUMENTS

@@ -38,7 +38,7 @@ def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:
 
     Args:
         recipe: of the stage.
-        finish: what is done with the trainer (`rlcomm.peak` measures it).
+        finish: what is done with the trainer (`rlcomm.doctor.peak` measures it).
 
     Raises:
         UserError: no row has a usable rollout, missing references, a run folder of another recipe.

@@ -34,7 +34,7 @@ def train(recipe: SFTRecipe, finish: Callable[..., Any] = run) -> None:
 
     Args:
         recipe: of the stage.
-        finish: what is done with the trainer (`rlcomm.peak` measures it).
+        finish: what is done with the trainer (`rlcomm.doctor.peak` measures it).
 
     Raises:
         UserError: rows without a target under the step prompt, unreadable data, a run folder of another

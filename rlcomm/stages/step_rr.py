@@ -31,7 +31,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
 
     Args:
         recipe: of the stage.
-        finish: what is done with the trainer (`rlcomm.peak` measures it).
+        finish: what is done with the trainer (`rlcomm.doctor.peak` measures it).
 
     Raises:
         UserError: rows without a reference although ARR is on, unreadable data, a run folder of another

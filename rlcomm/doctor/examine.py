@@ -1,10 +1,10 @@
 """`rlcomm doctor [RECIPE]`: is this machine ready, is this recipe, and does its step fit the device?
 
-    no recipe    `rlcomm.machine`: versions against the tested set, devices, disks, tools
+    no recipe    `rlcomm.doctor.machine`: versions against the tested set, devices, disks, tools
     a recipe     and: its rows, first clips, model, processor; what trains; tokens a prompt; memory a rank
 
 Nothing is trained, and of the model only config.json and the processor are read; `--measure` alone takes real
-steps (`rlcomm.peak`).
+steps (`rlcomm.doctor.peak`).
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig
 from transformers import AutoConfig, AutoProcessor
 
-from rlcomm import machine, memory, peak
 from rlcomm.config.recipe import STAGES, load_recipe, read_yaml
 from rlcomm.data.check import check
 from rlcomm.data.media import load_clip, probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
+from rlcomm.doctor import machine, memory, peak
 from rlcomm.omni.encode import conversation_pieces, encode
 from rlcomm.omni.policy import in_short, resolve_model
 from rlcomm.stages import sft, step_rr

@@ -1,4 +1,4 @@
-"""The peak memory of real steps of a recipe: what `rlcomm.memory` estimates, measured.
+"""The peak memory of real steps of a recipe: what `rlcomm.doctor.memory` estimates, measured.
 
 On a GPU it is `torch.cuda.max_memory_allocated` of the whole stage; on a CPU, torch's profiler counts every
 allocation and every release of its allocator in the training, kernels' own workspaces included, on top of the

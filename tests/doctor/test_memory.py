@@ -12,10 +12,12 @@ import torch  # isort: skip
 from torch import nn
 from transformers import AutoConfig
 
-from rlcomm import doctor, memory, peak, steps
+from rlcomm import steps
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import write_jsonl
-from rlcomm.memory import Layer, Stacks, Step
+from rlcomm.doctor import examine as doctor
+from rlcomm.doctor import memory, peak
+from rlcomm.doctor.memory import Layer, Stacks, Step
 from rlcomm.omni.encode import encode, merge_media
 from rlcomm.omni.policy import set_trainable
 from tests.conftest import make_clip, make_prompt, make_sample

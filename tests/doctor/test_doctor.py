@@ -8,11 +8,12 @@ import pytest
 import yaml
 from peft import LoraConfig
 
-from rlcomm import doctor, machine
 from rlcomm.cli import main
 from rlcomm.config.recipe import load_recipe
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import write_jsonl
+from rlcomm.doctor import examine as doctor
+from rlcomm.doctor import machine
 from rlcomm.omni.encode import conversation_pieces, encode
 from rlcomm.stages.run import open_policy
 from rlcomm.trainers.sft import targets

@@ -1,0 +1,1 @@
+"""Whether the machine is ready and a recipe fits: versions, memory, rows, cost."""
