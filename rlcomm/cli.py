@@ -443,7 +443,7 @@ def _doctor(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _bench_gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm import bench
+    from rlcomm.bench import gacl as bench
     from rlcomm.utils import files
 
     result = bench.gacl(arguments.model_name_or_path, arguments.seconds, arguments.items, arguments.rounds)
@@ -453,7 +453,7 @@ def _bench_gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _bench_step(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm import bench_step
+    from rlcomm.bench import step as bench_step
     from rlcomm.utils import files
 
     options = bench_step.Options(

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from rlcomm import bench_step
-from rlcomm.bench_step import Options, Shape, Work
+from rlcomm.bench import step as bench_step
+from rlcomm.bench.step import Options, Shape, Work
 from rlcomm.cli import main
 from rlcomm.omni.policy import Policy
 from rlcomm.omni.score import score

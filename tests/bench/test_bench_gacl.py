@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlcomm import bench
+from rlcomm.bench import gacl as bench
 from rlcomm.cli import main
 
 
