@@ -68,7 +68,7 @@ class Options:
 
     Attributes:
         parts: of `PARTS`.
-        scorings: of `rlcomm.config.recipe.SCORINGS`; None: all of them. `rows`, the baseline, is always there.
+        scorings: of `config.recipe.SCORINGS`; None: all of them. `rows`, the baseline, is always there.
         rounds: measurements of each form, at least 1; their median is reported.
         memory: also run each form once to see its peak of memory.
         clock: `wall`, or `cpu`: processor seconds of this process, which other jobs on the machine hardly

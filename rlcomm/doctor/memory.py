@@ -5,8 +5,8 @@
 
 No weight is read and nothing is computed: a layer of the model's own classes runs forward and backward on
 fake tensors of the step's true shapes while the bytes alive are counted, so LoRA, autocast, frozen towers and
-the attention implementation are counted as they are and not guessed. tests/doctor/test_memory.py compares the result
-with the measured peak of real steps.
+the attention implementation are counted as they are and not guessed. tests/doctor/test_memory.py compares the
+result with the measured peak of real steps.
 """
 
 import math

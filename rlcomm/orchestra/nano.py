@@ -1,7 +1,7 @@
 """The miniatures: the real Qwen2.5-Omni thinker and Qwen2-Audio classes at about a million parameters.
 
 They are made of transformers' own configurations, so every line of rlcomm that runs on them runs on the real
-models; nothing outside this file knows that they are small. `rlcomm.orchestra.miniature` trains them on Orchestra.
+models; nothing outside this file knows that they are small. `rlcomm.orchestra.miniature` trains them.
 """
 
 from collections.abc import Iterable

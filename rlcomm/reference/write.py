@@ -4,8 +4,8 @@
            --> <a-think> ... </a-think> --> Sample.reference + meta["reference"] (provenance)
 
 The model is a local one (`rlcomm.reference.hearer`; several processes share the rows) or behind an endpoint
-(`rlcomm.reference.remote_hearer`). The reference does not depend on the policy, so it is a column of the data set and
-its model is loaded, used and freed before the policy is. The picture never enters here.
+(`rlcomm.reference.remote_hearer`). The reference does not depend on the policy, so it is a column of the data
+set and its model is loaded, used and freed before the policy is. The picture never enters here.
 """
 
 import contextlib

@@ -64,8 +64,8 @@ class AtomicCheckpoints:
         resumed.load_state_dict(saved.state_dict())
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: what goes to the Hub is a finished stage's `model/` (`rlcomm.export.hub`), no checkpoint with its
-        pickles."""
+        """Nothing: what goes to the Hub is a finished stage's `model/` (`rlcomm.export.hub`), no checkpoint
+        with its pickles."""
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing, as above; transformers would push whenever a model is saved."""

@@ -1,16 +1,12 @@
 """A small world to diagnose: four real clips in the official formats, muted with control, and two texts."""
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from rlcomm.data.media import MediaSettings
 from rlcomm.evaluation import catalog
-
-sys.path.append(os.fspath(Path(__file__).parents[1] / "evaluation"))
-import fake_world
+from tests.evaluation import fake_world
 
 MEDIA = MediaSettings(fps=2.0)
 BENCHMARKS = ["avconfuse_muted", "mcr_aqa"]

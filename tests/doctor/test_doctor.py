@@ -19,7 +19,7 @@ from rlcomm.stages.run import open_policy
 from rlcomm.trainers.sft import targets
 from tests.real_shapes import save_config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 import json
 
-import fake_world as world
 import pytest
 
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation.benchmarks import Reading, avconfuse, music_avqa
 from rlcomm.utils.errors import UserError
+from tests.evaluation import fake_world as world
 
 
 def write(path, rows):

@@ -3,13 +3,13 @@
 import json
 import shutil
 
-import fake_world as world
 import numpy as np
 import pytest
 
 from rlcomm.data.media import MediaSettings, load_clip, write_clip
 from rlcomm.evaluation import catalog, conflict
 from rlcomm.utils.errors import UserError
+from tests.evaluation import fake_world as world
 
 MEDIA = MediaSettings(fps=2.0)
 ALL = ["avconfuse_muted", "avconfuse_modified", "music_avqa", "mcr_aqa"]

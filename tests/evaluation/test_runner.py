@@ -2,12 +2,12 @@
 
 import json
 
-import fake_world as world
 import pytest
 
 from rlcomm import steps
 from rlcomm.evaluation import runner
 from rlcomm.utils.errors import UserError
+from tests.evaluation import fake_world as world
 
 
 @pytest.fixture

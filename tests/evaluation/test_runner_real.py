@@ -1,11 +1,11 @@
 """The evaluator on a real (untrained, tiny) Qwen2.5-Omni thinker and real clips."""
 
-import fake_world as world
 import numpy as np
 import pytest
 
 from rlcomm.data.media import MediaSettings, write_clip
 from rlcomm.evaluation import runner
+from tests.evaluation import fake_world as world
 
 
 @pytest.fixture(scope="module")

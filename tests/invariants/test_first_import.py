@@ -1,7 +1,7 @@
 """Any module may be the first that a user's script imports.
 
-Beside a CPU build of torch, transformers and TRL import only behind `rlcomm.utils.torchvision_ops`; the tests' own
-conftest imports it, so that a module without it fails for users alone.
+Beside a CPU build of torch, transformers and TRL import only behind `rlcomm.utils.torchvision_ops`; the
+tests' own conftest imports it, so that a module without it fails for users alone.
 """
 
 import ast
