@@ -10,7 +10,7 @@ from rlcomm.bench.step import Options, Shape, Work
 from rlcomm.cli import main
 from rlcomm.omni.policy import Policy
 from rlcomm.omni.score import score
-from tests.test_cli import told
+from tests.cli.test_cli import told
 
 TINY = ["--prompt_lengths", "64", "--completion_lengths", "3", "--generations", "2", "--hidden", "128"]
 TINY += ["--layers", "1", "--rounds", "1", "--embedder", "none"]

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from test_decide import values, world
 
 from rlcomm.evaluation import beside, decide
 from rlcomm.evaluation.conflict import Plan
 from rlcomm.reports import conflict as conflict_report
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
+from tests.evaluation.test_decide import values, world
 
 # What SFT changed of `test_decide.ROWS`: a and b withstand the text now, b no longer believes the right one
 TUNED = {"a-adversarial": [-0.5, -2.0], "b-adversarial": [-0.5, -2.0], "b-faithful": [-2.0, -0.5]}

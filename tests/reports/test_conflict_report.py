@@ -6,7 +6,6 @@ import re
 from itertools import pairwise
 
 import pytest
-from test_report import Page
 
 from rlcomm.cli import main
 from rlcomm.decoding.decoders import READS
@@ -14,6 +13,7 @@ from rlcomm.evaluation.repair import frontier_area
 from rlcomm.reports import conflict as report
 from rlcomm.reports import conflict_charts as charts
 from rlcomm.reports import page
+from tests.reports.test_report import Page
 
 
 def metric(value, n=20, half=0.1):
