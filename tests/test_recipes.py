@@ -18,7 +18,9 @@ import torch  # isort: skip
 from transformers import TrainingArguments
 
 from rlcomm import cli, steps
-from rlcomm.config.recipe import STAGES, _check_groups, load_recipe, read_yaml
+from rlcomm.config.load import load_recipe, read_yaml
+from rlcomm.config.stages import STAGES
+from rlcomm.config.step_rr import check_groups
 from rlcomm.data import media
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample, Turn
@@ -195,7 +197,7 @@ def test_batches_of_a_real_recipe_divide_on_the_stated_gpus(path, monkeypatch):
             **{"steps_per_generation": None, "generation_batch_size": None, **values}
         )
         recipe.gradient_accumulation_steps = accumulation
-        _check_groups(recipe)
+        check_groups(recipe)
         # TRL samples for one whole accumulation where nothing else is set: one update per rollout
         assert values["num_iterations"] == 1
         assert not {"steps_per_generation", "generation_batch_size"} & values.keys()

@@ -23,7 +23,7 @@ from transformers import AutoProcessor
 from trl.trainer.utils import add_fused_lm_head
 
 from rlcomm import steps
-from rlcomm.config.recipe import SCORINGS
+from rlcomm.config.step_rr import SCORINGS
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.doctor.peak import allocated
@@ -68,7 +68,7 @@ class Options:
 
     Attributes:
         parts: of `PARTS`.
-        scorings: of `config.recipe.SCORINGS`; None: all of them. `rows`, the baseline, is always there.
+        scorings: of `config.step_rr.SCORINGS`; None: all of them. `rows`, the baseline, is always there.
         rounds: measurements of each form, at least 1; their median is reported.
         memory: also run each form once to see its peak of memory.
         clock: `wall`, or `cpu`: processor seconds of this process, which other jobs on the machine hardly

@@ -225,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _load(arguments: argparse.Namespace, overrides: list[str], command: str) -> Any:
     """The recipe of a command; one of another command is refused."""
-    from rlcomm.config.recipe import load_recipe
+    from rlcomm.config.load import load_recipe
 
     recipe = load_recipe(arguments.recipe, overrides)
     right = recipe.stage if recipe.stage in ("reference", "eval", "diagnose", "pipeline") else "train"

@@ -24,7 +24,8 @@ from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig
 from transformers import AutoConfig, AutoProcessor
 
-from rlcomm.config.recipe import STAGES, load_recipe, read_yaml
+from rlcomm.config.load import load_recipe, read_yaml
+from rlcomm.config.stages import STAGES
 from rlcomm.data.check import check
 from rlcomm.data.media import load_clip, probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from rlcomm.config.recipe import load_recipe
+from rlcomm.config.load import load_recipe
 from rlcomm.stages import ans_co, sft, step_rr
 
 STEPS = 2  # Adam's state is there from the first step on, so the second is the largest

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from rlcomm.config.recipe import MediaFields, read_yaml
+from rlcomm.config.load import read_yaml
+from rlcomm.config.media import MediaFields
 from rlcomm.data.media import MediaSettings
 from rlcomm.omni.encode import INSTRUCTIONS
 from rlcomm.reports import stages as report

@@ -16,7 +16,8 @@ from datasets import Dataset
 from transformers import Trainer, set_seed
 
 from rlcomm import steps
-from rlcomm.config.recipe import AudioRecipe, SFTRecipe
+from rlcomm.config.audio import AudioRecipe
+from rlcomm.config.sft import SFTRecipe
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.export import hub, model_card

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rlcomm import orchestra
-from rlcomm.config.recipe import load_recipe
+from rlcomm.config.load import load_recipe
 from rlcomm.stages.pipeline import clocked, finished, run_pipeline, spent
 from rlcomm.utils.child import run_process
 from rlcomm.utils.errors import UserError

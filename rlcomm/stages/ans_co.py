@@ -16,7 +16,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from rlcomm import steps
-from rlcomm.config.recipe import AnsCORecipe
+from rlcomm.config.ans_co import AnsCORecipe
 from rlcomm.data.sample import Sample
 from rlcomm.omni.encode import completion_ids
 from rlcomm.omni.policy import Policy

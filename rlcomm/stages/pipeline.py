@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm import orchestra
-from rlcomm.config.recipe import STAGES, PipelineRecipe, check_keys, keys_of, read_yaml, save_recipe
+from rlcomm.config.load import check_keys, keys_of, read_yaml, save_recipe
+from rlcomm.config.pipeline import PipelineRecipe
+from rlcomm.config.stages import STAGES
 from rlcomm.evaluation import runner
 from rlcomm.export import model_card
 from rlcomm.reports import stages as report

@@ -19,7 +19,7 @@ from accelerate.utils import DistributedType
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from rlcomm.config.recipe import read_yaml, resolved, save_recipe
+from rlcomm.config.load import read_yaml, resolved, save_recipe
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
 from rlcomm.export import hub, model_card

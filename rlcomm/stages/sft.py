@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from rlcomm.config.recipe import SFTRecipe
+from rlcomm.config.sft import SFTRecipe
 from rlcomm.data.sample import Sample
 from rlcomm.stages.run import open_data, open_policy, open_run, run
 from rlcomm.stages.senses import check_senses

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from rlcomm.config.recipe import StepRRRecipe
+from rlcomm.config.step_rr import StepRRRecipe
 from rlcomm.data.sample import Sample
 from rlcomm.diagnostics import audit, degenerate
 from rlcomm.omni.encode import user_text

@@ -60,7 +60,7 @@ class OmniSFTTrainer(StepTimes, AtomicCheckpoints, SFTTrainer):
     """Minimises the mean negative log-likelihood of the assistant's tokens, media in the forward.
 
     Takes TRL's `SFTConfig` with `dataset_kwargs={"skip_prepare_dataset": True}`,
-    `remove_unused_columns=False` and `max_length=None` (`rlcomm.config.recipe` sets them), and a
+    `remove_unused_columns=False` and `max_length=None` (`rlcomm.config.sft` sets them), and a
     `ConversationCollator`.
 
     Attributes:

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from transformers.utils import logging
 
-from rlcomm.config.recipe import STAGES, load_recipe, resolved, save_recipe
+from rlcomm.config.load import load_recipe, resolved, save_recipe
+from rlcomm.config.stages import STAGES
 from rlcomm.utils.errors import UserError
 
 BASE = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rlcomm.cli import main
-from rlcomm.config.recipe import load_recipe
+from rlcomm.config.load import load_recipe
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.diagnostics import audit
 from rlcomm.rewards import adapters

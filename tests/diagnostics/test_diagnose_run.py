@@ -9,7 +9,7 @@ import types
 import pytest
 
 from rlcomm.cli import main
-from rlcomm.config import recipe as recipes
+from rlcomm.config.data import DIAGNOSES
 from rlcomm.diagnostics import compare, flips, probes, reliance, run
 from rlcomm.diagnostics.run import Plan
 from rlcomm.utils.errors import UserError
@@ -174,7 +174,7 @@ def test_a_part_that_records_strangely_is_still_put_in_order(policy, sets, tmp_p
 
 
 def test_the_recipe_knows_the_parts():
-    assert recipes.DIAGNOSES == run.PARTS
+    assert DIAGNOSES == run.PARTS
 
 
 # ------------------------------------------------------------------------------------------- the command line

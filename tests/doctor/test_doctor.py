@@ -9,7 +9,7 @@ import yaml
 from peft import LoraConfig
 
 from rlcomm.cli import main
-from rlcomm.config.recipe import load_recipe
+from rlcomm.config.load import load_recipe
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.data.sample import write_jsonl
 from rlcomm.doctor import examine as doctor

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi, RepoUrl
 
 from rlcomm.cli import main
-from rlcomm.config.recipe import load_recipe
+from rlcomm.config.load import load_recipe
 from rlcomm.export import hub
 from rlcomm.stages import run
 from rlcomm.utils.errors import UserError

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from rlcomm.cli import main
-from rlcomm.config.recipe import load_recipe
+from rlcomm.config.load import load_recipe
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation import callback, catalog, conflict, decide
 from rlcomm.evaluation.runner import read_records

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rlcomm.cli import main
-from rlcomm.config.recipe import PipelineRecipe
+from rlcomm.config.pipeline import PipelineRecipe
 from rlcomm.orchestra import asymmetric_share
 from rlcomm.stages import pipeline
 from rlcomm.stages.pipeline import clocked, spent

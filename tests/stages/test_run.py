@@ -16,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rlcomm.cli import main
-from rlcomm.config.recipe import SFTRecipe, load_recipe, read_yaml
+from rlcomm.config.load import load_recipe, read_yaml
+from rlcomm.config.sft import SFTRecipe
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts

@@ -41,7 +41,7 @@ def weights(policy: Policy) -> torch.Tensor:
 
 
 def sft_config(folder: Path, **settings: Any) -> SFTConfig:
-    """TRL's settings with what `rlcomm.config.recipe` fixes for our path, on the CPU, one plain SGD step (not
+    """TRL's settings with what `rlcomm.config.sft` fixes for our path, on the CPU, one plain SGD step (not
     clipped: clipping would hide a wrong scale)."""
     options: dict[str, Any] = dict(
         dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False, max_length=None,

@@ -15,7 +15,8 @@ from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
 from rlcomm.cli import main
-from rlcomm.config.recipe import PipelineRecipe, load_recipe
+from rlcomm.config.load import load_recipe
+from rlcomm.config.pipeline import PipelineRecipe
 from rlcomm.data.media import MediaSettings, load_clip
 from rlcomm.stages import pipeline, run
 from rlcomm.stages.run import MetricsFile, read_metrics
@@ -335,7 +336,7 @@ def test_a_mistake_in_the_recipe_is_found_before_anything_starts(recipe, key, va
 
 
 def test_a_missing_tensorboard_is_named(recipe, monkeypatch):
-    monkeypatch.setattr("rlcomm.config.recipe.is_tensorboard_available", lambda: False)
+    monkeypatch.setattr("rlcomm.config.watch.is_tensorboard_available", lambda: False)
     with pytest.raises(UserError, match="pip install tensorboard"):
         load_recipe(recipe("step_rr", report_to="tensorboard"))
 

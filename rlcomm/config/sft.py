@@ -1,0 +1,70 @@
+"""The recipe of base, warm-up and conflict SFT."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+
+from trl import SFTConfig  # isort: skip
+
+from rlcomm.config.check import check_values
+from rlcomm.config.data import DataFields, OrderFields, check_common
+from rlcomm.config.policy import PolicyFields
+from rlcomm.config.watch import WatchFields
+from rlcomm.config.workers import WorkerFields
+from rlcomm.utils.errors import UserError
+
+
+@dataclass
+class SFTRecipe(WatchFields, WorkerFields, OrderFields, DataFields, PolicyFields, SFTConfig):
+    """Base, warm-up and conflict SFT (trl.SFTConfig plus ours)."""
+
+    modality_dropout_start: float = field(
+        default=0.0, metadata={"help": "share of the steps after which a sense may be left out, in [0, 1]"}
+    )
+    modality_dropout_video: float = field(
+        default=0.0, metadata={"help": "share of rows then heard without the picture"}
+    )
+    modality_dropout_audio: float = field(
+        default=0.0, metadata={"help": "share of rows then seen without the sound"}
+    )
+
+    modality_dropout_guess: bool = field(
+        default=False,
+        metadata={"help": "rows without their sound are still asked what sounds: guess it from sight"},
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        fix_for_our_path(self)
+        super().__post_init__()
+        check_common(self)
+        if self.modality_dropout_video + self.modality_dropout_audio > 1.0:
+            raise UserError(
+                f"modality_dropout_video and modality_dropout_audio are {self.modality_dropout_video} and "
+                f"{self.modality_dropout_audio}, together above 1; a row can lose one sense only, lower them."
+            )
+        if self.group_by_clip and self.modality_dropout_video + self.modality_dropout_audio > 0:
+            raise UserError(
+                "group_by_clip is true together with modality dropout, which takes a sense from single rows, "
+                "so that they no longer share their clip; set group_by_clip false or the dropouts 0."
+            )
+
+
+def fix_for_our_path(recipe: Any) -> None:
+    """What our collator needs of TRL's SFT: rows as they are, nothing truncated."""
+    recipe.remove_unused_columns = False
+    recipe.dataset_kwargs = {"skip_prepare_dataset": True}
+    recipe.max_length = None
+    for name in ("packing", "padding_free", "use_liger_kernel", "assistant_only_loss"):
+        if getattr(recipe, name):
+            raise UserError(
+                f"{name} is set, which would go around the path that carries the media; leave it out."
+            )
+    if recipe.group_by_clip and recipe.train_sampling_strategy != "random":
+        raise UserError(
+            f"group_by_clip is true, but train_sampling_strategy is {recipe.train_sampling_strategy!r}, "
+            "another order; leave one of them out."
+        )
+    if recipe.loss_type not in ("nll", "chunked_nll"):
+        raise UserError(f"loss_type is {recipe.loss_type!r}, but this stage has its own loss; leave it out.")
