@@ -65,7 +65,6 @@ KNOWN_CIRCLES: set[tuple[str, ...]] = {
 KNOWN_LONG_FILES: set[str] = {
     "bench/step.py",
     "cli/__init__.py",
-    "config/recipe.py",
     "data/confuse.py",
     "data/media.py",
     "doctor/memory.py",
