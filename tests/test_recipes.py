@@ -18,6 +18,7 @@ import torch  # isort: skip
 from transformers import TrainingArguments
 
 from rlcomm import cli, steps
+from rlcomm.cli import train
 from rlcomm.config.load import load_recipe, read_yaml
 from rlcomm.config.stages import STAGES
 from rlcomm.config.step_rr import check_groups
@@ -86,7 +87,7 @@ def check(words: list[str]) -> None:
     """Takes a command as far as `rlcomm` takes it before it does anything: parsed, recipe loaded and
     checked."""
     try:
-        arguments, rest = cli._parser().parse_known_args(words)
+        arguments, rest = cli.build_parser().parse_known_args(words)
     except SystemExit:
         pytest.fail(f"rlcomm {shlex.join(words)}: the command line does not parse")
     if not getattr(arguments, "overridable", False):
@@ -101,7 +102,7 @@ def check(words: list[str]) -> None:
         rest = [*rest, "--use_cpu", "true"]  # else transformers refuses bf16 where there is no GPU
     if stage == "reference":
         rest = ["--purpose" if word == "--for" else word for word in rest]
-    dotted, plain = cli._split_dotted(rest) if stage == "pipeline" else ([], rest)
+    dotted, plain = train.split_dotted(rest) if stage == "pipeline" else ([], rest)
     recipe = load_recipe(file, plain)
     if stage == "pipeline":
         recipe.overrides = [*recipe.overrides, *dotted]

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tqdm.auto import tqdm
 
-from rlcomm import cli
-from rlcomm.cli import main
+from rlcomm.cli import main, show, train
 from rlcomm.data.sample import write_jsonl
 from rlcomm.stages.pipeline import _overrides
 from rlcomm.utils.errors import UserError
@@ -113,7 +112,7 @@ def test_what_ends_a_command_is_one_sentence(capsys, monkeypatch, tmp_path, erro
     def command(arguments, rest):
         raise error
 
-    monkeypatch.setattr(cli, "_show", command)
+    monkeypatch.setattr(show, "_show", command)
     assert main(["show", str(tmp_path)]) == code
     said = capsys.readouterr().err
     assert words in said
@@ -124,7 +123,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch, tmp_path):
     def command(arguments, rest):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_show", command)
+    monkeypatch.setattr(show, "_show", command)
     with pytest.raises(ZeroDivisionError):
         main(["show", str(tmp_path)])
 
@@ -197,7 +196,7 @@ def test_data_check_lists_every_problem_and_fails(capsys, tmp_path, clip_rows):
 
 
 def test_dotted_keys_of_a_pipeline_are_told_from_its_own():
-    dotted, plain = cli._split_dotted(
+    dotted, plain = train.split_dotted(
         [
             "--seed",
             "1",
@@ -216,7 +215,7 @@ def test_dotted_keys_of_a_pipeline_are_told_from_its_own():
 
 def test_words_with_blanks_reach_a_stage_whole():
     words = ["--ans_co.dataset", "my rows.jsonl", "--ans_co.eval_data", "", "--ans_co.a=b c"]
-    dotted, _ = cli._split_dotted(words)
+    dotted, _ = train.split_dotted(words)
     given = _overrides(SimpleNamespace(overrides=dotted), "ans_co")
     assert given == ["--dataset", "my rows.jsonl", "--eval_data", "", "--a", "b c"]
 
@@ -229,7 +228,7 @@ def test_the_last_word_does_not_stand_behind_a_bar(capfd, monkeypatch, tmp_path)
         open_bars.append(tqdm(total=300))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_show", command)
+    monkeypatch.setattr(show, "_show", command)
     assert main(["show", str(tmp_path)]) == 130
     lines = capfd.readouterr().err.split("\n")
     assert "0/300" in lines[0]

@@ -250,7 +250,7 @@ def test_benchmarks_without_an_item_are_one_sentence(policy, sets, tmp_path):
 def test_help_is_instant():
     """Trap: a command that imports torch to print its help."""
     script = (
-        "import sys\nfrom rlcomm.cli import _parser\n_parser().format_help()\n"
+        "import sys\nfrom rlcomm.cli import build_parser\nbuild_parser().format_help()\n"
         "assert 'torch' not in sys.modules and 'rlcomm.diagnostics' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -64,7 +64,6 @@ KNOWN_CIRCLES: set[tuple[str, ...]] = {
 
 KNOWN_LONG_FILES: set[str] = {
     "bench/step.py",
-    "cli/__init__.py",
     "data/confuse.py",
     "data/media.py",
     "doctor/memory.py",
@@ -84,7 +83,6 @@ KNOWN_LONG_FILES: set[str] = {
 
 KNOWN_LONG_FUNCTIONS: set[str] = {
     "bench/gacl.py:gacl",
-    "cli/__init__.py:_parser",
     "data/confuse.py:confuse",
     "decoding/branches.py:branch_prompts",
     "decoding/gacl.py:arbitrate",

@@ -1,0 +1,142 @@
+"""Commands that train: quickstart, train, pipeline, reference."""
+
+import argparse
+import shlex
+import time
+from pathlib import Path
+
+from rlcomm.cli.common import Commands, command, load, print_summary
+
+
+def add(commands: Commands) -> None:
+    """Adds them to the command line."""
+    quick = command(
+        commands, "quickstart", _quickstart, "the whole method on the embedded world, base to report"
+    )
+    quick.add_argument("--output_dir", default="runs/quickstart")
+    quick.add_argument("--from_scratch", action="store_true", help="train the base and the reference anew")
+    quick.add_argument("--seed", type=int, default=0)
+    quick.add_argument("--tiny", action="store_true", help="a few steps of everything, to see that it runs")
+    command(commands, "train", _train, "one stage: base, warmup, step_rr, ans_co, ...", recipe=True)
+    command(commands, "pipeline", _pipeline, "a chain of stages, each its own process; resumes", recipe=True)
+    command(
+        commands, "reference", _reference, "the audio model's reasoning, one per row, cached", recipe=True
+    )
+
+
+def _quickstart(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from rlcomm.orchestra.quickstart import quickstart
+
+    out = Path(arguments.output_dir)
+    summary = quickstart(out, arguments.seed, arguments.from_scratch, arguments.tiny)
+    print_summary(summary, out)
+
+
+def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
+    recipe = load(arguments, rest, "train")
+    from rlcomm.stages.run import finished
+
+    if finished(recipe.output_dir):
+        from rlcomm.export import hub
+        from rlcomm.stages.run import is_main, open_run
+
+        open_run(recipe)  # refuses a folder of another recipe
+        if recipe.push_to_hub and is_main():
+            hub.push(recipe)
+        print(f"{recipe.output_dir}: this stage is finished; remove the folder to train it again.")
+        return
+    if recipe.stage in ("base", "audio"):
+        from rlcomm.orchestra import miniature
+
+        (miniature.train_base if recipe.stage == "base" else miniature.train_audio)(recipe)
+    elif recipe.stage in ("step_rr", "grpo"):
+        from rlcomm.stages import step_rr
+
+        step_rr.train(recipe)
+    elif recipe.stage == "ans_co":
+        from rlcomm.stages import ans_co
+
+        ans_co.train(recipe)
+    else:
+        from rlcomm.stages import sft
+
+        sft.train(recipe)
+
+
+def _pipeline(arguments: argparse.Namespace, rest: list[str]) -> None:
+    dotted, plain = split_dotted(rest)
+    recipe = load(arguments, plain, "pipeline")
+    from rlcomm.stages.pipeline import run_pipeline
+
+    if dotted:
+        recipe.overrides = [*recipe.overrides, *dotted]
+        recipe.given["overrides"] = recipe.overrides
+    print_summary(run_pipeline(recipe, Path(arguments.recipe).parent), Path(recipe.output_dir))
+
+
+def split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
+    """`--stage.key value ...` apart from `--key value ...`."""
+    dotted: list[str] = []
+    plain: list[str] = []
+    target = plain
+    for item in rest:
+        if item.startswith("--") and "." in item.split("=")[0]:
+            key, _, value = item[2:].partition("=")
+            dotted.append(f"{key}={shlex.quote(value) if '=' in item else ''}")
+            target = dotted
+        elif item.startswith("--"):
+            plain.append(item)
+            target = plain
+        elif target is dotted:
+            dotted[-1] += ("" if dotted[-1].endswith("=") else " ") + shlex.quote(item)
+        else:
+            plain.append(item)
+    return dotted, plain
+
+
+def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
+    recipe = load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
+    from rlcomm.data.sample import read_jsonl
+    from rlcomm.reference import write as reference
+    from rlcomm.stages.run import other_stage, peak_rss_mb
+    from rlcomm.utils import files, processes
+
+    samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
+    options = dict(
+        media=recipe.media(), cache_dir=recipe.media_cache_dir, batch_size=recipe.batch_size,
+        seed=recipe.seed, temperature=recipe.temperature, top_p=recipe.top_p,
+        max_new_tokens=recipe.max_new_tokens, revision=recipe.model_revision, dtype=recipe.dtype,
+        backend=recipe.reference_backend, window=recipe.audio_window, concurrency=recipe.concurrency,
+        timeout=recipe.timeout, retries=recipe.retries,
+    )  # fmt: skip
+    started = time.time()
+    see = reference.policy_sight(
+        recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
+        batch_size=recipe.batch_size, dtype=recipe.dtype, device=processes.device(),
+    )  # fmt: skip
+    if recipe.purpose == "warmup":
+        report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
+    else:
+        kept = reference.sights(recipe.output) if recipe.sight else {}
+        report = reference.write_references(samples, recipe.model_name_or_path, recipe.output, **options)
+    if report is None:  # the first process speaks
+        return
+    if recipe.purpose == "warmup":
+        print(f"{report['written']} warm-up rows written, {len(report['rejected'])} rejected (listed beside)")
+    exact = report["hearing_exact"]
+    known = (
+        ""
+        if exact["value"] is None
+        else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
+    )
+    print(f"{recipe.output}: {report['with_reference']} of {report['rows']} rows have a reference{known}")
+    if recipe.purpose == "rl" and recipe.sight:
+        seen = reference.write_sights(recipe.output, see, recipe.policy_model, recipe.media(), kept)
+        print(f"{recipe.output}: {seen} of {report['rows']} rows have a sight")
+    if recipe.purpose == "rl" and not other_stage(Path(recipe.output).parent):  # a stage of a pipeline
+        files.write_json(
+            Path(recipe.output).parent / "stage.json",
+            {"stage": "reference", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
+             "hearing_exact": exact["value"], "rows": report["rows"],
+             "with_reference": report["with_reference"]},
+        )  # fmt: skip
