@@ -20,6 +20,8 @@ def _add_gacl(commands: Commands) -> None:
     cost.add_argument("--seconds", type=float, default=30.0, help="length of the clips")
     cost.add_argument("--items", type=int, default=2, help="questions in a batch")
     cost.add_argument("--rounds", type=int, default=5)
+    cost.add_argument("--labels", type=int, default=4, help="candidates of a question")
+    cost.add_argument("--text_tokens", type=int, default=0, help="fill the questions up to so many tokens")
     cost.add_argument("--json", help="file for the figures")
 
 
@@ -50,7 +52,8 @@ def _gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.bench.gacl import format_gacl, gacl
     from rlcomm.utils import files
 
-    result = gacl(arguments.model_name_or_path, arguments.seconds, arguments.items, arguments.rounds)
+    given = ("model_name_or_path", "seconds", "items", "rounds", "labels", "text_tokens")
+    result = gacl(**{name: getattr(arguments, name) for name in given})
     if arguments.json:
         files.write_json(arguments.json, result)
     print(format_gacl(result))

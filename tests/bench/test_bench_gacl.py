@@ -6,6 +6,7 @@ import pytest
 
 from rlcomm.bench import gacl as bench
 from rlcomm.cli import main
+from tests.cli.test_cli import told
 
 
 def test_every_form_gives_the_scores_of_the_others(monkeypatch):
@@ -45,3 +46,25 @@ def test_ratios_are_those_of_the_times(tmp_path, capsys):
     assert [line.split()[0] for line in table[2:]] == list(forms)
     shown = [f"{forms['gacl'][name]:.2f}" for name in ("ratio_score", "ratio_total")]
     assert table[3].split()[4:] == shown
+
+
+def test_labels_and_words_are_as_many_as_asked_for(monkeypatch):
+    """Trap: labels that are the same twice, or words that reach one branch alone."""
+    given, prompts = [], []
+    monkeypatch.setattr(
+        bench, "branch_scores", lambda *args: (prompts.append(args[2]), given.append(args[3]))
+    )
+    found = bench.gacl("nano_omni", seconds=1.0, items=1, rounds=1, labels=9, text_tokens=150)
+    assert (found["labels"], found["text_tokens"]) == (9, 150)
+    assert all(len(set(names)) == 9 for call in given for names in call)
+    short = bench.gacl("nano_omni", seconds=1.0, items=1, rounds=1, labels=9)["text_tokens"]
+    calls = len(prompts) // 2
+    for long, brief in zip(prompts[:calls], prompts[calls:], strict=True):
+        for one, other in zip(long[0], brief[0], strict=True):
+            assert len(one) - len(other) == pytest.approx(150 - short, abs=1)  # "?" and a line end may be one
+
+
+@pytest.mark.parametrize("given", ["items", "rounds", "labels"])
+def test_nothing_to_measure_is_one_sentence(capsys, given):
+    words = told(capsys, "bench", "gacl", f"--{given}", "0")
+    assert f"{given} is 0, which is nothing to measure; give " in words

@@ -82,7 +82,6 @@ KNOWN_LONG_FILES: set[str] = {
 }
 
 KNOWN_LONG_FUNCTIONS: set[str] = {
-    "bench/gacl.py:gacl",
     "data/confuse.py:confuse",
     "decoding/branches.py:branch_prompts",
     "decoding/gacl.py:arbitrate",
