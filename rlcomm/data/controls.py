@@ -23,6 +23,7 @@ from rlcomm.utils.errors import UserError
 
 FULL = "full"
 SENSES = ("audio", "video")
+PARTS = ("text", "video", "audio")  # of a question: what may mislead, and can be left out
 BLIND = ("no_audio", "no_video", "no_media")
 DEAD = {"audio": ("silent_audio",), "video": ("black_video", "static_video")}
 OTHER = {"audio": "other_audio", "video": "other_video"}
@@ -116,6 +117,24 @@ def _frames(frames: np.ndarray, k: int, n: int) -> np.ndarray:
     start = k * len(frames) // n
     part = frames[start : max(start + 1, -(-(k + 1) * len(frames) // n))]
     return np.concatenate([part, part[-1:]]) if len(part) % 2 else part.copy()
+
+
+def without(sample: Sample, part: str) -> Sample | None:
+    """The sample without its "text" (`meta["without_text"]` is its question then), "video" or "audio".
+
+    Returns:
+        None where that is not there, or nothing is left to answer from: no other sense.
+    """
+    if part == "text":
+        question = sample.meta.get("without_text")
+        if question is None or question == sample.question:
+            return None
+        turns = (dataclasses.replace(sample.turns[0], question=question), *sample.turns[1:])
+        return dataclasses.replace(sample, turns=turns)
+    other = {"video": sample.audio, "audio": sample.video}[part]
+    if getattr(sample, part) is None or other is None:
+        return None
+    return sample.without(part)
 
 
 def donors(samples: Sequence[Sample]) -> dict[str, Sample]:

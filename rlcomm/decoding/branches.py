@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlcomm.data import controls
 from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample
 from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
 from rlcomm.utils.errors import UserError
 
-# What A leaves out of J: the text beside the question, or one sense.
-ARBITRATIONS = ("text", "video", "audio")
-_LEFT_OUT = {"no_audio": ("audio",), "no_video": ("video",), "no_media": ("audio", "video")}
+ARBITRATIONS = controls.PARTS  # what A leaves out of J
 # Sentences before the user's words. ICD's is the disturbance of its paper; the interventions are worded after
 # the baselines that MCR-BENCH and GACL name.
 WORDS = {
@@ -42,7 +41,7 @@ REASONED = {
         "<answer> </answer>."
     )
 }
-NAMES = ("joint", "evidence", *_LEFT_OUT, "noisy_audio", "noisy_video", *WORDS, *REASONED)
+NAMES = ("joint", "evidence", *controls.BLIND, "noisy_audio", "noisy_video", *WORDS, *REASONED)
 VCD_STEP = 500  # of 1000 diffusion steps, as in VCD's code
 AUDIO_NOISE = 1.0  # RMS of the white noise against that of the sound: 0 dB
 
@@ -79,12 +78,13 @@ def branch_prompts(
     words = user_text(sample.turns[0], prompt_style)
     joint = encode(policy, sample, clip, prompt_style, text=words)
     made: dict[str, EncodedPrompt | None] = {}
-    fewer: dict[tuple[str, ...], EncodedPrompt | None] = {}  # by what is left out: no_video may be evidence
+    fewer: dict[str, EncodedPrompt | None] = {}  # by what is left out: no_video may be evidence
 
-    def without(*lost: str) -> EncodedPrompt | None:
-        if lost not in fewer:
-            fewer[lost] = _without(policy, sample, clip, lost, words)
-        return fewer[lost]
+    def without(condition: str) -> EncodedPrompt | None:
+        if condition not in fewer:
+            left = controls.changed(clip, condition)
+            fewer[condition] = None if left is None else encode(policy, sample, left, text=words)
+        return fewer[condition]
 
     for name in names:
         if name == "joint":
@@ -95,15 +95,13 @@ def branch_prompts(
             asked = user_text(sample.turns[0], prompt_style, instruct=False)
             made[name] = reword(policy, joint, f"{asked}\n{REASONED[name]}")
         elif name == "evidence" and arbitrate == "text":
-            question = sample.meta.get("without_text")
-            made[name] = None
-            if question is not None and question != sample.question:
-                turn = dataclasses.replace(sample.turns[0], question=question)
-                made[name] = reword(policy, joint, user_text(turn, prompt_style))
+            bare = controls.without(sample, "text")
+            asked = user_text((bare or sample).turns[0], prompt_style)
+            made[name] = None if bare is None else reword(policy, joint, asked)
         elif name == "evidence":
-            made[name] = without(arbitrate)
-        elif name in _LEFT_OUT:
-            made[name] = without(*_LEFT_OUT[name])
+            made[name] = without(f"no_{arbitrate}")
+        elif name in controls.BLIND:
+            made[name] = without(name)
         elif name == "noisy_audio":
             made[name] = _noisy_audio(policy, sample, clip, words)
         elif name == "noisy_video":
@@ -111,16 +109,6 @@ def branch_prompts(
         else:
             raise UserError(f"branch {name!r} is unknown; use one of {', '.join(NAMES)}.")
     return made
-
-
-def _without(
-    policy: Any, sample: Sample, clip: Clip, lost: tuple[str, ...], words: str
-) -> EncodedPrompt | None:
-    audio = None if "audio" in lost else clip.audio
-    frames = None if "video" in lost else clip.frames
-    if audio is clip.audio and frames is clip.frames:
-        return None
-    return encode(policy, sample, dataclasses.replace(clip, audio=audio, frames=frames), text=words)
 
 
 def _source(sample: Sample) -> np.random.Generator:

@@ -12,10 +12,10 @@ A balanced model needs the sense that is asked about, keeps little without any, 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcomm.diagnostics.items import right
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Record, avconfuse
 from rlcomm.evaluation.catalog import CONFLICT
+from rlcomm.evaluation.margins import right
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.reports.page import Column
 

@@ -14,10 +14,11 @@ Source: GACL (arXiv 2606.05161), the sign-flip diagnosis (published: 64.1 % of c
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcomm.diagnostics.items import Item, Pairs, label_scores, margin, usual
+from rlcomm.diagnostics.items import Item, Pairs, label_scores, usual
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
+from rlcomm.evaluation.margins import margin, quadrant
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.reports import conflict_charts, page
 from rlcomm.reports import diagnosis_charts as charts
@@ -81,11 +82,6 @@ def measure(
                 "quadrant": quadrant(margins["joint"], margins["reference"]),
             }
     return [found[i] for i in range(len(items))]
-
-
-def quadrant(joint: float, reference: float) -> str:
-    """Which of `QUADRANTS` the two margins of an item fall into."""
-    return next(name for name, n in conflict_charts.quadrants([(joint, reference)]).items() if n)
 
 
 def summary(records: Sequence[Record]) -> dict[str, Any]:

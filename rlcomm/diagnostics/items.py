@@ -15,7 +15,6 @@ in the same blocks, each block once: so an interrupted run and several processes
 as a record rests on nothing outside its block.
 """
 
-import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,11 +24,9 @@ from rlcomm.data import controls
 from rlcomm.data.media import Clip, MediaSettings, load_clip
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation.benchmarks import common
-from rlcomm.evaluation.conflict import DIGITS
+from rlcomm.evaluation.margins import rounded
 from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
 from rlcomm.omni.tree import branch_scores
-
-DISTRACTORS = ("text", "video", "audio")
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,9 @@ def items_of(task: str, samples: Iterable[Sample], distractor: str = "auto") -> 
         labels = common.candidates(sample)
         if sample.answer not in labels or len(labels) < 2:
             continue
-        names = DISTRACTORS if distractor == "all" else (distractor,)
+        names = controls.PARTS if distractor == "all" else (distractor,)
         for name in (usual(sample) if name == "auto" else name for name in names):
-            if (reference := without(sample, name)) is None:
+            if (reference := controls.without(sample, name)) is None:
                 continue
             claim = sample.meta.get("text_answer")
             found.append(
@@ -122,20 +119,6 @@ def usual(sample: Sample) -> str:
     if sample.meta.get("without_text") is not None:
         return "text"
     return "audio" if sample.meta.get("task") == "audio_driven" else "video"
-
-
-def without(sample: Sample, distractor: str) -> Sample | None:
-    """The sample without its text, picture or sound; None where that is not there, or nothing else is."""
-    if distractor == "text":
-        question = sample.meta.get("without_text")
-        if question is None or question == sample.question:
-            return None
-        turns = (dataclasses.replace(sample.turns[0], question=question), *sample.turns[1:])
-        return dataclasses.replace(sample, turns=turns)
-    other = {"video": sample.audio, "audio": sample.video}[distractor]
-    if getattr(sample, distractor) is None or other is None:
-        return None
-    return sample.without(distractor)
 
 
 class Pairs:
@@ -261,14 +244,4 @@ def label_scores(
     for start in range(0, len(prompts), batch_size):
         part = slice(start, start + batch_size)
         found += branch_scores(policy.model, policy.processor, prompts[part], labels[part])
-    return [[[round(score, DIGITS) for score in row] for row in rows] for rows in found]
-
-
-def margin(scores: Sequence[float], gold: int) -> float:
-    """M = s(gold) - the best other score, in nats; above 0 the gold label wins."""
-    return round(scores[gold] - max(s for i, s in enumerate(scores) if i != gold), DIGITS)
-
-
-def right(scores: Sequence[float], gold: int) -> bool:
-    """Whether the gold label is the answer: it beats all others (a tie is no answer)."""
-    return margin(scores, gold) > 0
+    return [[rounded(row) for row in rows] for rows in found]

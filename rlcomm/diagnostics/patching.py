@@ -15,11 +15,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rlcomm.diagnostics.hooks import COMPONENTS, Activations, Patch
-from rlcomm.diagnostics.items import Item, Pairs, margin
+from rlcomm.diagnostics.items import Item, Pairs
 from rlcomm.diagnostics.reading import Reading
 from rlcomm.diagnostics.resample import spearman
 from rlcomm.diagnostics.segments import GROUPS, RULES, Pairing, pairings, segments
 from rlcomm.evaluation import metrics
+from rlcomm.evaluation.margins import is_flip as flips_sign
+from rlcomm.evaluation.margins import margin
 from rlcomm.evaluation.runner import inference
 
 Record = dict[str, Any]
@@ -49,7 +51,7 @@ def measure(
         conditions: items of other conditions are not patched.
 
     Returns:
-        Per item its fields and `margins` {"joint", "reference"} (`items.margin`, nats), `rules` {group: how
+        Per item its fields and `margins` {"joint", "reference"} (`margins.margin`, nats), `rules` {group: how
         its places are paired, see `segments`}, `lengths` {group: [joint, reference]} and `patched`
         {component: {group: [margin, by layer]}}; all None where the item was not asked for. `patched` alone
         is None where the branches' margins differ by less than `MIN_GAP`.
@@ -187,8 +189,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def is_flip(record: Record) -> bool:
-    """Right without the distractor, wrong with it: M_reference > 0 > M_joint."""
-    return record["margins"]["reference"] > 0 > record["margins"]["joint"]
+    """Right without the distractor, wrong with it (`margins.is_flip`)."""
+    return flips_sign(record["margins"]["joint"], record["margins"]["reference"])
 
 
 def displacements(record: Record, layers: Sequence[int] | None = None) -> tuple[float, float]:

@@ -16,10 +16,11 @@ from typing import Any
 
 from rlcomm.data import controls
 from rlcomm.data.sample import Sample
-from rlcomm.diagnostics.items import Pairs, label_scores, right
+from rlcomm.diagnostics.items import Pairs, label_scores
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation import reliance as formulas
 from rlcomm.evaluation.benchmarks import Record, common
+from rlcomm.evaluation.margins import right
 from rlcomm.reports import diagnosis_charts as charts
 from rlcomm.reports import page
 from rlcomm.reports.page import Column
@@ -244,13 +245,9 @@ def _sense(records: Sequence[Record], sense: str) -> dict[str, Any]:
     none = [bool(answered(r, f"no_{sense}")) for r in records]
     parts = [[bool(answered(r, run)) for run in fragments(sense) if run in r["scores"]] for r in records]
     clips = [r["source"] for r in records]
-    kinds = formulas.partition(full, none, parts)
     chance = [1 / len(r["labels"]) for r in records]
     return {
-        "r_tp": formulas.text_prior(none, full, clips),
-        "lost": metrics.ratio([f and not n for f, n in zip(full, none, strict=True)], full, clips),
-        **formulas.shares(kinds, clips),
-        "whole_needed": formulas.whole_needed(kinds, clips),
+        **formulas.of_sense(full, none, parts, clips),
         "fragment_suffices": formulas.fragment_suffices(full, none, parts, chance, clips),
     }
 

@@ -18,6 +18,7 @@ from rlcomm.evaluation import metrics, repair
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
 from rlcomm.evaluation.decide import BUDGETS, EVIDENCE, Sides, macros
+from rlcomm.evaluation.margins import is_flip
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.runner import read_records
 from rlcomm.utils.errors import UserError
@@ -164,7 +165,7 @@ def _sides(name: str, test: Sequence[tuple[Record, Record]]) -> Sides:
     asked = [r for row, r in test if row["condition"] == CONFLICT and r["scores"].get(EVIDENCE)]
     if asked:
         pairs = [(r["margins"]["joint"], r["margins"][EVIDENCE]) for r in asked]
-        flips = [float(j is not None and a is not None and a > 0 > j) for j, a in pairs]
+        flips = [float(is_flip(j, a)) for j, a in pairs]
         parts["sign_flip_rate"] = flips, [r["video_id"] for r in asked]
     runs = repair.Runs(
         right[CONFLICT][0], right[ALIGNED][0], [right[CONFLICT][1]], [right[ALIGNED][1]],

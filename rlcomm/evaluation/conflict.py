@@ -26,6 +26,7 @@ from rlcomm.evaluation import beside, judged
 from rlcomm.evaluation.benchmarks import Record, avconfuse, common
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.decide import count
+from rlcomm.evaluation.margins import rounded
 from rlcomm.evaluation.runner import batches as batched
 from rlcomm.evaluation.runner import inference
 from rlcomm.utils import files, processes
@@ -34,7 +35,6 @@ from rlcomm.utils.journal import close_journal, kept, open_journal, weights
 
 GACL_MODES = ("candidates", "hypotheses", "tokens")
 ARBITRATIONS = ("auto", "text", "video", "audio")
-DIGITS = 6  # of a stored score: below that, one machine's sums differ from another's
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ def _add_scores(policy: Any, items: Sequence[Prompts], records: Sequence[Record]
             plan.normalise,
         )
         for i, names, scored in zip(some, [names for names in plain if names], values, strict=True):
-            records[i]["scores"].update({n: _rounded(part) for n, part in zip(names, scored, strict=True)})
+            records[i]["scores"].update({n: rounded(part) for n, part in zip(names, scored, strict=True)})
     places = [
         (i, name) for i in rows for name in items[i]
         if items[i][name] is not None and (reasons or name in REASONED)
@@ -397,7 +397,7 @@ def _after_reasoning(
             prefixes=[before[i] for i in rows],
         )
         for i, row in zip(rows, values, strict=True):
-            scores[i] = _rounded(row)
+            scores[i] = rounded(row)
     return list(zip(before, scores, strict=True))
 
 
@@ -477,7 +477,3 @@ def _greedy(policy: Any, prompts: Sequence[Any], plan: Plan) -> list[str]:
         policy.model, policy.processor, list(prompts), max_new_tokens=plan.max_new_tokens, temperature=0.0
     )
     return [group[0] for group in groups]
-
-
-def _rounded(scores: Sequence[float]) -> list[float]:
-    return [round(score, DIGITS) for score in scores]

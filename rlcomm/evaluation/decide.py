@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rlcomm.data.controls import source
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
-from rlcomm.evaluation import metrics, reliance, repair
+from rlcomm.evaluation import influence, margins, metrics, reliance, repair
 from rlcomm.evaluation.benchmarks import Reading, Record, common
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, GROUPS, Set, group_name
 from rlcomm.evaluation.metrics import Metric
@@ -404,7 +404,7 @@ def _parts(
     if decoder == "greedy" and scored:
         pairs = [(margin(item, "joint"), margin(item, EVIDENCE)) for item in scored]
         found["sign_flip_rate"] = (
-            [float(j is not None and a is not None and a > 0 > j) for j, a in pairs],
+            [float(margins.is_flip(j, a)) for j, a in pairs],
             [item.clip for item in scored],
         )
         found["evidence_conflict_acc"] = (
@@ -461,10 +461,8 @@ def _reliance(scorer: _Scorer, items: Sequence[Item]) -> dict[str, Metric]:
         full = [scorer(item, "greedy", {}).correct for item in part]
         none = [scorer.branch(item, f"no_{sense}").correct for item in part]
         clips = [item.clip for item in part]
-        found[f"r_tp_{sense}"] = reliance.text_prior(none, full, clips)
-        kinds = reliance.partition(full, none, [None] * len(part))
-        shares = reliance.shares(kinds, clips)
-        found.update({f"{kind}_{sense}": shares[kind] for kind in ("ts", "an", "ah", "un")})
+        told = reliance.of_sense(full, none, [None] * len(part), clips)
+        found.update({f"{name}_{sense}": told[name] for name in ("r_tp", "ts", "an", "ah", "un")})
     return found
 
 
@@ -482,7 +480,7 @@ def _influence(rows: Sequence[Record]) -> dict[str, Metric]:
         right[condition] = [pair[condition]["correct"] if condition in pair else None for pair in pairs]
         if not both:
             continue
-        rates = repair.text_influence(
+        rates = influence.text_influence(
             condition,
             [pair["neutral"]["correct"] for pair in both],
             [pair[condition]["correct"] for pair in both],
@@ -492,9 +490,9 @@ def _influence(rows: Sequence[Record]) -> dict[str, Metric]:
         found.update({f"{name}_{condition}": value for name, value in rates.items() if value["n"]})
         clips = [pair["neutral"]["video_id"] for pair in pairs]
         neutral = [pair["neutral"]["correct"] for pair in pairs]
-        found[f"norm_acc_{condition}"] = repair.norm_acc(right[condition], neutral, clips)
+        found[f"norm_acc_{condition}"] = influence.norm_acc(right[condition], neutral, clips)
     if "norm_acc_adversarial" in found and "norm_acc_irrelevant" in found:
-        found["mrs"] = repair.robustness(
+        found["mrs"] = influence.robustness(
             right["adversarial"],
             right["irrelevant"],
             [pair["neutral"]["correct"] for pair in pairs],
@@ -514,8 +512,7 @@ def margin(item: Item, branch: str) -> float | None:
     if not scores or gold is None or len(labels) < 2:
         return None
     claimed = common.named(item.sample.meta.get("text_answer"), labels)
-    others = [claimed] if claimed is not None else [label for label in labels if label != gold]
-    return scores[labels.index(gold)] - max(scores[labels.index(label)] for label in others)
+    return margins.margin(scores, labels.index(gold), None if claimed is None else [labels.index(claimed)])
 
 
 def _row(item: Item, answer: Answer) -> Record:

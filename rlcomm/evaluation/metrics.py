@@ -5,7 +5,7 @@ answer class is "yes", "no" or None; None is an unparsed answer, a class of its 
 "no".
 
 Here: shares, yes-no judgements, calibration, and the bootstrap they all use. Conflict and its repair are in
-`repair`, text prior and reliance on a sense in `reliance`.
+`influence` and `repair`, margins and sign flips in `margins`, reliance on a sense in `reliance`.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -280,25 +280,6 @@ def hallucination_resistance(
 def unparsed_rate(parsed: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Metric:
     """Share of items whose answer could not be read. Range [0, 1]."""
     return mean([not p for p in parsed], clusters)
-
-
-def sign_flip_rate(
-    joint: Sequence[float | None], audio: Sequence[float | None], clusters: Sequence[Hashable] | None = None
-) -> Metric:
-    """Share of repairable items: the same audio alone is right, the joint input wrong. Range [0, 1].
-
-    With the margin M_b = s_b(gold) - s_b(other) of branch b in nats, an item flips iff M_A > 0 and M_J < 0; a
-    tie (M = 0) is no flip. Items that miss one of the margins are left out.
-
-    Args:
-        joint: M_J of each item. For answers instead of scores, give +1 for right and -1 for wrong.
-        audio: M_A of each item: the same audio, the conflicting modality removed.
-
-    Source: GACL (arXiv 2606.05161), the sign-flip diagnosis; here J = audio + video and A = audio.
-    """
-    return mean(
-        [None if j is None or a is None else a > 0 > j for j, a in zip(joint, audio, strict=True)], clusters
-    )
 
 
 def reliability_bins(

@@ -87,6 +87,30 @@ def shares(kinds: Sequence[Kind], clusters: Clusters = None) -> dict[str, Metric
     return result
 
 
+def of_sense(
+    full: Sequence[bool],
+    none: Sequence[bool],
+    fragments: Sequence[Sequence[bool] | None],
+    clusters: Clusters = None,
+) -> dict[str, Metric]:
+    """What is left without a sense, and which of its parts suffice.
+
+    Args:
+        full, none, fragments: as in `partition`.
+        clusters: as in `metrics.bootstrap_ci95`.
+
+    Returns:
+        r_tp (`text_prior`), lost = AN / (TS + AN), the `shares` ts, fs, xs, an, ah, un, and `whole_needed`.
+    """
+    kinds = partition(full, none, fragments)
+    return {
+        "r_tp": text_prior(none, full, clusters),
+        "lost": ratio([f and not n for f, n in zip(full, none, strict=True)], full, clusters),
+        **shares(kinds, clusters),
+        "whole_needed": whole_needed(kinds, clusters),
+    }
+
+
 def whole_needed(kinds: Sequence[Kind], clusters: Clusters = None) -> Metric:
     """XS / AN: of the items that need the sense, the share that needs all of it. Range [0, 1].
 

@@ -1,4 +1,4 @@
-"""Conflict and its repair: how far text moves an answer, and what a decoder wins back at which price.
+"""The repair of conflict: what a decoder wins back where the senses disagree, and at which price.
 
 Accuracies, gains and drops are shares in [-1, 1]; a budget is in percentage points (`budget_points`), as in
 "nAUC@0-5". Every metric gives `{"value", "n", "ci95"}`, its interval from whole clips
@@ -8,140 +8,14 @@ Accuracies, gains and drops are shares in [-1, 1]; a budget is in percentage poi
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
-from rlcomm.evaluation.metrics import Metric, divide, mean, of_sums, ratio
+from rlcomm.evaluation.metrics import Metric, mean, of_sums
 
 Clusters = Sequence[Hashable] | None
-Condition = Literal["adversarial", "faithful", "irrelevant"]
 
 SLACK = 1e-9  # a drop equal to the budget but for rounding is within it
-
-
-def text_influence(
-    condition: Condition,
-    neutral_correct: Sequence[bool],
-    correct: Sequence[bool],
-    changed: Sequence[bool] | None = None,
-    clusters: Clusters = None,
-) -> dict[str, Metric]:
-    """TIR, the share of answers that a text flips, against the same row without text. Range [0, 1].
-
-        adversarial   right -> wrong
-        faithful      wrong -> right
-        irrelevant    any other answer than before, right or wrong
-
-        tir_all             flips / rows
-        tir_given_correct   flips among the rows right without text / those rows
-        tir_given_wrong     (faithful only) flips among the rows wrong without text / those rows
-
-    A faithful flip starts from a wrong answer, so `tir_given_correct` could only be 0 there: it has no value,
-    and `tir_given_wrong` is its counterpart. An unparsed answer is wrong.
-
-    Args:
-        condition: what the text does.
-        neutral_correct: is the answer without text right, (N,).
-        correct: is the same row's answer with the text right, (N,).
-        changed: is it another answer (unparsed is one of its own), (N,); needed for irrelevant text.
-        clusters: as in `metrics.bootstrap_ci95`.
-
-    Returns:
-        The metrics by name.
-
-    Raises:
-        ValueError: an unknown condition, or irrelevant text without `changed`.
-
-    Source: MCR-BENCH (arXiv 2508.15407), text influence rate.
-    """
-    if condition not in get_args(Condition):
-        raise ValueError(f"condition {condition!r} is none of {', '.join(get_args(Condition))}")
-    before = [bool(c) for c in neutral_correct]
-    after = [bool(c) for c in correct]
-    pairs = list(zip(before, after, strict=True))
-    if condition == "irrelevant":
-        if changed is None:
-            raise ValueError("irrelevant text flips any answer, so say which answers changed")
-        flips = [bool(c) for c, _ in zip(changed, pairs, strict=True)]
-    elif condition == "adversarial":
-        flips = [b and not a for b, a in pairs]
-    else:
-        flips = [a and not b for b, a in pairs]
-    result = {"tir_all": mean(flips, clusters)}
-    if condition == "faithful":
-        result["tir_given_correct"] = {"value": None, "n": 0, "ci95": None}
-        result["tir_given_wrong"] = ratio(flips, [not b for b in before], clusters)
-    else:
-        result["tir_given_correct"] = ratio(
-            [f and b for f, b in zip(flips, before, strict=True)], before, clusters
-        )
-    return result
-
-
-def norm_acc(
-    correct: Sequence[bool | None], neutral_correct: Sequence[bool | None], clusters: Clusters = None
-) -> Metric:
-    """NormAcc_c = Acc_c / Acc_neutral: accuracy under condition c, in units of that without text.
-
-    Range [0, inf); above 1 the text helps.
-
-    Args:
-        correct: under the condition, row by row, (N,); None: the row was not asked so.
-        neutral_correct: without text, the same rows, (N,).
-        clusters: as in `metrics.bootstrap_ci95`; None: every row is one, its conditions drawn together.
-
-    Returns:
-        `{"value", "n", "ci95"}`, n the rows asked under the condition; no value if nothing neutral is right.
-
-    Source: MCR-BENCH (arXiv 2508.15407).
-    """
-    features = _accuracy_sums(correct, neutral_correct)
-    return of_sums(features, lambda s: divide(_acc(s, 0), _acc(s, 1)), _asked(correct), clusters)
-
-
-def robustness(
-    adversarial: Sequence[bool | None],
-    irrelevant: Sequence[bool | None],
-    neutral_correct: Sequence[bool | None],
-    clusters: Clusters = None,
-) -> Metric:
-    """MRS = 0.8 NormAcc_adversarial + 0.2 NormAcc_irrelevant, the modality robustness score.
-
-    Range [0, inf); 1: text moves nothing on balance.
-
-    Args:
-        adversarial: is the row's answer right beside adversarial text, (N,); None: not asked so.
-        irrelevant: beside irrelevant text, the same rows.
-        neutral_correct: without text, the same rows.
-        clusters: as in `norm_acc`.
-
-    Returns:
-        `{"value", "n", "ci95"}`, n the rows asked with either text; no value if one of the three was never
-        asked, or nothing neutral is right.
-
-    Source: MCR-BENCH (arXiv 2508.15407).
-    """
-    features = _accuracy_sums(adversarial, irrelevant, neutral_correct)
-    n = sum(a is not None or i is not None for a, i in zip(adversarial, irrelevant, strict=True))
-    return of_sums(features, lambda s: divide(0.8 * _acc(s, 0) + 0.2 * _acc(s, 1), _acc(s, 2)), n, clusters)
-
-
-def text_dominance(sides: Sequence[str | None], clusters: Clusters = None) -> Metric:
-    """TDR = text / (text + audio): of the answers that take a side, the share that takes the text's.
-
-    Range [0, 1]; 0.5 is no preference.
-
-    Args:
-        sides: "text", "audio", or anything else (a third answer, None for an unparsed one): no side, (N,).
-        clusters: as in `metrics.bootstrap_ci95`.
-
-    Returns:
-        `{"value", "n", "ci95"}`, n the answers that take a side.
-
-    Source: ALME, text-dominance ratio.
-    """
-    return ratio([s == "text" for s in sides], [s in ("text", "audio") for s in sides], clusters)
 
 
 def conflict_gain(method: Sequence[bool], joint: Sequence[bool], clusters: Clusters = None) -> Metric:
@@ -414,19 +288,3 @@ def _of_block(sums: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np
     drops = kept[:, 2 + settings :] / kept[:, 1 + settings : 2 + settings]
     result[whole] = statistic(gains, drops)
     return result
-
-
-def _asked(correct: Sequence[bool | None]) -> int:
-    return sum(c is not None for c in correct)
-
-
-def _accuracy_sums(*columns: Sequence[bool | None]) -> np.ndarray:
-    """(N, 2 C): of each row and column, is it right and was it asked."""
-    rows = list(zip(*columns, strict=True))
-    features = [[x for c in row for x in (float(bool(c)), float(c is not None))] for row in rows]
-    return np.asarray(features, dtype=np.float64).reshape(len(rows), 2 * len(columns))
-
-
-def _acc(sums: np.ndarray, column: int) -> np.ndarray:
-    """Accuracy of a column of `_accuracy_sums`, summed: (R,); NaN where nothing was asked."""
-    return divide(sums[:, 2 * column], sums[:, 2 * column + 1])

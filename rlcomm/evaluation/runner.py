@@ -23,6 +23,7 @@ from rlcomm.data.sample import Sample, read_text
 from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Benchmark, Reading, Record, avconfuse, music_avqa
+from rlcomm.evaluation.margins import margin
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
@@ -397,7 +398,7 @@ def _ask(
         scores = candidate_scores(
             policy.model, policy.processor, direct, [labels] * len(direct), normalise=True
         )
-        gaps = [_margin(s.answer, labels, row) for s, row in zip(samples, scores, strict=True)]
+        gaps = [margin(row, labels.index(s.answer)) for s, row in zip(samples, scores, strict=True)]
     for sample, text, gap in zip(samples, texts, gaps, strict=True):
         yield _record(benchmark, sample, text, gap, view, prompt_style, truth, vocabulary)
 
@@ -406,7 +407,7 @@ def _record(
     benchmark: Benchmark,
     sample: Sample,
     text: str,
-    margin: float | None,
+    gap: float | None,
     view: str,
     prompt_style: str,
     truth: dict[str, dict],
@@ -447,15 +448,9 @@ def _record(
         "seeing": reading.seeing,
         "hearing_exact": hears,
         "seeing_exact": sees,
-        "margin": margin,
+        "margin": gap,
         "truth": known,
     }
-
-
-def _margin(gold: str, labels: Sequence[str], scores: Sequence[float]) -> float:
-    """M = s(gold) - the best other score."""
-    best = max(score for label, score in zip(labels, scores, strict=True) if label != gold)
-    return float(scores[list(labels).index(gold)] - best)
 
 
 def _reading_metrics(records: Sequence[Record]) -> dict[str, Metric]:

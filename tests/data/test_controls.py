@@ -109,3 +109,19 @@ def test_a_donor_is_never_the_clip_itself():
     donors = controls.donors(samples)
     assert {name: donor.meta["video_id"] for name, donor in donors.items()} == {"a": "b", "b": "c", "c": "a"}
     assert controls.donors(samples[:2]) == {}
+
+
+def test_a_part_of_a_question_is_left_out_or_there_is_none():
+    """Trap: a sample that has nothing else to answer from."""
+    both = Sample(
+        "1", (Turn("A harp plays. Which?", "harp"),), "x.mp4", "x.mp4", meta={"without_text": "Which?"}
+    )
+    bare = controls.without(both, "text")
+    assert bare is not None
+    assert (bare.question, bare.answer, bare.video) == ("Which?", "harp", "x.mp4")
+    assert controls.without(bare, "text") is None
+    deaf = controls.without(both, "audio")
+    assert deaf is not None
+    assert (deaf.audio, deaf.video) == (None, "x.mp4")
+    assert controls.without(deaf, "video") is None
+    assert controls.without(deaf, "audio") is None

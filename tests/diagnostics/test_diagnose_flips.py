@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from rlcomm.diagnostics import compare, flips
-from rlcomm.diagnostics.items import Pairs, items_of, margin, right
+from rlcomm.diagnostics.items import Pairs, items_of
+from rlcomm.evaluation.margins import margin, quadrant
 from rlcomm.omni.score import candidate_scores
 from tests.diagnostics.conftest import MEDIA
 
@@ -14,24 +15,8 @@ def record(key, joint, reference, condition="adversarial", task="mcr_aqa", sourc
     return {
         "key": key, "id": key, "task": task, "condition": condition, "distractor": "text", "usual": usual,
         "source": source or key, "labels": ["a", "b"], "gold": 0, "claimed": 1,
-        "margins": {"joint": joint, "reference": reference}, "quadrant": flips.quadrant(joint, reference),
+        "margins": {"joint": joint, "reference": reference}, "quadrant": quadrant(joint, reference),
     }  # fmt: skip
-
-
-def test_margin_is_against_the_best_other_label():
-    assert margin([-1.0, -3.0, -0.5], 0) == -0.5
-    assert margin([-1.0, -3.0, -2.5], 0) == 1.5
-    assert not right([-1.0, -1.0], 0)  # a tie decides nothing
-
-
-@pytest.mark.parametrize(
-    ("joint", "reference", "name"),
-    [(1.0, 2.0, "right"), (-1.0, 2.0, "flip"), (-1.0, -2.0, "missing"), (1.0, -2.0, "other"),
-     (0.0, 1.0, "other"), (-1.0, 0.0, "other")],
-)  # fmt: skip
-def test_the_quadrants_by_hand(joint, reference, name):
-    """Trap: a tie (M = 0) is neither a flip nor missing evidence."""
-    assert flips.quadrant(joint, reference) == name
 
 
 RECORDS = [

@@ -6,7 +6,7 @@ import pytest
 
 from rlcomm.cli import main
 from rlcomm.data.sample import Sample, Turn, read_jsonl
-from rlcomm.evaluation import metrics, repair
+from rlcomm.evaluation import influence, metrics
 from rlcomm.evaluation.benchmarks import (
     Reading,
     alme,
@@ -681,7 +681,7 @@ def test_the_text_dominance_of_alme_is_that_of_the_sides():
     found = alme.score_metrics(rows)["tdr"]
     sides = ["text", "text", "audio", None, None]
     assert found["value"] == pytest.approx(2 / 3)
-    assert found == repair.text_dominance(sides, [row["video_id"] for row in rows])
+    assert found == influence.text_dominance(sides, [row["video_id"] for row in rows])
 
 
 def test_alme_speaks_other_languages(tmp_path):

@@ -36,6 +36,14 @@ def test_the_partition_by_hand():
     assert reliance.partition([True], [False], [[]]) == ["AN"]  # no fragment run is not "no fragment right"
 
 
+def test_what_a_sense_is_worth_by_hand():
+    """R_TP = 2/4; of the four right in full three are lost; FS and XS are one each, so XS / AN = 1/2."""
+    found = reliance.of_sense(FULL, NONE, FRAGMENTS)
+    assert {name: found[name]["value"] for name in ("r_tp", "lost", "an", "whole_needed")} == {
+        "r_tp": 0.5, "lost": 0.75, "an": 0.5, "whole_needed": 0.5,
+    }  # fmt: skip
+
+
 def test_the_shares_by_hand():
     shares = reliance.shares(KINDS)
     assert {name: shares[name]["value"] for name in ("ts", "ah", "un")} == {

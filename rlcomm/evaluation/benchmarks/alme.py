@@ -15,7 +15,7 @@ from typing import Any
 
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.evaluation import metrics, repair
+from rlcomm.evaluation import influence, metrics
 from rlcomm.evaluation.benchmarks import Reading, Record, common
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.utils.errors import UserError
@@ -110,7 +110,7 @@ def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
 
     acc_<condition>, unparsed      neutral, faithful, adversarial; no accuracy is taken across them
     acc_conflict_<value>           adversarial items of one language or flip type
-    tdr, tdr_<value>               text / (text + audio) of the adversarial items (`repair.text_dominance`)
+    tdr, tdr_<value>               text / (text + audio) of the adversarial items (`influence.text_dominance`)
     """
     part = common.of(records, NAME)
     if not part:
@@ -131,7 +131,7 @@ def score_metrics(records: Sequence[Record]) -> dict[str, Metric]:
 
 
 def _text_dominance(records: Sequence[Record]) -> Metric:
-    return repair.text_dominance([_side(r) for r in records], common.clips(records))
+    return influence.text_dominance([_side(r) for r in records], common.clips(records))
 
 
 def _side(record: Record) -> str | None:

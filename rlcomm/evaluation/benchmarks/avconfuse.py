@@ -15,7 +15,7 @@ from typing import Any
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.data.vocabulary import Vocabulary
-from rlcomm.evaluation import metrics
+from rlcomm.evaluation import margins, metrics
 from rlcomm.evaluation.benchmarks import Reading, Record
 from rlcomm.evaluation.benchmarks.common import clip_name, clips, gold_yes_no, of, read_whole, yes_no
 from rlcomm.evaluation.judge import halves, judge
@@ -124,7 +124,7 @@ def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     sign_flip_rate                          share of muted items, both answers parsed, whose joint answer is
                                             wrong and whose same-audio answer is right
     sign_flip_rate_margin                   share of muted items with M_A > 0 and M_J < 0, from the scores of
-                                            "yes" and "no" under the direct prompt (metrics.sign_flip_rate)
+                                            "yes" and "no" under the direct prompt (`margins`)
 
     Metrics without a record are left out, so a control file that is missing shows as a missing number, not as
     one.
@@ -147,13 +147,13 @@ def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
     pairs = [(r, by_id[r["id"]]) for r in joint if r["id"] in by_id]
     if pairs:
         groups = clips([r for r, _ in pairs])
-        result["sign_flip_rate"] = metrics.sign_flip_rate(
+        result["sign_flip_rate"] = margins.sign_flip_rate(
             [_sign(r) for r, _ in pairs], [_sign(a) for _, a in pairs], groups
         )
-        margins = [(r.get("margin"), a.get("margin")) for r, a in pairs]
-        if any(m is not None for pair in margins for m in pair):
-            result["sign_flip_rate_margin"] = metrics.sign_flip_rate(
-                [j for j, _ in margins], [a for _, a in margins], groups
+        leads = [(r.get("margin"), a.get("margin")) for r, a in pairs]
+        if any(m is not None for pair in leads for m in pair):
+            result["sign_flip_rate_margin"] = margins.sign_flip_rate(
+                [j for j, _ in leads], [a for _, a in leads], groups
             )
     return result
 
