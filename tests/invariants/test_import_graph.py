@@ -69,7 +69,6 @@ KNOWN_LONG_FILES: set[str] = {
     "doctor/memory.py",
     "evaluation/conflict.py",
     "evaluation/decide.py",
-    "evaluation/repair.py",
     "evaluation/runner.py",
     "export/convert.py",
     "llm_api.py",
