@@ -1,41 +1,34 @@
-"""Chat models behind an OpenAI-compatible HTTP endpoint: several asked at once, again where that may help.
+"""Chat models behind an OpenAI-compatible endpoint, asked by the openai client, several items at once.
 
     from_environment -> Endpoint -> Asking -> ask_each(items, work) -> work(item) -> ask(fields) -> message
 
 The base URL and the key come from the environment alone, and are never written, logged or shown in a message.
-It speaks through urllib: requests would put a key from ~/.netrc in the place of ours.
+Retries, pauses and time-outs are the client's; its other habits (redirects, OPENAI_CUSTOM_HEADERS, log lines
+with the URL) are turned off, and it never holds the key: a hook puts it on the request that leaves.
 """
 
-import contextlib
-import email.utils
-import http.client
 import json
+import logging
 import math
 import os
-import random
 import ssl
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any, Literal, TypeVar
 
 from rlcomm.utils.errors import UserError
 
-LONGEST_WAIT = 300.0  # seconds between two tries; an endpoint that asks for more is left for another day
 DOWN = 20  # items in a row without an answer, all their retries spent: the endpoint is down
 LARGEST = 1 << 20  # bytes of a response; more is no answer to us
 SHOWN = 200  # characters of a foreign text in a message
 
-_AGAIN = {408, 409, 425, 429}  # and 5xx
-_OF_THE_ITEM = {400, 413, 422}  # such as a text too long or filtered: says nothing about the other items
-_JITTER = random.SystemRandom()  # leaves the seeds of the run alone
+_SENT = {"host", "accept", "connection", "content-type", "content-length", "user-agent"} | {
+    "x-stainless-raw-response"  # the client looks there how to read the answer
+}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,7 +36,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask, and the variables that say so. URL and key are kept out of the repr."""
+    """Where to ask, and the variables that say so; URL and key are kept out of the repr."""
 
     url: str = field(repr=False)
     key: str = field(repr=False)  # "" for none
@@ -51,7 +44,15 @@ class Endpoint:
     key_name: str
 
 
-@dataclass(frozen=True)
+class Failure(Exception):
+    """No answer, and why. `scope`: may another try do, is this item lost, or is every item?"""
+
+    def __init__(self, why: str, scope: Literal["try", "item", "run"]):
+        super().__init__(why)
+        self.why, self.scope = why, scope
+
+
+@dataclass
 class Asking:
     """How one run asks: the same for all its items.
 
@@ -60,10 +61,10 @@ class Asking:
         who: what the model is to the user, "judge model"; in messages and on the progress bar.
         model: its name at the endpoint.
         timeout: seconds that connecting, and then reading, may take.
-        retries: further tries after a time-out, a broken connection, 429 or 5xx.
-        backoff: seconds before the first retry; doubled for each further one, less a random share of up to a
-            half, and added to what the endpoint asks for (Retry-After).
+        retries: further tries after a time-out, a broken connection, 408, 409, 429 or 5xx, with the client's
+            pauses: what the endpoint asks for (Retry-After, up to two minutes), else 0.5 s, doubled up to 8.
         stop: set: no further request.
+        client: the openai client.
     """
 
     endpoint: Endpoint
@@ -71,54 +72,44 @@ class Asking:
     model: str
     timeout: float
     retries: int
-    backoff: float
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    client: Any = field(init=False, repr=False)
 
-
-class Failure(Exception):
-    """No answer, and why. `scope`: may another try do, is this item lost, or is every item?
-
-    `wait`: seconds that the endpoint asks to wait for.
-    """
-
-    def __init__(self, why: str, scope: Literal["try", "item", "run"], wait: float = 0.0):
-        super().__init__(why)
-        self.why, self.scope, self.wait = why, scope, wait
+    def __post_init__(self) -> None:
+        self.client = _client(self)
 
 
 def from_environment(prefix: str, who: str) -> Endpoint:
     """The endpoint that the environment names; call it early, so that nothing is computed in vain.
 
-    <prefix>_BASE_URL with <prefix>_API_KEY, else OPENAI_BASE_URL with OPENAI_API_KEY. A key of OpenAI is not
-    sent to a <prefix>_BASE_URL, which may belong to someone else; no key at all is fine for a server of one's
-    own.
-
-    Args:
-        prefix: of the variables, e.g. "RLCOMM_JUDGE".
-        who: what is asked there, e.g. "judge model".
+    <prefix>_BASE_URL with <prefix>_API_KEY ("RLCOMM_JUDGE"), else OPENAI_BASE_URL with OPENAI_API_KEY. A key
+    of OpenAI is not sent to a <prefix>_BASE_URL, which may belong to someone else; no key at all is fine for
+    a server of one's own.
 
     Raises:
-        UserError: there is no base URL, or it or the key cannot be used. The message shows neither.
+        UserError: there is no base URL, or it or the key cannot be used; it shows neither.
     """
+    given = {name: value.strip() for name, value in os.environ.items() if value.strip()}
     own_url, own_key = f"{prefix}_BASE_URL", f"{prefix}_API_KEY"
-    url_name, url = _first(own_url, "OPENAI_BASE_URL")
+    url_name = own_url if own_url in given else "OPENAI_BASE_URL"
+    key_name = own_key if own_url in given or own_key in given else "OPENAI_API_KEY"
+    url, key = given.get(url_name, ""), given.get(key_name, "")
     if not url:
         raise UserError(
-            f"{own_url}: is not set, so there is no {who} to ask; set it to the base URL of "
-            f"an OpenAI-compatible endpoint (https://.../v1) and {own_key} to its key."
+            f"{own_url}: is not set, so there is no {who} to ask; set it to the base URL of an "
+            f"OpenAI-compatible endpoint (https://.../v1) and {own_key} to its key."
         )
-    key_name, key = _first(own_key, "OPENAI_API_KEY") if url_name == "OPENAI_BASE_URL" else _first(own_key)
-    if not _plain(url) or not _usable(url):
+    if not _base_url(url):
         raise UserError(
             f"{url_name}: is no base URL of an endpoint; give http(s)://host/path without a user name, query "
             "or fragment, such as https://.../v1."
         )
-    if not _plain(key):
+    if not _sendable(key):
         raise UserError(
             f"{key_name}: holds a space, a line break or a character outside ASCII, which no key has; set "
             "the key alone."
         )
-    return Endpoint(url.rstrip("/") + "/chat/completions", key, url_name, key_name)
+    return Endpoint(url.rstrip("/"), key, url_name, key_name)
 
 
 def ask_each(
@@ -139,10 +130,9 @@ def ask_each(
         work: does one item with `ask`, and keeps what came of it on disk before it returns; called in
             threads. A `Failure` of it leaves the item for the next run. None: it is done, and yet to be asked
             again one day.
-        asking: how is asked; its `stop` is set when there is no use in going on.
+        asking: how is asked; its `stop` is set when there is no use in going on; closed at the end.
         concurrency: items at once, at least 1.
-        unit: what an item is called, "item".
-        made: what comes of several, "judgements".
+        unit: what an item is called, "item". made: what comes of several, "judgements".
         place: where `work` keeps them.
         progress: show a progress bar.
 
@@ -165,6 +155,7 @@ def ask_each(
         return work(key, item)
 
     with (
+        asking.client,
         ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint") as pool,
         tqdm(total=len(missing), desc=asking.who, unit=unit, disable=not progress, dynamic_ncols=True) as bar,
     ):
@@ -212,19 +203,10 @@ def ask(fields: dict[str, Any], asking: Asking) -> dict[str, Any]:
     Raises:
         Failure: no completion came; without the key, and without a cause that could hold it.
     """
-    body = json.dumps({"model": asking.model, **fields}).encode()
-    attempt = 0
-    while True:
-        if asking.stop.is_set():
-            raise Failure("", "try")
-        try:
-            return _post(body, asking)
-        except Failure as failure:
-            if failure.scope != "try" or attempt >= asking.retries or failure.wait > LONGEST_WAIT:
-                raise
-            pause = min(asking.backoff * 2 ** min(attempt, 30), LONGEST_WAIT)
-            asking.stop.wait(failure.wait + pause * _JITTER.uniform(0.5, 1.0))
-        attempt += 1
+    for _ in range(asking.retries + 1):
+        if (message := _message(_post(fields, asking))) is not None:
+            return message
+    raise Failure("the endpoint's answer is no chat completion", "try")
 
 
 def clean(text: str, asking: Asking) -> str:
@@ -238,186 +220,159 @@ def short(text: str) -> str:
     return line if len(line) <= SHOWN else line[:SHOWN] + "..."
 
 
-def check(who: str, model: Any, concurrency: Any, timeout: Any, retries: Any, backoff: Any) -> None:
-    """Refuses settings with which nothing can be asked.
-
-    Raises:
-        UserError: names the first wrong one.
-    """
-    if not isinstance(model, str) or not model.strip():
-        raise UserError(
-            f"{who}: {model!r} names no model, so nothing can be asked; give its name at the endpoint."
-        )
+def check(who: str, model: Any, concurrency: Any, timeout: Any, retries: Any) -> None:
+    """Refuses settings with which nothing can be asked, by a UserError that names the first wrong one."""
+    whole, number = type(concurrency) is int, type(timeout) in (int, float)
     for name, value, fine, words in (
-        ("concurrency", concurrency, is_integer(concurrency) and concurrency > 0, "an integer of at least 1"),
-        ("retries", retries, is_integer(retries) and retries >= 0, "an integer of at least 0"),
-        ("timeout", timeout, is_number(timeout) and timeout > 0, "a number of seconds above 0"),
-        ("backoff", backoff, is_number(backoff) and backoff >= 0, "a number of seconds of at least 0"),
+        ("model", model, isinstance(model, str) and model.strip(), "its name at the endpoint"),
+        ("concurrency", concurrency, whole and concurrency > 0, "an integer of at least 1"),
+        ("retries", retries, type(retries) is int and retries >= 0, "an integer of at least 0"),
+        ("timeout", timeout, number and 0 < timeout < math.inf, "a number of seconds above 0"),
     ):
         if not fine:
-            raise UserError(f"{who}: {name} is {value!r}, which is no such setting; give {words}.")
+            raise UserError(f"{who}: {name} is {value!r}, with which nothing can be asked; give {words}.")
 
 
-# ---- HTTP ----
+# ---- the client, and what its answers and errors mean ----
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: it would carry the key elsewhere, and turn a POST into a GET."""
+def _client(asking: Asking) -> Any:
+    """The openai client, without what it would do besides: see the top of the file.
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    Raises:
+        UserError: a proxy or certificate file of the environment cannot be used.
+    """
+    import httpx2
+    import openai
+
+    for name in ("openai", "httpx2", "httpcore2"):  # below that they tell URLs and headers
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    def leaves(request: httpx2.Request) -> None:
+        if asking.stop.is_set():  # also between two tries
+            raise Failure("", "try")
+        for name in set(request.headers) - _SENT:
+            del request.headers[name]
+        request.headers["Accept-Encoding"] = "identity"
+        if asking.endpoint.key:
+            request.headers["Authorization"] = f"Bearer {asking.endpoint.key}"
+
+    def arrives(response: httpx2.Response) -> None:
+        """Reads it: a server that drips must not hold a worker, nor one that pours fill the memory."""
+        deadline, body, stream = time.monotonic() + asking.timeout, b"", response.stream
+        assert isinstance(stream, httpx2.SyncByteStream)
+        for part in stream:
+            body += part
+            if len(body) > LARGEST:
+                break
+            if time.monotonic() > deadline:
+                raise httpx2.ReadTimeout("", request=response.request)
+        stream.close()
+        response.headers.pop("Content-Encoding", None)
+        response.stream = httpx2.ByteStream(body[:LARGEST])
+
+    try:
+        http = httpx2.Client(
+            timeout=asking.timeout, limits=httpx2.Limits(), follow_redirects=False,
+            event_hooks={"request": [leaves], "response": [arrives]},
+        )  # fmt: skip
+    except (httpx2.InvalidURL, ValueError, ImportError, OSError) as error:
+        raise UserError(
+            "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR: one of them is set to what "
+            f"cannot be used ({type(error).__name__}); mend it or unset it."
+        ) from None
+    return openai.OpenAI(
+        base_url=asking.endpoint.url, api_key="-", admin_api_key="", timeout=asking.timeout,
+        max_retries=asking.retries, http_client=http,
+    )  # fmt: skip
 
 
-def _post(body: bytes, asking: Asking) -> dict[str, Any]:
-    """The message of the completion for one request body.
+def _post(fields: dict[str, Any], asking: Asking) -> bytes:
+    """The body of the answer to one request.
 
     Raises:
         Failure: without the key, and without a cause that could hold it.
     """
-    headers = {"Content-Type": "application/json", "User-Agent": "rlcomm"}
-    request = urllib.request.Request(asking.endpoint.url, body, headers)
-    if asking.endpoint.key:
-        request.add_unredirected_header("Authorization", f"Bearer {asking.endpoint.key}")
-    deadline = time.monotonic() + asking.timeout
+    import openai
+
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=asking.timeout) as response:
-            return _message(_read(response, deadline))
-    except urllib.error.HTTPError as error:
-        with error:
-            failure = _refusal(error, asking, deadline)
-    except (OSError, http.client.HTTPException) as error:
+        raw = asking.client.chat.completions.with_raw_response
+        return raw.create(model=asking.model, **fields).content
+    except openai.APIStatusError as error:
+        failure = _refusal(error, asking)
+    except openai.APIConnectionError as error:
         failure = _no_answer(error, asking)
     raise failure
 
 
-def _read(response: Any, deadline: float) -> bytes:
-    """The body of a response, by the deadline: a server that drips must not hold a worker."""
-    parts: list[bytes] = []
-    while part := response.read1(1 << 16):
-        parts.append(part)
-        if sum(map(len, parts)) > LARGEST:
-            break
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return b"".join(parts)
-
-
-def _message(body: bytes) -> dict[str, Any]:
-    """The message of a chat completion, its content a text; "" where the model said nothing."""
+def _message(body: bytes) -> dict[str, Any] | None:
+    """The message of a chat completion, its content a text; None where the body is none."""
     try:
         message = dict(json.loads(body)["choices"][0]["message"])
         content = message.get("content")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        content = body
-    if not isinstance(content, str | None):
-        raise Failure("the endpoint's answer is no chat completion", "try")
-    return {**message, "content": content or ""}
+        return None
+    return {**message, "content": content or ""} if isinstance(content, str | None) else None
 
 
-def _refusal(error: urllib.error.HTTPError, asking: Asking, deadline: float) -> Failure:
+def _refusal(error: Any, asking: Asking) -> Failure:
     """What an HTTP error status means."""
-    status, where = error.code, asking.endpoint
-    said = f"HTTP {status}{_said(error, asking, deadline)}"
-    if status in _AGAIN or status >= 500:
-        wait = retry_after(error.headers.get("Retry-After"))
-        if wait > LONGEST_WAIT:
-            said += f", to be asked again in {wait:.0f} s"
-        return Failure(said, "try", wait)
-    if status in _OF_THE_ITEM:
+    status, where = error.status_code, asking.endpoint
+    said = f"HTTP {status}"
+    text = error.body.get("message") if isinstance(error.body, dict) else error.body
+    # a 401 may quote part of the key; a page is no sentence
+    if status != 401 and isinstance(text, str) and text.strip() and not text.lstrip().startswith("<"):
+        said += ": " + short(clean(text, asking))
+    if status in (408, 409, 425, 429) or status >= 500:
+        wait = short(clean(error.response.headers.get("Retry-After", ""), asking))
+        return Failure(said + (f", to be asked again: Retry-After {wait}" if wait else ""), "try")
+    if status in (400, 413, 422):  # a text too long or filtered: says nothing about the other items
         return Failure(said, "item")
+    url, key = f"{where.url_name}: ", f"{where.key_name}: "
     if status == 401 and not where.key:
-        mend = f"{where.key_name}: is not set, and the endpoint asks for a key (HTTP 401); set it"
+        mend = f"{key}is not set, and the endpoint asks for a key (HTTP 401); set it"
     elif status in (401, 403):
-        mend = f"{where.key_name}: may not use {asking.model!r} ({said}); set a key that may"
+        mend = f"{key}may not use {asking.model!r} ({said}); set a key that may"
     elif status == 404:
-        mend = (
-            f"{where.url_name}: has no chat completions of {asking.model!r} ({said}); mend the URL or model"
-        )
+        mend = f"{url}has no chat completions of {asking.model!r} ({said}); mend the URL or model"
     elif status < 400:
-        mend = f"{where.url_name}: sends requests elsewhere (HTTP {status}); set the final URL"
+        mend = f"{url}sends requests elsewhere (HTTP {status}); set the final URL"
     else:
-        mend = (
-            f"{where.url_name}: refuses chat completions ({said}); set the URL of an endpoint that has them"
-        )
+        mend = f"{url}refuses chat completions ({said}); set the URL of an endpoint that has them"
     return Failure(mend, "run")
 
 
-def _no_answer(error: Exception, asking: Asking) -> Failure:
+def _no_answer(error: Any, asking: Asking) -> Failure:
     """What a connection that failed means."""
-    reason = getattr(error, "reason", error)
-    if isinstance(reason, ssl.SSLCertVerificationError):
+    import openai
+
+    if isinstance(error, openai.APITimeoutError):
+        return Failure(f"no answer in {asking.timeout:g} s", "try")
+    cause: BaseException = error
+    while inner := cause.__cause__ or cause.__context__:
+        cause = inner
+    if isinstance(cause, ssl.SSLCertVerificationError):
         return Failure(
             f"{asking.endpoint.url_name}: has a certificate that is not trusted here; set SSL_CERT_FILE to "
             "the authorities to trust",
             "run",
         )
-    if isinstance(reason, TimeoutError):
-        return Failure(f"no answer in {asking.timeout:g} s", "try")
-    return Failure(f"no connection, {type(reason).__name__}", "try")
+    return Failure(f"no connection, {type(cause).__name__}", "try")
 
 
-def _said(error: urllib.error.HTTPError, asking: Asking, deadline: float) -> str:
-    """What the endpoint says of its error, as ": text"; nothing of a 401, which may quote part of the key."""
-    if error.code == 401:
-        return ""
-    with contextlib.suppress(
-        OSError, http.client.HTTPException, ValueError, LookupError, TypeError, RecursionError
-    ):
-        value = json.loads(_read(error, deadline))
-        value = value.get("error", value) if isinstance(value, dict) else value
-        text = value["message"] if isinstance(value, dict) else value
-        if isinstance(text, str) and text.strip():
-            return ": " + short(clean(text, asking))
-    return ""
-
-
-def retry_after(value: str | None) -> float:
-    """Seconds of a Retry-After header, given as a number or as an HTTP date; 0 where it says nothing."""
-    if not value:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            when = email.utils.parsedate_to_datetime(value)
-        except (ValueError, TypeError):
-            return 0.0
-        when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
-        seconds = (when - datetime.now(timezone.utc)).total_seconds()
-    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
-
-
-# ---- small parts ----
-
-
-def is_integer(value: Any) -> bool:
-    """Whether `value` is a whole number; a bool is none."""
-    return type(value) is int
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a finite number; a bool is none."""
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _first(*names: str) -> tuple[str, str]:
-    """(name, value) of the first variable that is set; the first name and "" where none is."""
-    for name in names:
-        if value := os.environ.get(name, "").strip():
-            return name, value
-    return names[0], ""
-
-
-def _plain(text: str) -> bool:
+def _sendable(text: str) -> bool:
     """Printable ASCII without a space: what may stand in a URL or a header."""
     return all("!" <= letter <= "~" for letter in text)
 
 
-def _usable(url: str) -> bool:
+def _base_url(text: str) -> bool:
+    """Whether it is http(s)://host[:port][/path] and nothing else."""
+    import httpx2
+
     try:
-        parts = urllib.parse.urlsplit(url)
-        (parts.hostname or "").encode("idna")
-        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
-    except ValueError:
+        url = httpx2.URL(text)
+        url.host.encode("idna")
+    except (httpx2.InvalidURL, UnicodeError):
         return False
-    return bool(known) and "@" not in parts.netloc and not parts.query and not parts.fragment
+    plain = not (url.userinfo or url.query or url.fragment)
+    return url.scheme in ("http", "https") and bool(url.host) and plain and _sendable(text)

@@ -1,5 +1,6 @@
 """A local OpenAI-compatible endpoint that says what it is told to."""
 
+import contextlib
 import json
 import threading
 import time
@@ -8,10 +9,26 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+VARIABLES = (
+    "RLCOMM_JUDGE_BASE_URL", "RLCOMM_JUDGE_API_KEY", "RLCOMM_REFERENCE_BASE_URL", "RLCOMM_REFERENCE_API_KEY",
+    "OPENAI_BASE_URL", "OPENAI_API_KEY",
+)  # fmt: skip
+
+
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No endpoint in the environment, no proxy before a local one, and a client that hardly waits."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+
 
 class Server:
     """`say(item, how often it was asked before)` gives the reply: a text, or (status, body, headers), or None
-    to hang. `item_of(body)` tells which item a request is about."""
+    to hang; a body that is a list is sent part by part, 0.1 s apart. `item_of(body)` tells which item a
+    request is about."""
 
     def __init__(self, item_of: Callable[[dict], str], say: Callable[[str, int], Any]):
         self.item_of, self.say = item_of, say
@@ -41,10 +58,14 @@ class Server:
             return
         status, content, headers = said if isinstance(said, tuple) else (200, completion(said), {})
         handler.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content.encode()))}.items():
+        parts = content if isinstance(content, list) else [content]
+        for name, value in {**headers, "Content-Length": str(len("".join(parts).encode()))}.items():
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(content.encode())
+        with contextlib.suppress(ConnectionError):  # the client may have had enough
+            for part in parts:
+                handler.wfile.write(part.encode())
+                self.release.wait(0.1 * (len(parts) > 1))
 
 
 def completion(text: str | None, **fields: Any) -> str:

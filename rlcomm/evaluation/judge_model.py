@@ -19,18 +19,7 @@ from typing import Any
 
 from rlcomm.data.sample import read_text
 from rlcomm.evaluation.judge import Judgement
-from rlcomm.llm_api import (
-    Asking,
-    Endpoint,
-    ask,
-    ask_each,
-    check,
-    clean,
-    from_environment,
-    is_integer,
-    is_number,
-    short,
-)
+from rlcomm.llm_api import Asking, Endpoint, ask, ask_each, check, clean, from_environment, short
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.files import write_failure
 
@@ -99,7 +88,6 @@ def judge_all(
     concurrency: int = 8,
     timeout: float = 60.0,
     retries: int = 4,
-    backoff: float = 1.0,
     progress: bool = True,
 ) -> list[Judgement]:
     """Judges every item once, from the cache where it is known.
@@ -116,8 +104,6 @@ def judge_all(
         concurrency: requests at once, at least 1.
         timeout: seconds that connecting, and then reading, may take.
         retries: further tries after a time-out, a broken connection, 429 or 5xx.
-        backoff: seconds before the first retry; doubled for each further one, less a random share of up to a
-            half, and added to what the endpoint asks for (Retry-After).
         progress: show a progress bar.
 
     Returns:
@@ -128,12 +114,12 @@ def judge_all(
         UserError: a wrong argument; no endpoint; it refused the request (not retried); the cache cannot be
             read or written; or items remain without a judgement, all others being cached.
     """
-    check(WHO, model, concurrency, timeout, retries, backoff)
+    check(WHO, model, concurrency, timeout, retries)
     known = read_cache(cache_path)
     digests = [digest(item, model) for item in items]
     missing = {d: item for d, item in zip(digests, items, strict=True) if d not in known}
     if missing:
-        asking = Asking(endpoint(), WHO, model, timeout, retries, backoff)
+        asking = Asking(endpoint(), WHO, model, timeout, retries)
         known |= _judge_missing(missing, asking, Path(cache_path), concurrency, progress)
     return [known[d] for d in digests]
 
@@ -173,7 +159,7 @@ def scores_in(reply: str) -> tuple[int, int]:
         if name not in found[0]:
             raise ValueError(f"{name} is missing")
         value = found[0][name]
-        if not is_integer(value):
+        if type(value) is not int:
             raise ValueError(f"{name} is no integer")
         if not 0 <= value <= 5:
             raise ValueError(f"{name} is outside 0-5")
@@ -281,6 +267,6 @@ def _objects(text: str) -> list[dict]:
 
 
 def _score(value: Any) -> float | None:
-    if value is None or (is_number(value) and 0 <= value <= 5):
+    if value is None or (type(value) in (int, float) and 0 <= value <= 5):
         return None if value is None else float(value)
     raise ValueError(f"{value!r} is no score")

@@ -95,7 +95,6 @@ def write_references(
     concurrency: int = 8,
     timeout: float = 120.0,
     retries: int = 4,
-    backoff: float = 1.0,
 ) -> dict[str, Any] | None:
     """Writes `samples` with o_ref filled in, one text per row: its sound alone, question and gold answer.
 
@@ -136,7 +135,6 @@ def write_references(
         concurrency: requests at once, at least 1; this and what follows is of an endpoint alone.
         timeout: seconds that a request may take.
         retries: further tries after a time-out, a broken connection, 429 or 5xx.
-        backoff: seconds before the first of them, doubled for each further one.
 
     Returns:
         {"rows", "computed", "reused", "with_reference" (rows ARR can score), "failed": [ids], "no_audio":
@@ -152,7 +150,7 @@ def write_references(
     _check(samples, batch_size, temperature, top_p, max_new_tokens, attempts, dtype, backend, window)
     rank, world = processes.rank(), processes.world()
     if backend == "endpoint":
-        endpoint.check(remote_hearer.WHO, model_name_or_path, concurrency, timeout, retries, backoff)
+        endpoint.check(remote_hearer.WHO, model_name_or_path, concurrency, timeout, retries)
         if rank != 0:
             return None  # there is nothing to compute, only to wait for
         world = 1
@@ -219,7 +217,7 @@ def write_references(
                 _hear(mine, hearer, sampling, sound, keep, progress and rank == 0)
             else:
                 asking = endpoint.Asking(
-                    remote_hearer.endpoint(), remote_hearer.WHO, model_name_or_path, timeout, retries, backoff
+                    remote_hearer.endpoint(), remote_hearer.WHO, model_name_or_path, timeout, retries
                 )
                 _ask(
                     [s for batch in mine for s in batch], RemoteHearer(asking, window), sampling, sound, keep,

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -22,13 +23,9 @@ from rlcomm.data.media import MediaSettings, write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.reference.write import reference_prompt, write_references, write_warmup
 from rlcomm.utils.errors import UserError
-from tests.fake_endpoint import Server, completion, running
+from tests.fake_endpoint import Server, bare, completion, running
 
 KEY = "sk-very-secret-0123456789"
-VARIABLES = (
-    "RLCOMM_REFERENCE_BASE_URL", "RLCOMM_REFERENCE_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY", "RANK",
-    "WORLD_SIZE",
-)  # fmt: skip
 MODEL = "audio-1"
 RATE = 16_000
 GOOD = "<a-think> I hear a drum. </a-think>"
@@ -40,10 +37,10 @@ def item_of(body):
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch):
-    for name in VARIABLES:
+def alone(monkeypatch):
+    bare(monkeypatch)
+    for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
@@ -73,7 +70,7 @@ def some(folder, n):
 
 
 def run(samples, out, **options):
-    settings = {"backoff": 0.001, "timeout": 5.0, "progress": False, **options}
+    settings = {"timeout": 5.0, "progress": False, **options}
     return write_references(samples, MODEL, out, backend="endpoint", **settings)
 
 
@@ -157,7 +154,7 @@ def test_a_long_sound_is_sent_whole_or_in_parts(server, rows, tmp_path):
 
 def test_never_more_at_once_than_allowed(server, tmp_path):
     def say(*_):
-        time.sleep(0.02)
+        time.sleep(0.1)
         return GOOD
 
     server.say = say
@@ -390,6 +387,7 @@ def test_the_key_and_the_url_are_nowhere(server, rows, tmp_path, capfd, caplog):
     }
     url = os.environ["RLCOMM_REFERENCE_BASE_URL"]
     shown = ""
+    caplog.set_level(logging.DEBUG)
     for name, said in says.items():
         server.say = lambda *_, said=said: said
         try:
@@ -427,7 +425,6 @@ def test_openais_key_is_not_for_somebody_elses_server(server, rows, tmp_path, mo
         ("concurrency", 0),
         ("timeout", 0),
         ("retries", -1),
-        ("backoff", -0.1),
         ("window", 0.5),
         ("backend", "x"),
     ],
