@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -63,6 +63,10 @@ class Asking:
         timeout: seconds that connecting, and then reading, may take.
         retries: further tries after a time-out, a broken connection, 408, 409, 429 or 5xx, with the client's
             pauses: what the endpoint asks for (Retry-After, up to two minutes), else 0.5 s, doubled up to 8.
+        concurrency: items at once, at least 1.
+        unit: what an item is called, "item". made: what comes of several, "judgements".
+        place: where that is kept.
+        progress: show a bar.
         stop: set: no further request.
         client: the openai client.
     """
@@ -72,6 +76,11 @@ class Asking:
     model: str
     timeout: float
     retries: int
+    concurrency: int
+    unit: str
+    made: str
+    place: str | os.PathLike
+    progress: bool
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
     client: Any = field(init=False, repr=False)
 
@@ -113,28 +122,15 @@ def from_environment(prefix: str, who: str) -> Endpoint:
 
 
 def ask_each(
-    missing: Mapping[str, Item],
-    work: Callable[[str, Item], Result],
-    asking: Asking,
-    concurrency: int,
-    *,
-    unit: str,
-    made: str,
-    place: str | os.PathLike,
-    progress: bool,
+    missing: Mapping[str, Item], work: Callable[[str, Item], Result], asking: Asking
 ) -> dict[str, Result]:
-    """Works on every item of `missing`, at most `concurrency` at once.
+    """Works on every item of `missing`, several at once.
 
     Args:
         missing: what is to be done, by key.
-        work: does one item with `ask`, and keeps what came of it on disk before it returns; called in
-            threads. A `Failure` of it leaves the item for the next run. None: it is done, and yet to be asked
-            again one day.
+        work: does one item with `ask`, in a thread, and keeps what came of it on disk before it returns;
+            None: done, and yet to be asked again one day. A `Failure` leaves the item for the next run.
         asking: how is asked; its `stop` is set when there is no use in going on; closed at the end.
-        concurrency: items at once, at least 1.
-        unit: what an item is called, "item". made: what comes of several, "judgements".
-        place: where `work` keeps them.
-        progress: show a progress bar.
 
     Returns:
         What `work` gave, by key; every key of `missing` is there.
@@ -145,8 +141,7 @@ def ask_each(
     from tqdm.auto import tqdm
 
     found: dict[str, Result] = {}
-    failures: list[str] = []
-    fatal: Failure | None = None
+    failures: list[Failure] = []
     in_a_row = 0
 
     def unless_stopped(key: str, item: Item) -> Result:
@@ -156,8 +151,14 @@ def ask_each(
 
     with (
         asking.client,
-        ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint") as pool,
-        tqdm(total=len(missing), desc=asking.who, unit=unit, disable=not progress, dynamic_ncols=True) as bar,
+        ThreadPoolExecutor(asking.concurrency, thread_name_prefix="endpoint") as pool,
+        tqdm(
+            total=len(missing),
+            desc=asking.who,
+            unit=asking.unit,
+            disable=not asking.progress,
+            dynamic_ncols=True,
+        ) as bar,
     ):
         try:
             futures = {pool.submit(unless_stopped, key, item): key for key, item in missing.items()}
@@ -167,26 +168,15 @@ def ask_each(
                     in_a_row = 0
                     bar.update()
                 except Failure as failure:
-                    if failure.why:
-                        failures.append(failure.why)
-                    if failure.scope == "run":
-                        fatal = fatal or failure
+                    failures.append(failure)
                     in_a_row += failure.scope == "try"
-                    if fatal or in_a_row >= DOWN:
+                    if failure.scope == "run" or in_a_row >= DOWN:
                         asking.stop.set()
         except BaseException:  # a full disk, Ctrl-C: the pool is left only when its threads are done
             asking.stop.set()
             raise
-    left = len(missing) - len(found)
-    kept = sum(result is not None for result in found.values())
-    again = f"{kept} new {made} are kept in {place}, and the same command asks only for the rest."
-    if fatal:
-        raise UserError(f"{fatal.why}; {again}")
-    if left:
-        why = Counter(failures).most_common(1)[0][0]
-        raise UserError(
-            f"{asking.who} {asking.model!r}: {left} of {len(missing)} {unit}s remain ({why}); {again}"
-        )
+    if failures:
+        raise _undone(failures, len(missing), sum(result is not None for result in found.values()), asking)
     return found
 
 
@@ -358,6 +348,18 @@ def _no_answer(error: Any, asking: Asking) -> Failure:
             "run",
         )
     return Failure(f"no connection, {type(cause).__name__}", "try")
+
+
+def _undone(failures: Sequence[Failure], asked: int, kept: int, asking: Asking) -> UserError:
+    """What is told where some of the items that were asked have no answer."""
+    again = (
+        f"{kept} new {asking.made} are kept in {asking.place}, and the same command asks only for the rest."
+    )
+    if fatal := [failure.why for failure in failures if failure.scope == "run"]:
+        return UserError(f"{fatal[0]}; {again}")
+    why = Counter(failure.why for failure in failures if failure.why).most_common(1)[0][0]
+    left = f"{len(failures)} of {asked} {asking.unit}s remain ({why})"
+    return UserError(f"{asking.who} {asking.model!r}: {left}; {again}")
 
 
 def _sendable(text: str) -> bool:

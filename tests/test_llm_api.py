@@ -35,7 +35,10 @@ def server(monkeypatch):
 
 
 def asking(timeout=5.0, retries=1):
-    return Asking(from_environment("RLCOMM_JUDGE", "judge model"), "judge model", "judge-1", timeout, retries)
+    return Asking(
+        from_environment("RLCOMM_JUDGE", "judge model"), "judge model", "judge-1", timeout, retries, 1,
+        unit="item", made="items", place="nowhere", progress=False,
+    )  # fmt: skip
 
 
 def refused(**options):
@@ -185,11 +188,7 @@ def test_a_run_that_is_stopped_sends_no_retry(server, monkeypatch):
 
 def test_the_client_is_closed_at_the_end(server):
     one = asking()
-    found = ask_each(
-        {"a": 1}, lambda *_: ask(CHAT, one)["content"], one, 1,
-        unit="item", made="items", place="nowhere", progress=False,
-    )  # fmt: skip
-    assert found == {"a": "fine"}
+    assert ask_each({"a": 1}, lambda *_: ask(CHAT, one)["content"], one) == {"a": "fine"}
     assert one.client.is_closed()
 
 

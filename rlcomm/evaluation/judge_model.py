@@ -119,8 +119,11 @@ def judge_all(
     digests = [digest(item, model) for item in items]
     missing = {d: item for d, item in zip(digests, items, strict=True) if d not in known}
     if missing:
-        asking = Asking(endpoint(), WHO, model, timeout, retries)
-        known |= _judge_missing(missing, asking, Path(cache_path), concurrency, progress)
+        asking = Asking(
+            endpoint(), WHO, model, timeout, retries, concurrency,
+            unit="item", made="judgements", place=cache_path, progress=progress,
+        )  # fmt: skip
+        known |= _judge_missing(missing, asking, Path(cache_path))
     return [known[d] for d in digests]
 
 
@@ -197,10 +200,8 @@ def read_cache(path: str | os.PathLike) -> dict[str, Judgement]:
 _START = '{"digest": "'  # of every line of the cache
 
 
-def _judge_missing(
-    missing: dict[str, Item], asking: Asking, cache: Path, concurrency: int, progress: bool
-) -> dict[str, Judgement]:
-    """Asks for every item of `missing`, at most `concurrency` at once; each judgement goes to `cache`."""
+def _judge_missing(missing: dict[str, Item], asking: Asking, cache: Path) -> dict[str, Judgement]:
+    """Asks for every item of `missing`; each judgement goes to `cache`."""
     lock = threading.Lock()
 
     def work(key: str, item: Item) -> Judgement:
@@ -211,9 +212,7 @@ def _judge_missing(
             _append(cache, row)
         return judgement
 
-    return ask_each(
-        missing, work, asking, concurrency, unit="item", made="judgements", place=cache, progress=progress
-    )
+    return ask_each(missing, work, asking)
 
 
 def _judge(item: Item, asking: Asking) -> tuple[Judgement, str]:

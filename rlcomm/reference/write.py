@@ -217,12 +217,11 @@ def write_references(
                 _hear(mine, hearer, sampling, sound, keep, progress and rank == 0)
             else:
                 asking = endpoint.Asking(
-                    remote_hearer.endpoint(), remote_hearer.WHO, model_name_or_path, timeout, retries
-                )
-                _ask(
-                    [s for batch in mine for s in batch], RemoteHearer(asking, window), sampling, sound, keep,
-                    concurrency=concurrency, place=_journal(out_path, rank), progress=progress,
+                    remote_hearer.endpoint(), remote_hearer.WHO, model_name_or_path, timeout, retries,
+                    concurrency, unit="row", made="rows", place=_journal(out_path, rank), progress=progress,
                 )  # fmt: skip
+                rows = [sample for batch in mine for sample in batch]
+                _ask(rows, RemoteHearer(asking, window), sampling, sound, keep)
     if world > 1:
         processes.wait()
     if rank != 0:
@@ -478,10 +477,6 @@ def _ask(
     sampling: dict[str, Any],
     sound: Callable[[Sample], np.ndarray],
     keep: Keep,
-    *,
-    concurrency: int,
-    place: Path,
-    progress: bool,
 ) -> None:
     """Every row by a model behind an endpoint, several at once."""
     lock = threading.Lock()
@@ -509,10 +504,7 @@ def _ask(
                 )
         return None if "refused" in row["meta"] else True
 
-    endpoint.ask_each(
-        {sample.id: sample for sample in samples}, work, hearer.asking, concurrency,
-        unit="row", made="rows", place=place, progress=progress,
-    )  # fmt: skip
+    endpoint.ask_each({sample.id: sample for sample in samples}, work, hearer.asking)
 
 
 def _listen(
