@@ -10,8 +10,9 @@ import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 
-from rlcomm.data.media import Clip, write_clip
+from rlcomm.data.media import Clip
 from rlcomm.data.sample import Sample, Turn
+from rlcomm.data.write_media import write_clip
 from rlcomm.omni.encode import INSTRUCTIONS, EncodedPrompt, encode
 from rlcomm.omni.policy import Policy, load_policy
 from rlcomm.orchestra import nano

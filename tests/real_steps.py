@@ -28,8 +28,10 @@ from transformers import AutoProcessor, GenerationConfig, Qwen2_5OmniThinkerForC
 from trl import GRPOTrainer
 
 from rlcomm import orchestra, steps
-from rlcomm.data.media import MediaSettings, load_clip, write_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import read_jsonl, write_jsonl
+from rlcomm.data.write_media import write_clip
 from rlcomm.doctor import examine as doctor
 from rlcomm.omni.policy import resolve_model
 from rlcomm.orchestra import nano

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trl import GRPOTrainer
 
-from rlcomm.data.media import probe
+from rlcomm.data.probe import probe
 from rlcomm.data.sample import read_jsonl
 from tests import real_steps
 from tests.real_shapes import omni_config

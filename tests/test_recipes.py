@@ -269,7 +269,7 @@ def test_a_clip_has_as_many_tokens_as_the_readmes_say(tokenizer, height, width, 
         fps=values["media_fps"], max_frames=values["media_max_frames"],
         max_pixels=values["media_max_pixels"], audio_seconds=values["media_audio_seconds"],
     )  # fmt: skip
-    shown = media._size(width, height, settings)
+    shown = media.frame_size(width, height, settings)
     frames = np.zeros((settings.max_frames, shown[1], shown[0], 3), np.uint8)
     clip = Clip(frames, settings.max_frames / 60, np.zeros(60 * 16_000, np.float32))
     policy = types.SimpleNamespace(

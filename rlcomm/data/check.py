@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from rlcomm import steps
-from rlcomm.data.media import MediaError, MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaError, MediaSettings
 from rlcomm.data.sample import Sample, scan_jsonl
 
 _SILENCE = 1e-4  # largest sample of a sound that nobody hears (-80 dB of full scale)

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcomm.data import controls
-from rlcomm.data.media import Clip, MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.margins import rounded

@@ -27,7 +27,8 @@ from transformers import AutoConfig, AutoProcessor
 from rlcomm.config.load import load_recipe, read_yaml
 from rlcomm.config.stages import STAGES
 from rlcomm.data.check import check
-from rlcomm.data.media import load_clip, probe
+from rlcomm.data.clips import load_clip
+from rlcomm.data.probe import probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
 from rlcomm.doctor import machine, memory, peak
 from rlcomm.omni.encode import conversation_pieces, encode

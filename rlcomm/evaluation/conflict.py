@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.data import controls
-from rlcomm.data.media import Clip, MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders, gacl, grids
 from rlcomm.evaluation import beside, judged

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm import steps
-from rlcomm.data.media import Clip, MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample, read_text
 from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation import metrics

@@ -4,7 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample
 from rlcomm.omni.ahead import Ahead
 from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text

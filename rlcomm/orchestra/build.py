@@ -22,7 +22,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from rlcomm import steps
-from rlcomm.data.media import MediaSettings, decode_frames
+from rlcomm.data.decode import decode_frames
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.rows import read_rows
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.data.sources import read_music_avqa

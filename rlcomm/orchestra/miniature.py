@@ -18,7 +18,8 @@ from transformers import Trainer, set_seed
 from rlcomm import steps
 from rlcomm.config.audio import AudioRecipe
 from rlcomm.config.sft import SFTRecipe
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.export import hub, model_card
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids

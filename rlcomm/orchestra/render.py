@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlcomm.data.media import write_clip
+from rlcomm.data.write_media import write_clip
 from rlcomm.orchestra import instruments, pictograms, sounds
 from rlcomm.orchestra.scenes import Scene, picture_variants
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rlcomm.data.media import wav_bytes
+from rlcomm.data.write_media import wav_bytes
 from rlcomm.llm_api import Asking, Endpoint, Failure, ask, clean, from_environment, short
 from rlcomm.reference.hearer import split_audio
 

@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from rlcomm import llm_api as endpoint
 from rlcomm import steps
-from rlcomm.data.media import MediaSettings, cache_key, load_clip
+from rlcomm.data.clips import cache_key, load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.omni.policy import load_policy

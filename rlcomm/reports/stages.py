@@ -15,7 +15,8 @@ from typing import Any
 
 import av
 
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import read_text
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.reports import page

@@ -24,7 +24,7 @@ from transformers.integrations import TensorBoardCallback, WandbCallback
 from transformers.integrations.integration_utils import WandbLogModel
 
 from rlcomm import steps
-from rlcomm.data.media import load_clip
+from rlcomm.data.clips import load_clip
 from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError

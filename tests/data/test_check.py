@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rlcomm.data.check import check
-from rlcomm.data.media import MediaSettings, write_audio, write_clip
+from rlcomm.data.media import MediaSettings
+from rlcomm.data.write_media import write_audio, write_clip
 from rlcomm.utils.errors import UserError
 
 RATE = 16_000

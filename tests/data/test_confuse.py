@@ -6,17 +6,15 @@ import av
 import numpy as np
 import pytest
 
-from rlcomm.data.confuse import confuse, mix, replace_audio, replacement, shift
-from rlcomm.data.media import (
-    MediaError,
-    MediaSettings,
-    decode_audio,
-    load_clip,
-    probe,
-    write_audio,
-    write_clip,
-)
+from rlcomm.data.clips import load_clip
+from rlcomm.data.confuse import confuse
+from rlcomm.data.decode import decode_audio
+from rlcomm.data.media import MediaError, MediaSettings
+from rlcomm.data.probe import probe
+from rlcomm.data.remux import replace_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
+from rlcomm.data.sound import mix, replacement, shift
+from rlcomm.data.write_media import write_audio, write_clip
 from rlcomm.utils.errors import UserError
 
 RATE = 16_000

@@ -10,7 +10,8 @@ from peft import LoraConfig
 
 from rlcomm.cli import main
 from rlcomm.config.load import load_recipe
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import write_jsonl
 from rlcomm.doctor import examine as doctor
 from rlcomm.doctor import machine

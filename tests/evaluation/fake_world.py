@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rlcomm.data.media import Clip, write_clip
+from rlcomm.data.media import Clip
+from rlcomm.data.write_media import write_clip
 from rlcomm.evaluation import runner
 
 TRUTH = {

@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from rlcomm.data.media import MediaSettings, load_clip, write_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
+from rlcomm.data.write_media import write_clip
 from rlcomm.evaluation import catalog, conflict
 from rlcomm.utils.errors import UserError
 from tests.evaluation import fake_world as world

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rlcomm.data.media import MediaSettings, write_clip
+from rlcomm.data.media import MediaSettings
+from rlcomm.data.write_media import write_clip
 from rlcomm.evaluation import runner
 from tests.evaluation import fake_world as world
 

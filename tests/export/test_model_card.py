@@ -12,7 +12,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from rlcomm.cli import main
-from rlcomm.data.media import MediaSettings, load_clip, write_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
+from rlcomm.data.write_media import write_clip
 from rlcomm.export import model_card
 from rlcomm.omni.encode import encode
 from rlcomm.omni.policy import load_policy

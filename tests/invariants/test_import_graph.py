@@ -64,8 +64,6 @@ KNOWN_CIRCLES: set[tuple[str, ...]] = {
 
 KNOWN_LONG_FILES: set[str] = {
     "bench/step.py",
-    "data/confuse.py",
-    "data/media.py",
     "doctor/memory.py",
     "evaluation/conflict.py",
     "evaluation/decide.py",
@@ -80,7 +78,6 @@ KNOWN_LONG_FILES: set[str] = {
 }
 
 KNOWN_LONG_FUNCTIONS: set[str] = {
-    "data/confuse.py:confuse",
     "decoding/branches.py:branch_prompts",
     "decoding/gacl.py:arbitrate",
     "diagnostics/audit.py:audit",

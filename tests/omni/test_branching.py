@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rlcomm import orchestra
-from rlcomm.data.media import Clip, MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import read_jsonl
 from rlcomm.decoding.branches import branch_prompts
 from rlcomm.decoding.decoders import READS, token_rule

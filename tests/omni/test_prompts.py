@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlcomm.data.media import MediaError, MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaError, MediaSettings
 from rlcomm.omni import prompts as prompts_module
 from rlcomm.omni.prompts import Prompts
 from rlcomm.utils.errors import UserError

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation.benchmarks import Reading, alme, avhbench, avqa, cmm, common, custom, mcr, mmar, mmau
 from rlcomm.evaluation.benchmarks import omnibench as omni

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.orchestra import INSTRUMENTS, SOUNDS, instruments, pictograms, render, sounds
 from rlcomm.orchestra.scenes import Scene, draw
 

@@ -13,8 +13,9 @@ import resvg_py
 from PIL import Image
 
 from rlcomm.data.confuse import confuse
-from rlcomm.data.media import decode_audio, write_audio, write_clip
+from rlcomm.data.decode import decode_audio
 from rlcomm.data.sample import Sample, Turn, write_jsonl
+from rlcomm.data.write_media import write_audio, write_clip
 
 # recognisable both by ear and by eye
 INSTRUMENTS = (

@@ -5,9 +5,13 @@ import json
 import numpy as np
 
 from rlcomm.data.check import check
+from rlcomm.data.clips import load_clip
 from rlcomm.data.confuse import confuse
-from rlcomm.data.media import MediaSettings, decode_audio, load_clip, probe, write_audio
+from rlcomm.data.decode import decode_audio
+from rlcomm.data.media import MediaSettings
+from rlcomm.data.probe import probe
 from rlcomm.data.sample import read_jsonl
+from rlcomm.data.write_media import write_audio
 
 RATE = 16_000
 WHOLE = MediaSettings(audio_seconds=None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rlcomm.cli import main
-from rlcomm.data import confuse, media
+from rlcomm.data import confuse, write_media
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 
 RECIPE = """
@@ -54,7 +54,7 @@ def train(rows, tmp_path):
 def rain(folder: Path) -> dict[str, Path]:
     """A sound to replace others with: noise, as rain makes."""
     noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) * 0.1
-    media.write_audio(folder / "rain.wav", noise, 16_000)
+    write_media.write_audio(folder / "rain.wav", noise, 16_000)
     return {"rain": folder / "rain.wav"}
 
 

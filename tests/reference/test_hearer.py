@@ -19,8 +19,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from rlcomm.data.media import write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl
+from rlcomm.data.write_media import write_audio
 from rlcomm.orchestra import nano
 from rlcomm.reference.hearer import Hearer, encode, hearing_window, open_ear, split_audio
 from rlcomm.reference.write import reference_prompt, write_references

@@ -12,8 +12,9 @@ import rlcomm.utils.torchvision_ops  # noqa: F401
 import torch  # isort: skip
 from transformers import Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
-from rlcomm.data.media import MediaError, MediaSettings, write_audio, write_clip
+from rlcomm.data.media import MediaError, MediaSettings
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
+from rlcomm.data.write_media import write_audio, write_clip
 from rlcomm.orchestra.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
 from rlcomm.reference import hearer as hearing
 from rlcomm.reference import write as reference

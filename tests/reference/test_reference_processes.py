@@ -14,8 +14,8 @@ import rlcomm.utils.torchvision_ops  # noqa: F401
 
 import torch  # isort: skip
 
-from rlcomm.data.media import write_audio
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
+from rlcomm.data.write_media import write_audio
 from rlcomm.reference import write as reference
 from rlcomm.reference.write import write_references
 

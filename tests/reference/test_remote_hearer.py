@@ -19,8 +19,9 @@ import yaml
 
 from rlcomm import llm_api as endpoint
 from rlcomm.cli import main
-from rlcomm.data.media import MediaSettings, write_audio
+from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
+from rlcomm.data.write_media import write_audio
 from rlcomm.reference.write import reference_prompt, write_references, write_warmup
 from rlcomm.utils.errors import UserError
 from tests.fake_endpoint import Server, bare, completion, running

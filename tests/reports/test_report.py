@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from rlcomm.data.media import write_clip
+from rlcomm.data.write_media import write_clip
 from rlcomm.reports import stages as report
 from rlcomm.utils.errors import UserError
 

@@ -17,7 +17,8 @@ from wandb.proto import wandb_internal_pb2
 from rlcomm.cli import main
 from rlcomm.config.load import load_recipe
 from rlcomm.config.pipeline import PipelineRecipe
-from rlcomm.data.media import MediaSettings, load_clip
+from rlcomm.data.clips import load_clip
+from rlcomm.data.media import MediaSettings
 from rlcomm.stages import pipeline, run
 from rlcomm.stages.run import MetricsFile, read_metrics
 from rlcomm.trainers.grpo import Rollout
