@@ -27,8 +27,9 @@ def add(commands: Commands) -> None:
 def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = load(arguments, rest, "eval")
     from rlcomm.reports.stages import format_table
-    from rlcomm.stages.run import evaluate_conflict, evaluate_run, is_main, other_stage, peak_rss_mb
-    from rlcomm.utils import files
+    from rlcomm.stages.measure import evaluate_conflict, evaluate_run
+    from rlcomm.stages.resume import other_stage
+    from rlcomm.utils import files, processes
 
     out = Path(recipe.output_dir)
     if stage := other_stage(out):
@@ -45,12 +46,12 @@ def _eval(arguments: argparse.Namespace, rest: list[str]) -> None:
         table = format_conflict(results)
     else:
         row = evaluate_run(out, recipe.model_name_or_path, recipe)
-        if not is_main():
+        if not processes.is_main():
             return
         table = format_table({"stages": {out.name: row}})
     files.write_json(
         out / "stage.json",
-        {"stage": "eval", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb()},
+        {"stage": "eval", "seconds": round(time.time() - started, 1), "peak_rss_mb": processes.peak_rss_mb()},
     )
     print(table)
     print(out / "results.json")
@@ -75,7 +76,7 @@ def _audit(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _diagnose(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = load(arguments, rest, "diagnose")
     from rlcomm.diagnostics import compare
-    from rlcomm.stages.run import diagnose_model
+    from rlcomm.stages.measure import diagnose_model
 
     if diagnose_model(recipe) is None:  # the first process speaks
         return

@@ -34,14 +34,15 @@ def _quickstart(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = load(arguments, rest, "train")
-    from rlcomm.stages.run import finished
+    from rlcomm.stages.resume import finished
+    from rlcomm.utils import processes
 
     if finished(recipe.output_dir):
         from rlcomm.export import hub
-        from rlcomm.stages.run import is_main, open_run
+        from rlcomm.stages.resume import open_run
 
         open_run(recipe)  # refuses a folder of another recipe
-        if recipe.push_to_hub and is_main():
+        if recipe.push_to_hub and processes.is_main():
             hub.push(recipe)
         print(f"{recipe.output_dir}: this stage is finished; remove the folder to train it again.")
         return
@@ -98,7 +99,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
     from rlcomm.data.sample import read_jsonl
     from rlcomm.reference import write as reference
-    from rlcomm.stages.run import other_stage, peak_rss_mb
+    from rlcomm.stages.resume import other_stage
     from rlcomm.utils import files, processes
 
     samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
@@ -136,7 +137,7 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     if recipe.purpose == "rl" and not other_stage(Path(recipe.output).parent):  # a stage of a pipeline
         files.write_json(
             Path(recipe.output).parent / "stage.json",
-            {"stage": "reference", "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
-             "hearing_exact": exact["value"], "rows": report["rows"],
+            {"stage": "reference", "seconds": round(time.time() - started, 1),
+             "peak_rss_mb": processes.peak_rss_mb(), "hearing_exact": exact["value"], "rows": report["rows"],
              "with_reference": report["with_reference"]},
         )  # fmt: skip

@@ -27,10 +27,12 @@ from rlcomm.orchestra import nano
 from rlcomm.reference.hearer import encode as encode_audio
 from rlcomm.reference.write import reference_prompt
 from rlcomm.stages import sft
-from rlcomm.stages.run import DONE, MetricsFile, is_main, open_run, peak_rss_mb, save_model
+from rlcomm.stages.resume import DONE, open_run
+from rlcomm.stages.save import save_model
 from rlcomm.trainers.checkpoints import AtomicCheckpoints, last_checkpoint
+from rlcomm.trainers.metrics_file import MetricsFile
 from rlcomm.trainers.watch import watch
-from rlcomm.utils import files
+from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
 
 HEAR = "Open/Hear"
@@ -56,7 +58,7 @@ def train_base(recipe: SFTRecipe) -> None:
     """
     untrained = Path(str(recipe.output_dir)) / "untrained"
     open_run(recipe)
-    if is_main() and not (untrained / "config.json").exists():
+    if processes.is_main() and not (untrained / "config.json").exists():
         rows = read_jsonl(recipe.dataset)
         some = random.Random(recipe.seed).sample(rows, min(len(rows), TOKENIZER_ROWS))
         tokenizer = nano.train_tokenizer(tokenizer_texts(some))
@@ -136,14 +138,14 @@ def train_audio(recipe: AudioRecipe) -> None:
     watcher = watch(trainer, recipe)
     trainer.train(resume_from_checkpoint=last_checkpoint(run_dir))
     save_model(trainer, processor, run_dir / "model")
-    if is_main():
+    if processes.is_main():
         model_card.write(run_dir)
     if watcher is not None:
         watcher.finish(trainer, run_dir / "model", {})
-    if is_main():
+    if processes.is_main():
         if recipe.push_to_hub:
             hub.push(recipe)
         files.write_json(run_dir / DONE, {
             "stage": recipe.stage, "steps": trainer.state.global_step,
-            "seconds": round(time.time() - started, 1), "peak_rss_mb": peak_rss_mb(),
+            "seconds": round(time.time() - started, 1), "peak_rss_mb": processes.peak_rss_mb(),
         })  # fmt: skip

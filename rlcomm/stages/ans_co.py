@@ -24,11 +24,12 @@ from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.rollout import generate_ids
 from rlcomm.rewards import accuracy
 from rlcomm.rewards import format as format_reward
-from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
+from rlcomm.stages.resume import open_run
+from rlcomm.stages.run import open_data, open_policy, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.stages.step_rr import check_references, reward_functions, reward_weights
 from rlcomm.trainers.ans_co import AnsCOCollator, AnsCOTrainer
-from rlcomm.utils import files
+from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.zero3 import gathered
 
@@ -54,7 +55,7 @@ def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:
     chosen = [
         (sample, completion_ids(tokenizer, texts[sample.id])) for sample in samples if sample.id in texts
     ]
-    if is_main():
+    if processes.is_main():
         print(f"Ans-CO: {len(chosen)} rows with a usable rollout, {skipped} skipped")
     if not chosen:
         raise UserError(
@@ -94,7 +95,9 @@ def targets(
         mine = range(state.process_index, len(samples), state.num_processes)
         pairs: list[tuple[str, str]] = []
         batches = tqdm(
-            range(0, len(mine), recipe.rollout_batch_size), desc="Ans-CO rollouts", disable=not is_main()
+            range(0, len(mine), recipe.rollout_batch_size),
+            desc="Ans-CO rollouts",
+            disable=not processes.is_main(),
         )
         with gathered(policy.model):
             for start in batches:
@@ -106,7 +109,7 @@ def targets(
         prompts.close()  # in training the DataLoader's workers do the same
         texts = dict(gather_object(pairs))
         policy.model.train()
-    if is_main():
+    if processes.is_main():
         files.write_json(kept, texts)
     return texts, len(samples) - len(texts)
 

@@ -26,7 +26,7 @@ from rlcomm.config.stages import STAGES
 from rlcomm.evaluation import runner
 from rlcomm.export import model_card
 from rlcomm.reports import stages as report
-from rlcomm.stages.run import FREE
+from rlcomm.stages.resume import FREE
 from rlcomm.utils import files
 from rlcomm.utils.child import peak_of_all, run_process
 from rlcomm.utils.errors import UserError

@@ -13,7 +13,8 @@ from datasets import Dataset
 
 from rlcomm.config.sft import SFTRecipe
 from rlcomm.data.sample import Sample
-from rlcomm.stages.run import open_data, open_policy, open_run, run
+from rlcomm.stages.resume import open_run
+from rlcomm.stages.run import open_data, open_policy, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.clips import by_clip
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer

@@ -16,9 +16,11 @@ from rlcomm.diagnostics import audit, degenerate
 from rlcomm.omni.encode import user_text
 from rlcomm.rewards import adapters, avc, omega
 from rlcomm.rewards.embed import Embedder
-from rlcomm.stages.run import is_main, open_data, open_policy, open_run, run
+from rlcomm.stages.resume import open_run
+from rlcomm.stages.run import open_data, open_policy, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
+from rlcomm.utils import processes
 from rlcomm.utils.errors import UserError
 
 logger = logging.getLogger("rlcomm")
@@ -44,7 +46,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     check_senses(recipe, policy.model, samples)
     weights = reward_weights(recipe)
     check_references(recipe, samples)
-    if is_main():
+    if processes.is_main():
         warn_without_audit(recipe, weights, samples)
     functions = reward_functions(recipe, weights)
     recipe.reward_weights = [weights[function.__name__] for function in functions]
@@ -55,7 +57,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
         processing_class=policy.processor, samples=samples, prompts=prompts, scoring=recipe.scoring,
         observe=exploits,
     )  # fmt: skip
-    if is_main():
+    if processes.is_main():
         rollouts = recipe.generation_batch_size or 0
         groups = rollouts // (recipe.num_generations or 1)
         window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size

@@ -5,6 +5,7 @@ single process nobody waits.
 """
 
 import os
+import resource
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,6 +19,11 @@ Value = TypeVar("Value")
 def rank() -> int:
     """The number of this process; the first, 0, writes and speaks."""
     return int(os.environ.get("RANK", "0"))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return rank() == 0
 
 
 def world() -> int:
@@ -46,6 +52,12 @@ def tell(value: Value) -> Value:
 
     _state()
     return broadcast_object_list([value])[0]
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process and its children so far, in megabytes."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return round(max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024, 1)
 
 
 def _state() -> Any:

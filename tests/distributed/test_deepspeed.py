@@ -13,7 +13,7 @@ from rlcomm.data.sample import read_jsonl, write_jsonl
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import load_policy
 from rlcomm.orchestra.questions import hear_text
-from rlcomm.stages.run import read_metrics
+from rlcomm.trainers.metrics_file import read_metrics
 from tests.distributed.launching import configured, launch
 
 pytestmark = pytest.mark.distributed

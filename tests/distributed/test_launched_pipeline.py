@@ -12,7 +12,7 @@ import pytest
 
 from rlcomm import orchestra
 from rlcomm.orchestra.quickstart import TINY, TINY_SIZES
-from rlcomm.stages.run import read_metrics
+from rlcomm.trainers.metrics_file import read_metrics
 from tests.distributed.launching import LAUNCH
 
 pytestmark = pytest.mark.distributed

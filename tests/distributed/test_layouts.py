@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from rlcomm.cli import main
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy, lora_config
-from rlcomm.stages.run import read_metrics
+from rlcomm.trainers.metrics_file import read_metrics
 from tests.distributed import replay
 from tests.distributed.launching import configured, launch
 from tests.stages.conftest import changed

@@ -17,8 +17,8 @@ import yaml
 from safetensors.torch import load_file
 
 from rlcomm.data.sample import write_jsonl
-from rlcomm.stages.run import read_metrics
 from rlcomm.trainers.checkpoints import last_checkpoint
+from rlcomm.trainers.metrics_file import read_metrics
 from tests.distributed.forked import Death, start
 from tests.distributed.launching import configured, launch
 from tests.stages.conftest import COMMON, STAGES

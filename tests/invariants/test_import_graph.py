@@ -74,7 +74,6 @@ KNOWN_LONG_FILES: set[str] = {
     "reference/write.py",
     "reports/conflict.py",
     "reports/stages.py",
-    "stages/run.py",
 }
 
 KNOWN_LONG_FUNCTIONS: set[str] = {

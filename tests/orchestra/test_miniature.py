@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from rlcomm.cli import main
 from rlcomm.data.sample import Turn, write_jsonl
 from rlcomm.orchestra import miniature, nano
-from rlcomm.stages.run import MetricsFile, read_metrics
+from rlcomm.trainers.metrics_file import MetricsFile, read_metrics
 from tests.stages.conftest import COMMON
 
 TURNS = (

@@ -13,7 +13,7 @@ import yaml
 from rlcomm.cli import main
 from rlcomm.data.sample import Sample, write_jsonl
 from rlcomm.stages import run, step_rr
-from rlcomm.stages.run import MetricsFile
+from rlcomm.trainers.metrics_file import MetricsFile
 
 STEPS = 4
 COMMON = dict(

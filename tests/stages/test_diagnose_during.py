@@ -10,7 +10,7 @@ from rlcomm.cli import main
 from rlcomm.diagnostics import callback
 from rlcomm.evaluation.runner import read_records
 from rlcomm.reports import stages as report
-from rlcomm.stages.run import read_metrics
+from rlcomm.trainers.metrics_file import read_metrics
 
 LOGGED = {"diagnose/audio_reliance", "diagnose/text_prior", "diagnose/sign_flip_rate", "diagnose/muted_acc"}
 

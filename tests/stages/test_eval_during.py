@@ -18,7 +18,7 @@ from rlcomm.evaluation import callback, catalog, conflict, decide
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import Policy, load_policy, own_temperature
 from rlcomm.omni.score import candidate_scores
-from rlcomm.stages.run import read_metrics
+from rlcomm.trainers.metrics_file import read_metrics
 from tests.conftest import make_prompt
 from tests.stages.conftest import on_two_processes
 

@@ -22,7 +22,9 @@ from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts
 from rlcomm.stages import ans_co, run
-from rlcomm.stages.run import MetricsFile, open_policy, read_metrics
+from rlcomm.stages.resume import open_run
+from rlcomm.stages.run import open_policy
+from rlcomm.trainers.metrics_file import MetricsFile, read_metrics
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
 from tests.conftest import make_prompt
@@ -360,9 +362,9 @@ def test_an_audit_before_the_first_step_makes_no_run_of_the_folder(recipe, tmp_p
     loaded = load_recipe(path)
     (tmp_path / "run").mkdir()
     files.write_json(tmp_path / "run" / "audit.json", {"fingerprint": "stale"})
-    run.open_run(loaded)
+    open_run(loaded)
     loaded.given["learning_rate"] = 0.5
-    run.open_run(loaded)
+    open_run(loaded)
     assert read_yaml(tmp_path / "run" / "recipe.yaml")["learning_rate"] == 0.5
 
 

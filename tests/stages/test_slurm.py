@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlcomm.stages.run import read_metrics
+from rlcomm.trainers.metrics_file import read_metrics
 from tests.stages.conftest import COMMON, STAGES
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"

@@ -4,7 +4,7 @@ import pytest
 
 from rlcomm.cli import main
 from rlcomm.omni.towers import Towers
-from rlcomm.stages.run import read_metrics
+from rlcomm.trainers.metrics_file import read_metrics
 
 
 def test_kept_embeddings_change_no_result_and_spare_the_towers(recipe, tmp_path, monkeypatch):

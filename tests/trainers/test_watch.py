@@ -20,8 +20,8 @@ from rlcomm.config.pipeline import PipelineRecipe
 from rlcomm.data.clips import load_clip
 from rlcomm.data.media import MediaSettings
 from rlcomm.stages import pipeline, run
-from rlcomm.stages.run import MetricsFile, read_metrics
 from rlcomm.trainers.grpo import Rollout
+from rlcomm.trainers.metrics_file import MetricsFile, read_metrics
 from rlcomm.trainers.watch import Looks, Wandb, named, picked
 from rlcomm.utils.errors import UserError
 from tests.conftest import make_sample
