@@ -1,4 +1,4 @@
-"""Step-RR at a real model's shape with random weights: what launch/real_shape.sh runs.
+"""Step-RR at a real model's shape with random weights: what launch/studies/real_shape.sh runs.
 
     make    random checkpoint of the shape + rendered clips, looped to a real clip's length and size
     train   five steps of a recipe's Step-RR, measured by the doctor; prints one row of the table

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from rlcomm.utils.errors import UserError
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 CONFIGS = sorted(path.name for path in LAUNCH.glob("*.yaml"))
+SCRIPTS = sorted(
+    str(path.relative_to(LAUNCH)) for path in LAUNCH.rglob("*") if path.suffix in (".sh", ".slurm")
+)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -113,6 +117,20 @@ def test_a_pipeline_audits_the_rewards_of_its_grpo_stages_alone():
 def test_another_launch_is_refused(wrong):
     with pytest.raises(UserError, match="neither an accelerate configuration"):
         launcher(wrong)
+
+
+# -- scripts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_can_be_read_and_what_it_names_is_there(name):
+    script = LAUNCH / name
+    subprocess.run(["bash", "-n", script], check=True)
+    text = script.read_text(encoding="utf-8")
+    for sourced in re.findall(r'source "\$\(dirname "\$\{BASH_SOURCE\[0\]\}"\)/(\S+)"', text):
+        assert (script.parent / sourced).is_file()
+    for named in re.findall(r"\b(?:launch|recipes)/[\w/]+\.(?:sh|yaml|txt|slurm)", text):
+        assert (LAUNCH.parent / named).is_file(), named
 
 
 # -- a fresh machine -----------------------------------------------------------------------------------------

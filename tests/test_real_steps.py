@@ -1,4 +1,4 @@
-"""launch/real_shape.sh in small: the path of the real shapes, with few and narrow layers."""
+"""launch/studies/real_shape.sh in small: the path of the real shapes, with few and narrow layers."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def test_what_is_missing_or_not_finite_is_said(tmp_path):
 
 
 def test_the_script_names_what_is_there():
-    script = (LAUNCH / "real_shape.sh").read_text()
+    script = (LAUNCH / "studies" / "real_shape.sh").read_text()
     [recipe] = re.findall(r"recipe=(\S+)", script)
     assert (LAUNCH.parent / recipe).is_file()
     assert "tests.real_steps make" in script

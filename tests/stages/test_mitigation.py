@@ -1,4 +1,4 @@
-"""MCR-BENCH's mitigations as launch/mitigation.sh runs them: SFT on conflict rows, then side by side."""
+"""MCR-BENCH's mitigations as launch/studies/mitigation.sh runs them: SFT on conflict rows, side by side."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def test_training_and_test_clips_are_others(world):
 
 
 def test_the_script_runs_these_recipes():
-    said = Path("launch/mitigation.sh").read_text()
+    said = Path("launch/studies/mitigation.sh").read_text()
     assert TRAIN in said
     assert EVAL in said
     for recipe in re.findall(r"recipes/\S+\.yaml", said):

@@ -2,9 +2,9 @@
 # What MCR-BENCH's mitigations win and cost: the base, the base under prompt interventions, and the base after LoRA SFT on
 # 1,000 conflict rows, side by side on a world a seed: adversarial gain, faithful loss, calibration error. Ends with their
 # means; the plots are in each seed's report.html. Resumes.
-#   bash launch/mitigation.sh               seeds 0 1 2, two at a time, ROWS items of each benchmark
-#   SEEDS=0 CONFLICT=300 ROWS=60 bash launch/mitigation.sh
-source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
+#   bash launch/studies/mitigation.sh        seeds 0 1 2, two at a time, ROWS items of each benchmark
+#   SEEDS=0 CONFLICT=300 ROWS=60 bash launch/studies/mitigation.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../install.sh"
 SEEDS="${SEEDS:-0 1 2}" JOBS="${JOBS:-2}" OUT="${OUT:-runs/mitigation}" MODEL="${MODEL:-nano_omni}"
 ROWS="${ROWS:-200}" TEST="${TEST:-300}" CONFLICT="${CONFLICT:-1000}" EPOCHS="${EPOCHS:-3}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OUT MODEL ROWS CONFLICT EPOCHS

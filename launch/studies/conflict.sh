@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Who wins when senses and texts disagree: the base under every decoder on three worlds, then the stages of the ablation's
 # seeds (step-wise answers, greedy and GACL) on the first world. Resumes. Afterwards: rlcomm show runs/conflict/base/*
-#   bash launch/conflict.sh                 after launch/ablation.sh; ROWS items of each benchmark
-source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
+#   bash launch/studies/conflict.sh        after launch/studies/ablation.sh; ROWS items of each benchmark
+source "$(dirname "${BASH_SOURCE[0]}")/../install.sh"
 SEEDS="${SEEDS:-0 1 2}" JOBS="${JOBS:-2}" OUT="${OUT:-runs/conflict}" ABLATION="${ABLATION:-runs/ablation}" ROWS="${ROWS:-200}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OUT ABLATION ROWS
 for seed in $SEEDS; do

