@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.shipped import given_or_shipped
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace, list[str]], None]
@@ -29,7 +30,9 @@ def command(
     sub = commands.add_parser(name, help=help, description=help)
     sub.set_defaults(run=run, overridable=recipe)
     if recipe:
-        sub.add_argument("recipe", help="YAML file; any of its keys can be given as --key value")
+        sub.add_argument(
+            "recipe", type=given_or_shipped, help="YAML file; any of its keys can be given as --key value"
+        )
     return sub
 
 

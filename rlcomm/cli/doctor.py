@@ -5,6 +5,7 @@ from typing import Any
 
 from rlcomm.cli.common import Commands, command
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.shipped import given_or_shipped
 
 
 def add(commands: Commands) -> None:
@@ -14,7 +15,10 @@ def add(commands: Commands) -> None:
     )
     doctor.set_defaults(overridable=True)
     doctor.add_argument(
-        "recipe", nargs="?", help="YAML file of a training stage; any of its keys can be given as --key value"
+        "recipe",
+        nargs="?",
+        type=given_or_shipped,
+        help="YAML file of a training stage; any of its keys can be given as --key value",
     )
     doctor.add_argument("--rows", type=int, default=4, help="the first so many rows are opened")
     doctor.add_argument("--seconds", type=float, help="size a prompt for a clip so long, not for those rows")

@@ -7,13 +7,14 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from huggingface_hub import constants, get_token
+
+from rlcomm.utils.shipped import shipped
 
 
 def free(place: str | os.PathLike) -> int:
@@ -30,7 +31,7 @@ def environment(places: Iterable[str] = ()) -> dict[str, Any]:
     """
     tested = dict(
         line.split("==")
-        for line in resources("rlcomm").joinpath("assets/constraints.txt").read_text("utf-8").splitlines()
+        for line in shipped("launch/constraints.txt").read_text("utf-8").splitlines()
         if "==" in line and not line.startswith("#")
     )
     versions: dict[str, dict[str, str | None]] = {}

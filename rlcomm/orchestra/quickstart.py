@@ -16,6 +16,7 @@ from rlcomm.config.load import load_recipe
 from rlcomm.stages.pipeline import clocked, finished, run_pipeline, spent
 from rlcomm.utils.child import run_process
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.shipped import shipped
 
 SIZES = {"warmup": 100, "train": 1000, "test": 300}
 SYNC_ROWS = 4000
@@ -42,11 +43,9 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
     """Runs everything that is not finished yet below `out`; returns the summary.
 
     Raises:
-        UserError: recipes/ is not beside the package, or a stage failed.
+        UserError: a stage failed.
     """
-    recipes = Path(__file__).resolve().parents[2] / "recipes" / "orchestra"
-    if not recipes.is_dir():
-        raise UserError(f"{recipes}: does not exist; the quickstart runs from a clone of the repository.")
+    recipes = shipped("recipes/orchestra")
     for name, value in KEEP_MEMORY.items():
         os.environ.setdefault(name, value)  # of the stages' processes
     data, works = out / "data", ["render"]
@@ -94,11 +93,10 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
 def _train(command: list[str]) -> int:
     """The exit code of `rlcomm train`; on CPU two processes share every batch: the miniatures' matrices are
     too small for threads."""
-    root = Path(__file__).resolve().parents[2]
     words, environment = [sys.executable, "-m", "rlcomm", "train", *command], dict(os.environ)
     if not torch.cuda.is_available() and (os.cpu_count() or 1) > 1:
         size = int(load_recipe(command[0]).per_device_train_batch_size)
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(root / "launch" / "cpu_2.yaml")]
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(shipped("launch/cpu_2.yaml"))]
         words[1:2] = [*launcher, "-m"]
         words += ["--per_device_train_batch_size", str(size // 2), "--ddp_find_unused_parameters", "true"]
         environment |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}

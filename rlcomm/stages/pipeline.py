@@ -30,6 +30,7 @@ from rlcomm.stages.resume import FREE
 from rlcomm.utils import files
 from rlcomm.utils.child import peak_of_all, run_process
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.shipped import given_or_shipped
 
 SUMMARY_PACKAGES = (
     "rlcomm",
@@ -266,6 +267,7 @@ def launcher(launch: str) -> list[str]:
     Raises:
         UserError: no such file, or of another kind.
     """
+    launch = given_or_shipped(launch)
     if not Path(launch).is_file() or Path(launch).suffix not in (".yaml", ".yml", ".sh"):
         raise UserError(
             f"launch is {launch!r}, which is neither an accelerate configuration (.yaml) nor a launch script "

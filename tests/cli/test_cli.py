@@ -13,6 +13,7 @@ from rlcomm.cli import main, show, train
 from rlcomm.data.sample import write_jsonl
 from rlcomm.stages.pipeline import _overrides
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.shipped import shipped
 
 COMMANDS = [
     "quickstart",
@@ -25,6 +26,9 @@ COMMANDS = [
     "doctor",
     "show",
     "data",
+    "bench",
+    "diagnose",
+    "recipes",
 ]
 HEAVY = {"torch", "transformers", "trl", "numpy", "av", "datasets", "yaml"}
 
@@ -74,7 +78,11 @@ def test_help_is_instant_and_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", [[c] for c in COMMANDS] + [["data", c] for c in ("orchestra", "import", "check")]
+    "command",
+    [[c] for c in COMMANDS]
+    + [["data", c] for c in ("orchestra", "import", "check")]
+    + [["bench", c] for c in ("gacl", "step")]
+    + [["recipes", c] for c in ("list", "copy")],
 )
 def test_every_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as stop:
@@ -233,3 +241,48 @@ def test_the_last_word_does_not_stand_behind_a_bar(capfd, monkeypatch, tmp_path)
     lines = capfd.readouterr().err.split("\n")
     assert "0/300" in lines[0]
     assert [line for line in lines if line.startswith("rlcomm: interrupted")]
+
+
+# -- recipes -------------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_listed_with_what_they_are(capsys):
+    assert main(["recipes", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if line.startswith("orchestra/step_rr.yaml ")]
+    assert line.split("  ", 1)[1].strip().startswith("Step-RR: GRPO with r_format")
+    assert sum(line.split(" ")[0].endswith(".yaml") for line in lines) == len(
+        list(shipped("recipes").rglob("*.yaml"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "made"),
+    [
+        ("orchestra/ablation", None, "recipes/orchestra/ablation/sft_only.yaml"),
+        ("recipes/orchestra/warmup.yaml", "mine.yaml", "mine.yaml"),
+        ("launch", "how", "how/zero2.yaml"),
+    ],
+)
+def test_recipes_are_copied_to_be_changed(capsys, tmp_path, monkeypatch, name, to, made):
+    monkeypatch.chdir(tmp_path)
+    command = ["recipes", "copy", name, *(["--to", to] if to else [])]
+    assert main(command) == 0
+    original = {
+        "recipes/orchestra/ablation/sft_only.yaml": "recipes/orchestra/ablation/sft_only.yaml",
+        "mine.yaml": "recipes/orchestra/warmup.yaml",
+        "how/zero2.yaml": "launch/zero2.yaml",
+    }[made]
+    assert (tmp_path / made).read_bytes() == shipped(original).read_bytes()
+    assert "exists already" in told(capsys, *command)  # one's own changes are never overwritten
+
+
+def test_a_recipe_that_is_not_shipped_cannot_be_copied(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "is not among the files that rlcomm ships" in told(capsys, "recipes", "copy", "orchestre")
+
+
+def test_a_shipped_recipe_is_found_from_anywhere(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = told(capsys, "eval", "recipes/orchestra/warmup.yaml")
+    assert "is a warmup recipe, which `rlcomm eval` cannot run" in message

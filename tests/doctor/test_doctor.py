@@ -59,12 +59,6 @@ def told(capsys):
 # -- the machine ---------------------------------------------------------------------------------------------
 
 
-def test_the_tested_set_in_the_package_is_the_one_that_is_installed():
-    """The wheel has no launch/: the doctor of an installed rlcomm would know another set than the scripts."""
-    packaged = ROOT / "rlcomm" / "assets" / "constraints.txt"
-    assert packaged.read_bytes() == (ROOT / "launch" / "constraints.txt").read_bytes()
-
-
 def test_the_machine_is_described_and_no_key_is_shown(told, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_API_KEY", "d0n0tpr1nt" * 4)
     monkeypatch.setenv("HF_TOKEN", "hf_d0n0tpr1nt")
