@@ -27,7 +27,7 @@ import torch  # isort: skip
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5OmniThinkerForConditionalGeneration
 from trl import GRPOTrainer
 
-from rlcomm import orchestra, steps
+from rlcomm import steps
 from rlcomm.data.clips import load_clip
 from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import read_jsonl, write_jsonl
@@ -35,6 +35,7 @@ from rlcomm.data.write_media import write_clip
 from rlcomm.doctor import examine as doctor
 from rlcomm.omni.policy import resolve_model
 from rlcomm.orchestra import nano
+from rlcomm.orchestra.build import build
 from rlcomm.orchestra.instruments import INSTRUMENTS
 from rlcomm.orchestra.questions import hear_text, see_text
 from rlcomm.utils import files
@@ -96,7 +97,7 @@ def render(out: Path, rows: int, seconds: float, width: int, height: int) -> Non
         width: in pixels.
         height: likewise.
     """
-    orchestra.build(out / "orchestra", train=rows, test=0, benchmarks=False, workers=1, progress=False)
+    build(out / "orchestra", train=rows, test=0, benchmarks=False, workers=1, progress=False)
     (out / "long").mkdir(parents=True, exist_ok=True)
     found = []
     for sample in read_jsonl(out / "orchestra" / "train.jsonl")[:rows]:

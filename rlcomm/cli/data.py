@@ -71,10 +71,10 @@ def _add_check(commands: Commands) -> None:
 
 
 def _orchestra(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from rlcomm import orchestra
+    from rlcomm.orchestra.build import build
 
     sizes = {split: getattr(arguments, split) for split in ("sync", "warmup", "train", "conflict", "test")}
-    orchestra.build(
+    build(
         arguments.out,
         seed=arguments.seed,
         asymmetric=arguments.asymmetric,

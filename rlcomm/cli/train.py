@@ -67,12 +67,14 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> None:
 def _pipeline(arguments: argparse.Namespace, rest: list[str]) -> None:
     dotted, plain = split_dotted(rest)
     recipe = load(arguments, plain, "pipeline")
+    from rlcomm.orchestra import asymmetric
     from rlcomm.stages.pipeline import run_pipeline
 
     if dotted:
         recipe.overrides = [*recipe.overrides, *dotted]
         recipe.given["overrides"] = recipe.overrides
-    print_summary(run_pipeline(recipe, Path(arguments.recipe).parent), Path(recipe.output_dir))
+    summary = run_pipeline(recipe, Path(arguments.recipe).parent, **asymmetric.facts(recipe))
+    print_summary(summary, Path(recipe.output_dir))
 
 
 def split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:

@@ -1,7 +1,7 @@
 """The names a text claims: instruments and sounds found as whole words and not negated."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # The replaced sounds of AV-ConfuseBench modified, each with the words that name it.
@@ -77,6 +77,12 @@ _SILENT = re.compile(
 def _words(text: str) -> str:
     """Lower case, underscores as spaces, one apostrophe: "Acoustic_Guitar" is "acoustic guitar"."""
     return re.sub(r"[_\-]+", " ", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")).lower()
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names as a sentence lists them, in their order: "a drum, an oboe and a harp"."""
+    things = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+    return " and ".join(filter(None, [", ".join(things[:-1]), *things[-1:]]))
 
 
 @dataclass(frozen=True)

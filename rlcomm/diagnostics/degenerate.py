@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlcomm.data.sample import Sample
-from rlcomm.orchestra import see_text
+from rlcomm.data.vocabulary import listed
 from rlcomm.rewards.accuracy import normalise
 from rlcomm.steps import Steps, parse
 
@@ -118,9 +118,10 @@ def heard(sample: Sample) -> str | None:
 
 def seen(sample: Sample) -> str | None:
     """The honest v-think of a row: the v-think of its own target, else the ground truth (`meta["visible"]`,
-    in Orchestra's words), else its `sight`; None: nothing tells what is seen."""
+    listed in a sentence), else its `sight`; None: nothing tells what is seen."""
     names = sample.meta.get("visible")
-    return _of_target(sample, "video") or (see_text(names) if names else None) or sample.sight
+    shown = f"I see {listed(sorted(names))}." if names else None
+    return _of_target(sample, "video") or shown or sample.sight
 
 
 def stories(samples: Sequence[Sample]) -> list[Story]:

@@ -24,7 +24,6 @@ from tqdm import tqdm
 from rlcomm import steps
 from rlcomm.data.decode import decode_frames
 from rlcomm.data.media import MediaSettings
-from rlcomm.data.rows import read_rows
 from rlcomm.data.sample import Sample, Turn, write_jsonl
 from rlcomm.data.sources import read_music_avqa
 from rlcomm.orchestra import evidence, official, questions, render
@@ -68,21 +67,6 @@ def _source(seed: int, split: str, index: int) -> np.random.Generator:
 def _chosen(index: int, share: float) -> bool:
     """Whether row `index` belongs to a share spread evenly over the rows: exact for every length."""
     return int((index + 1) * share + 1e-9) > int(index * share + 1e-9)
-
-
-def asymmetric_share(folder: str | Path) -> float | None:
-    """Share in [0, 1] of the training scenes with one instrument muted, counted in `folder`/train.jsonl; None
-    where there is no such file, or its rows do not say."""
-    path = Path(folder) / "train.jsonl"
-    if not path.is_file():
-        return None
-    muted = {}
-    for _, row in read_rows(path, []):  # wrong rows are for the stage to report, which reads them all
-        meta = row.get("meta") if isinstance(row, dict) else None
-        if not isinstance(meta, dict) or "muted" not in meta:
-            return None
-        muted[row.get("video")] = meta["muted"] is not None
-    return sum(muted.values()) / len(muted) if muted else None
 
 
 def _kind(index: int, muted: float, ambient: float) -> str:

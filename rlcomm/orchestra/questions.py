@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 
 from rlcomm.data.sample import Turn
+from rlcomm.data.vocabulary import listed
 from rlcomm.orchestra.instruments import INSTRUMENTS
 from rlcomm.orchestra.scenes import PLACES, Scene
 
@@ -72,22 +73,16 @@ class Question:
         }
 
 
-def _list(names: tuple[str, ...] | list[str]) -> str:
-    """a drum / a drum and a flute / a drum, a flute and a harp: alphabetical."""
-    words = [f"a {name}" for name in sorted(names)]
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
-
-
 def hear_text(audible: tuple[str, ...] | list[str], ambient: str | None = None) -> str:
     """What is heard, in one sentence: "I hear a drum and a flute.", "I hear a bird.", "I hear nothing."."""
     if ambient:
         return f"I hear a {ambient}." if ambient in ("bird", "drill") else f"I hear {ambient}."
-    return f"I hear {_list(audible)}." if audible else "I hear nothing."
+    return f"I hear {listed(sorted(audible))}." if audible else "I hear nothing."
 
 
 def see_text(visible: tuple[str, ...] | list[str]) -> str:
     """What is seen, in one sentence: "I see a drum, a flute and a harp."."""
-    return f"I see {_list(visible)}."
+    return f"I see {listed(sorted(visible))}."
 
 
 def open_turns(scene: Scene) -> list[Turn]:

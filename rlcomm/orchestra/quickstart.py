@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from rlcomm import orchestra
 from rlcomm.config.load import load_recipe
+from rlcomm.orchestra import asymmetric
+from rlcomm.orchestra.build import build
 from rlcomm.stages.pipeline import clocked, finished, run_pipeline, spent
 from rlcomm.utils.child import run_process
 from rlcomm.utils.errors import UserError
@@ -58,7 +59,7 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
     if not (data / "truth.json").exists():
         with clocked(out, "render", anew=not data.exists()):
             # one world for all seeds: seeds differ in training, not in the test
-            orchestra.build(data, seed=0, asymmetric=recipe.asymmetric, benchmarks=False, **sizes)
+            build(data, seed=0, asymmetric=recipe.asymmetric, benchmarks=False, **sizes)
     if from_scratch:
         models: dict[str, str] = {}
         for stage, rows in (("base", "base"), ("settle", "settle"), ("audio", "sync")):
@@ -87,7 +88,7 @@ def quickstart(out: Path, seed: int, from_scratch: bool, tiny: bool) -> dict[str
         recipe.overrides = [*recipe.overrides, *TINY, f"ans_co.dataset={taught}"]
     recipe.given["overrides"] = recipe.overrides
     seconds = {name.removeprefix("scratch_"): spent(out).get(name, {}).get("seconds", 0.0) for name in works}
-    return run_pipeline(recipe, recipes, seconds)
+    return run_pipeline(recipe, recipes, seconds, **asymmetric.facts(recipe))
 
 
 def _train(command: list[str]) -> int:

@@ -5,7 +5,6 @@ free text) is far too low for MiniLM and short sentences: "I hear a cello and a 
 guitar and a harp." have cosine 0.98, so at 0.8 nearly any list of instruments would be paid.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from rlcomm.rewards.embed import Embedder
 
 MINILM_OMEGA = 0.984
-"""omega for MiniLM and Orchestra's sentences ("I hear a drum and a flute."), used by recipes/orchestra.
+"""omega for MiniLM and short sentences that list what is heard ("I hear a drum and a flute.").
 
 Measured over all wordings of all sets of one to three of the eight instruments, and six other sounds: 406
 sentences. The two orders of a set are never below 0.9860, two different sets never above 0.9827; 0.984
@@ -70,20 +69,3 @@ def choose(groups: Sequence[Sequence[str]], embedder: "Embedder") -> Threshold:
     np.fill_diagonal(cosine, np.inf)  # a sentence always accepts itself
     right = ((cosine > omega) == same).all(axis=1)
     return Threshold(omega, float(alike[0]), float(unlike[-1]), float(right.mean()))
-
-
-def heard_sentence(names: Sequence[str]) -> str:
-    """ "I hear a drum, a flute and a harp." for the names in the order given; "I hear nothing." for none."""
-    things = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
-    if not things:
-        return "I hear nothing."
-    return "I hear " + " and ".join(filter(None, [", ".join(things[:-1]), things[-1]])) + "."
-
-
-def orchestra_groups(instruments: Sequence[str]) -> list[list[str]]:
-    """Every set of one to three instruments as a group of all its orders, and the other sounds."""
-    sets = [names for size in (1, 2, 3) for names in itertools.combinations(instruments, size)]
-    groups = [[heard_sentence(order) for order in itertools.permutations(names)] for names in sets]
-    return groups + [
-        [f"I hear {sound}."] for sound in ("wind", "a bird", "rain", "a drill", "thunder", "nothing")
-    ]

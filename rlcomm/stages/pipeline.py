@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlcomm import orchestra
 from rlcomm.config.load import check_keys, keys_of, read_yaml, save_recipe
 from rlcomm.config.pipeline import PipelineRecipe
 from rlcomm.config.stages import STAGES
@@ -47,13 +46,16 @@ SPENT = "spent.json"
 _MODEL_STAGES = ("base", "sft", "warmup", "step_rr", "grpo", "ans_co")
 
 
-def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = None) -> dict[str, Any]:
+def run_pipeline(
+    recipe: Any, folder: Path, seconds: dict[str, float] | None = None, **facts: Any
+) -> dict[str, Any]:
     """Runs what is not finished yet and writes the summary.
 
     Args:
         recipe: of the pipeline.
         folder: where the stages' recipe files lie.
         seconds: time spent before the pipeline (rendering, base, reference), by name.
+        **facts: further entries of the summary, known before it runs.
 
     Returns:
         The summary (contract: summary.json).
@@ -78,7 +80,6 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
             f"{out}: holds a pipeline of another recipe, which this one would mix with; choose another "
             "--output_dir or remove the folder."
         )
-    check_asymmetric(recipe)
     plan = stage_commands(recipe, folder)
     if idle := idle_overrides(recipe, plan):
         print(f"warning: no such stage in this pipeline, without effect: {', '.join(idle)}", flush=True)
@@ -107,22 +108,7 @@ def run_pipeline(recipe: Any, folder: Path, seconds: dict[str, float] | None = N
         files.write_json(
             out / name / DONE, {**facts, "seconds": spent(out)[name]["seconds"], "peak_rss_mb": peak}
         )
-    return summarise(out, [name for name, _ in plan], seconds or {}, recipe.data)
-
-
-def check_asymmetric(recipe: Any) -> None:
-    """Holds the data to the recipe's share of training scenes with one instrument muted.
-
-    Raises:
-        UserError: they were rendered with another one.
-    """
-    share = orchestra.asymmetric_share(recipe.data) if recipe.data else None
-    if share is not None and recipe.asymmetric is not None and abs(share - recipe.asymmetric) > 0.05:
-        raise UserError(
-            f"asymmetric is {recipe.asymmetric}, but one instrument is muted in {share:.0%} of the training "
-            f"scenes of {recipe.data}; set asymmetric to {share:g}, or render them anew with `rlcomm data "
-            f"orchestra --asymmetric {recipe.asymmetric}`."
-        )
+    return summarise(out, [name for name, _ in plan], seconds or {}, facts)
 
 
 @contextlib.contextmanager
@@ -284,9 +270,16 @@ def finished(folder: Path) -> bool:
 
 
 def summarise(
-    out: Path, names: list[str], seconds: dict[str, float], data: str | None = None
+    out: Path, names: list[str], seconds: dict[str, float], known: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Reads the stages' folders and writes summary.json, results.json and report.html."""
+    """Reads the stages' folders and writes summary.json, results.json and report.html.
+
+    Args:
+        out: folder of the pipeline.
+        names: of its stages' folders, in order.
+        seconds: as in `run_pipeline`.
+        known: further entries of the summary.
+    """
     stages, method = {}, 0.0
     peak = max((work["peak_rss_mb"] for work in spent(out).values()), default=0.0)
     records, curves, results = {}, {}, {}
@@ -306,7 +299,7 @@ def summarise(
     summary = {
         "stages": {k: v for k, v in stages.items() if "muted_acc" in v},
         **({"reference": next(iter(references.values()))} if references else {}),
-        **({"asymmetric": share} if data and (share := orchestra.asymmetric_share(data)) is not None else {}),
+        **(known or {}),
         "seconds_before": {k: round(v, 1) for k, v in seconds.items()},
         "seconds_method": round(method, 1),
         "seconds_total": round(method + sum(seconds.values()), 1),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlcomm import orchestra
 from rlcomm.data.sample import read_jsonl, write_jsonl
 from rlcomm.evaluation.runner import read_records
 from rlcomm.omni.policy import load_policy
+from rlcomm.orchestra.build import build
 from rlcomm.orchestra.questions import hear_text
 from rlcomm.trainers.metrics_file import read_metrics
 from tests.distributed.launching import configured, launch
@@ -37,7 +37,7 @@ DURING = {
 def world(tmp_path_factory) -> Path:
     """A small Orchestra whose training rows have a reference."""
     out = tmp_path_factory.mktemp("world")
-    orchestra.build(out, warmup=20, train=20, test=5, workers=1, progress=False)
+    build(out, warmup=20, train=20, test=5, workers=1, progress=False)
     rows = [
         dataclasses.replace(row, reference=hear_text(tuple(row.meta["audible"]), row.meta["ambient"]))
         for row in read_jsonl(out / "train.jsonl")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlcomm import orchestra
+from rlcomm.orchestra.build import build
 from rlcomm.orchestra.quickstart import TINY, TINY_SIZES
 from rlcomm.trainers.metrics_file import read_metrics
 from tests.distributed.launching import LAUNCH
@@ -35,7 +35,7 @@ atexit.register(note)
 
 def test_every_stage_of_a_launched_pipeline_has_two_ranks_and_is_not_run_twice(tmp_path):
     data, out, noted, hook = (tmp_path / name for name in ("data", "run", "noted", "hook"))
-    orchestra.build(data, benchmarks=False, workers=1, progress=False, **TINY_SIZES)
+    build(data, benchmarks=False, workers=1, progress=False, **TINY_SIZES)
     noted.mkdir()
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(NOTING)

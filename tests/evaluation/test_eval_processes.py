@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rlcomm import orchestra
+from rlcomm.orchestra.build import build
 
 CONFLICT = [
     "recipes/orchestra/conflict.yaml", "--benchmarks", "mcr_aqa,avconfuse_muted", "--decoders", "gacl,aad",
@@ -36,7 +36,7 @@ sys.exit(main(sys.argv[1:]))
 )
 def test_two_processes_give_the_numbers_of_one(options, module, function, tmp_path):
     options = [*options, "--eval_max_rows", "5", "--eval_batch_size", "2", "--disable_tqdm", "true"]
-    orchestra.build(tmp_path / "world", seed=8, test=6, progress=False)
+    build(tmp_path / "world", seed=8, test=6, progress=False)
     (tmp_path / "noted.py").write_text(NOTED.format(module=module, function=function))
     launcher = ["-m", "accelerate.commands.launch", "--config_file", "launch/cpu_2.yaml"]
     for name, start in (("one", []), ("two", launcher)):

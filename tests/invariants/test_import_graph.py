@@ -47,18 +47,16 @@ LONG_WITH_A_REASON: dict[str, str] = {}
 KNOWN_UPWARD: set[tuple[str, str]] = {
     ("bench.step", "doctor.peak"),
     ("bench.step", "orchestra.nano"),
-    ("diagnostics.degenerate", "orchestra"),
     ("reports.diagnosis", "diagnostics.balance"),
     ("reports.diagnosis", "diagnostics.compare"),
     ("reports.diagnosis", "diagnostics.run"),
     ("reports.patching_charts", "diagnostics.hooks"),
     ("reports.patching_charts", "diagnostics.patching"),
     ("reports.patching_charts", "diagnostics.segments"),
-    ("stages.pipeline", "orchestra"),
 }
 
 KNOWN_CIRCLES: set[tuple[str, ...]] = {
-    ("diagnostics", "export", "orchestra", "reports", "stages"),
+    ("diagnostics", "reports"),
     ("evaluation.beside", "evaluation.conflict", "evaluation.decide"),
 }
 

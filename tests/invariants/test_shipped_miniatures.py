@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import rlcomm
-from rlcomm import orchestra
 from rlcomm.data.sample import read_jsonl
 from rlcomm.evaluation import catalog, conflict, runner
 from rlcomm.omni.policy import load_policy
+from rlcomm.orchestra.build import build
 from rlcomm.reference import write as reference
 
 ASSETS = Path(rlcomm.__file__).parent / "assets"
@@ -23,7 +23,7 @@ def slack(rate: float, items: int) -> float:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    orchestra.build(folder, seed=11, train=60, test=100, progress=False)
+    build(folder, seed=11, train=60, test=100, progress=False)
     return folder
 
 

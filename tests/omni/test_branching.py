@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from rlcomm import orchestra
 from rlcomm.data.clips import load_clip
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import read_jsonl
@@ -16,6 +15,7 @@ from rlcomm.omni.branching import generate_branched, generate_branched_ids
 from rlcomm.omni.encode import merge_media, swap_media
 from rlcomm.omni.policy import load_policy, suppressed_tokens
 from rlcomm.omni.rollout import generate, generate_ids
+from rlcomm.orchestra.build import build
 from tests.conftest import make_sample
 
 TEXT = "Description of the audio: I hear a drum, a flute and a harp."
@@ -35,7 +35,7 @@ def nano():
 def clips(tmp_path_factory) -> list[Clip]:
     """Four scenes with sound and picture, of one second and of two."""
     folder = tmp_path_factory.mktemp("world")
-    orchestra.build(folder, seed=11, train=4, test=0, progress=False)
+    build(folder, seed=11, train=4, test=0, progress=False)
     found = []
     for i, row in enumerate(read_jsonl(folder / "train.jsonl")):
         clip = load_clip(row.video, row.audio, MediaSettings())

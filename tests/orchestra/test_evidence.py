@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rlcomm.data.sample import read_jsonl
-from rlcomm.orchestra import build, evidence
+from rlcomm.orchestra import evidence
+from rlcomm.orchestra.build import build
 from rlcomm.orchestra.instruments import BY_NAME
 from rlcomm.orchestra.scenes import Scene, draw
 

@@ -13,11 +13,13 @@ from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation.benchmarks import Reading, alme, avhbench, avqa, cmm, common, custom, mcr, mmar, mmau
 from rlcomm.evaluation.benchmarks import omnibench as omni
-from rlcomm.orchestra import INSTRUMENTS, SOUNDS, build, official
+from rlcomm.orchestra import official
+from rlcomm.orchestra.build import build
 from rlcomm.orchestra.evidence import FAMILIES, MOODS, mood
-from rlcomm.orchestra.instruments import BY_NAME
+from rlcomm.orchestra.instruments import BY_NAME, INSTRUMENTS
 from rlcomm.orchestra.questions import NUMBERS
 from rlcomm.orchestra.scenes import Scene, draw
+from rlcomm.orchestra.sounds import SOUNDS
 
 TEST = 12
 READERS = {

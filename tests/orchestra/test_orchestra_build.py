@@ -17,10 +17,11 @@ import pytest
 from rlcomm import steps
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.evaluation.benchmarks import mcr
-from rlcomm.orchestra import INSTRUMENTS, SOUNDS, build, scenes
-from rlcomm.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _kind, _train
+from rlcomm.orchestra import scenes
+from rlcomm.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _kind, _train, build
 from rlcomm.orchestra.evidence import CONDITIONS, FAMILIES, MOODS, TASKS
-from rlcomm.orchestra.instruments import BY_NAME
+from rlcomm.orchestra.instruments import BY_NAME, INSTRUMENTS
+from rlcomm.orchestra.sounds import SOUNDS
 from rlcomm.utils.errors import UserError
 
 SIZES = {"sync": 30, "warmup": 10, "train": 40, "conflict": 36, "test": 20}

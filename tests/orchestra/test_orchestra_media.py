@@ -9,8 +9,10 @@ import pytest
 
 from rlcomm.data.clips import load_clip
 from rlcomm.data.media import MediaSettings
-from rlcomm.orchestra import INSTRUMENTS, SOUNDS, instruments, pictograms, render, sounds
+from rlcomm.orchestra import instruments, pictograms, render, sounds
+from rlcomm.orchestra.instruments import INSTRUMENTS
 from rlcomm.orchestra.scenes import Scene, draw
+from rlcomm.orchestra.sounds import SOUNDS
 
 SCENE = Scene(
     "s",

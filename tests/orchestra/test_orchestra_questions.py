@@ -4,8 +4,15 @@ import json
 
 import pytest
 
-from rlcomm.orchestra import hear_text, see_text
-from rlcomm.orchestra.questions import Question, all_questions, existence, open_turn, open_turns
+from rlcomm.orchestra.questions import (
+    Question,
+    all_questions,
+    existence,
+    hear_text,
+    open_turn,
+    open_turns,
+    see_text,
+)
 from rlcomm.orchestra.scenes import Scene
 
 # A muted harp on the left, a drum in the middle, on the right a flute: late, 6 dB softer than the drum.

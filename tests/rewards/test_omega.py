@@ -3,9 +3,23 @@ import itertools
 import numpy as np
 import pytest
 
-from rlcomm.orchestra import INSTRUMENTS
+from rlcomm.data.vocabulary import listed
+from rlcomm.orchestra.instruments import INSTRUMENTS
 from rlcomm.orchestra.questions import hear_text
-from rlcomm.rewards.omega import MINILM_OMEGA, choose, heard_sentence, orchestra_groups
+from rlcomm.rewards.omega import MINILM_OMEGA, choose
+
+
+def heard_sentence(names) -> str:
+    return f"I hear {listed(names)}."
+
+
+def orchestra_groups(instruments) -> list[list[str]]:
+    """Every set of one to three instruments as a group of all its orders, and the other sounds."""
+    sets = [names for size in (1, 2, 3) for names in itertools.combinations(instruments, size)]
+    groups = [[heard_sentence(order) for order in itertools.permutations(names)] for names in sets]
+    return groups + [
+        [f"I hear {sound}."] for sound in ("wind", "a bird", "rain", "a drill", "thunder", "nothing")
+    ]
 
 
 class Angles:
@@ -34,12 +48,6 @@ def test_best_compromise_where_there_is_no_gap():
 def test_nothing_to_separate_is_refused():
     with pytest.raises(ValueError, match="threshold"):
         choose([["0"], ["60"]], Angles())
-
-
-def test_sentences():
-    assert heard_sentence(["drum"]) == "I hear a drum."
-    assert heard_sentence(["drum", "oboe", "harp"]) == "I hear a drum, an oboe and a harp."
-    assert heard_sentence([]) == "I hear nothing."
 
 
 def test_the_sentences_are_those_of_orchestra():

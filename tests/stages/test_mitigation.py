@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rlcomm import orchestra
 from rlcomm.cli import main
 from rlcomm.data.sample import read_jsonl
+from rlcomm.orchestra.build import build
 
 TRAIN, EVAL = "recipes/orchestra/mitigation/conflict_sft.yaml", "recipes/orchestra/mitigation/eval.yaml"
 MEASURED = ("--benchmarks", "mcr_aqa", "--eval_max_rows", "2", "--disable_tqdm", "true")
@@ -17,7 +17,7 @@ MEASURED = ("--benchmarks", "mcr_aqa", "--eval_max_rows", "2", "--disable_tqdm",
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("mitigation")
-    orchestra.build(out, seed=5, conflict=18, test=2, progress=False)
+    build(out, seed=5, conflict=18, test=2, progress=False)
     return out
 
 

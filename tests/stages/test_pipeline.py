@@ -9,11 +9,8 @@ import pytest
 import yaml
 
 from rlcomm.cli import main
-from rlcomm.config.pipeline import PipelineRecipe
-from rlcomm.orchestra import asymmetric_share
 from rlcomm.stages import pipeline
 from rlcomm.stages.pipeline import clocked, spent
-from rlcomm.utils.errors import UserError
 
 STAGES = ["base", "base_steps", "warmup", "step_rr", "ans_co"]
 
@@ -190,26 +187,6 @@ def test_the_time_of_an_interrupted_attempt_counts(tmp_path, monkeypatch):
     with clocked(tmp_path, "warmup", anew=True):  # its folder was removed: it is trained again from nothing
         pass
     assert spent(tmp_path)["warmup"]["seconds"] == 1.0
-
-
-def test_the_recipe_says_how_many_training_scenes_are_asymmetric_and_the_data_are_held_to_it(tmp_path):
-    clips = [("a", None), ("a", None), ("b", "flute"), ("c", None), ("d", None)]  # two rows about one clip
-    rows = [{"video": f"{clip}.mp4", "meta": {"muted": muted}} for clip, muted in clips]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert asymmetric_share(tmp_path) == 0.25
-    with (tmp_path / "train.jsonl").open("a") as file:
-        file.write("\n{broken\n")  # for the stage to report, by row
-    assert asymmetric_share(tmp_path) == 0.25
-    known = {"stages": ["warmup.yaml"], "data": str(tmp_path)}
-    pipeline.check_asymmetric(PipelineRecipe(**known, asymmetric=0.25))
-    pipeline.check_asymmetric(PipelineRecipe(**known))
-    with pytest.raises(UserError, match=r"asymmetric is 0\.5, but .* in 25% .* set asymmetric to 0\.25"):
-        pipeline.check_asymmetric(PipelineRecipe(**known, asymmetric=0.5))
-    (tmp_path / "train.jsonl").write_text('{"video": "a.mp4", "meta": {"source": "avqa"}}\n')
-    assert asymmetric_share(tmp_path) is None  # somebody's own clips do not say
-    pipeline.check_asymmetric(PipelineRecipe(**known, asymmetric=0.5))
-    with pytest.raises(UserError, match="no share"):
-        PipelineRecipe(**known, asymmetric=1.5)
 
 
 @pytest.mark.slow
