@@ -1,45 +1,45 @@
 """The recipe of Ans-CO."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from trl import SFTConfig  # isort: skip
 
-from rlcomm.config.check import check_choice, check_range, check_values
-from rlcomm.config.data import DataFields, OrderFields, check_common
-from rlcomm.config.policy import PolicyFields
+from rlcomm.config.data import OrderFields
 from rlcomm.config.rewards import RewardFields, check_rewards
-from rlcomm.config.sft import fix_for_our_path
-from rlcomm.config.watch import WatchFields
-from rlcomm.config.workers import WorkerFields
-
-UNCERTAINTIES = ("nats", "log10", "normalised", "1-pmax")
-ANSCO_TARGETS = ("self", "gold_answer", "gold")
+from rlcomm.config.sft import SFT_LIMITS, fix_for_our_path
+from rlcomm.config.training import TrainedFields, check_trained
+from rlcomm.utils import options
+from rlcomm.utils.options import option
 
 
 @dataclass
-class AnsCORecipe(WatchFields, RewardFields, WorkerFields, OrderFields, DataFields, PolicyFields, SFTConfig):
+class AnsCORecipe(RewardFields, TrainedFields, OrderFields, SFTConfig):
     """Ans-CO (trl.SFTConfig for the optimiser, rollout settings named as in trl.GRPOConfig)."""
 
-    num_generations: int = field(
-        default=8, metadata={"help": "rollouts per row, the best of which is learned"}
+    LIMITS = SFT_LIMITS
+
+    num_generations: int = option(8, "rollouts per row, the best of which is learned", at_least=1)
+    temperature: float = option(0.9, "of the rollouts", at_least=1e-6)
+    top_p: float = option(1.0, "nucleus share", at_least=1e-6, at_most=1)
+    max_completion_length: int = option(256, "new tokens at most", at_least=1)
+    rollout_batch_size: int = option(16, "prompts sampled at a time", at_least=1)
+    ansco_lambda: float = option(0.5, "weight of the answer entropy", at_least=0)
+    ansco_threshold: float = option(0.75, "above this uncertainty lambda is 0", at_least=0)
+    ansco_uncertainty: str = option(
+        "nats", "unit of the uncertainty", choices=("nats", "log10", "normalised", "1-pmax")
     )
-    temperature: float = field(default=0.9, metadata={"help": "of the rollouts, > 0"})
-    top_p: float = field(default=1.0, metadata={"help": "nucleus share in (0, 1]"})
-    max_completion_length: int = field(default=256, metadata={"help": "new tokens at most"})
-    rollout_batch_size: int = field(default=16, metadata={"help": "prompts sampled at a time"})
-    ansco_lambda: float = field(default=0.5, metadata={"help": "weight of the answer entropy, >= 0"})
-    ansco_threshold: float = field(default=0.75, metadata={"help": "above this uncertainty lambda is 0"})
-    ansco_uncertainty: str = field(default="nats", metadata={"help": ", ".join(UNCERTAINTIES)})
-    ansco_target: str = field(default="self", metadata={"help": "self, gold_answer or gold"})
+    ansco_target: str = option(
+        "self",
+        "what is learned: the best rollout itself, with the gold answer in it, or the row's own target",
+        choices=("self", "gold_answer", "gold"),
+    )
 
     def __post_init__(self) -> None:
-        check_values(self)
+        options.split_commas(self)
+        options.check(self)
         fix_for_our_path(self)
         super().__post_init__()
-        check_common(self)
+        check_trained(self)
         check_rewards(self)
-        check_choice(self, "ansco_uncertainty", UNCERTAINTIES)
-        check_choice(self, "ansco_target", ANSCO_TARGETS)
-        check_range(self, "temperature", 1e-6, None)

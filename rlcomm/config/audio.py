@@ -1,27 +1,27 @@
 """The recipe of the miniature reference model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from transformers import TrainingArguments  # isort: skip
 
-from rlcomm.config.check import check_values
-from rlcomm.config.watch import WatchFields, check_watched
+from rlcomm.config.training import TrainerFields
+from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import option
 
 
 @dataclass
-class AudioRecipe(WatchFields, TrainingArguments):
+class AudioRecipe(TrainerFields, TrainingArguments):
     """The miniature reference model (transformers.TrainingArguments plus ours)."""
 
-    stage: str = field(default="audio", metadata={"help": "audio"})
-    dataset: str = field(default="", metadata={"help": "Orchestra's sync.jsonl"})
+    stage: str = option("audio", "audio")
+    dataset: str = option("", "Orchestra's sync.jsonl")
 
     def __post_init__(self) -> None:
-        check_values(self)
+        options.check(self)
         super().__post_init__()
-        check_watched(self)
         if not self.dataset or self.max_steps < 1:
             raise UserError(
                 "dataset and max_steps are not both set; name Orchestra's sync.jsonl and how long to train."

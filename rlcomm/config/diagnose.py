@@ -1,41 +1,35 @@
 """The recipe of a diagnosis."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rlcomm.config.check import check_choice, check_values, commas
-from rlcomm.config.data import check_parts
+from rlcomm.config.during import DIAGNOSES, check_parts
 from rlcomm.config.measured import MeasuredFields, check_measured
+from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import option
 
 
 @dataclass
 class DiagnoseRecipe(MeasuredFields):
     """Why one model chooses the wrong sense: `rlcomm.diagnostics.run.Plan`."""
 
-    stage: str = "diagnose"
-    output_dir: str = field(
-        default="runs/diagnose", metadata={"help": "where diagnosis.json, diagnosis.html and records go"}
+    stage: str = option("diagnose", "diagnose")
+    output_dir: str = option("runs/diagnose", "where diagnosis.json, diagnosis.html and records go")
+    which: list[str] = option(
+        list(DIAGNOSES), "parts that are measured", commas=True, choices=DIAGNOSES, called="part"
     )
-    which: list[str] = field(
-        default_factory=lambda: ["flips", "patching", "probes", "reliance"],
-        metadata={"help": "parts: flips, patching, probes, reliance"},
+    distractor: str = option(
+        "auto",
+        "what patching and probes leave out",
+        choices=("auto", "text", "video", "audio", "all"),
     )
-    distractor: str = field(
-        default="auto",
-        metadata={"help": "what patching and probes leave out: text, video, audio, all, or auto"},
-    )
-    compare: list[str] = field(
-        default_factory=list, metadata={"help": "folders of earlier diagnoses, shown beside this one"}
-    )
-    seed: int = field(default=0, metadata={"help": "of what a part draws"})
+    compare: list[str] = option([], "folders of earlier diagnoses, shown beside this one", commas=True)
+    seed: int = option(0, "of what a part draws", at_least=0)
 
     def __post_init__(self) -> None:
-        check_values(self)
-        self.media()
-        for name in ("benchmarks", "which", "compare"):
-            setattr(self, name, commas(getattr(self, name)))
+        options.split_commas(self)
+        options.check(self)
         check_parts("which", self.which)
-        check_choice(self, "distractor", ("auto", "text", "video", "audio", "all"))
         if not self.benchmarks:
             raise UserError(
                 "benchmarks is not set, so there is nothing to diagnose on; name some, e.g. "

@@ -1,10 +1,12 @@
 """Reads a recipe: YAML, overridden by `--key value`, checked by the dataclass of its stage."""
 
+import copy
 import dataclasses
 import difflib
 import enum
 import os
 import re
+import types
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
@@ -94,6 +96,15 @@ class _Parser(TrlParser):
     def __init__(self, cls: Any, **options: Any) -> None:
         super().__init__(cls, **options)
         self.cls = cls
+
+    @staticmethod
+    def _parse_dataclass_field(parser: Any, field: dataclasses.Field) -> None:
+        """Metadata become keywords of argparse; ours are none."""
+        field = copy.copy(field)
+        field.metadata = types.MappingProxyType(  # type: ignore[assignment]
+            {key: value for key, value in field.metadata.items() if key not in ("limits", "commas")}
+        )
+        TrlParser._parse_dataclass_field(parser, field)
 
     def readable(self, key: str, value: Any) -> Any:
         """A YAML value in the form in which its type is checked like one from the command line.

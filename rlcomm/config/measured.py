@@ -1,39 +1,54 @@
-"""Which model is measured, on which benchmarks."""
+"""On what a model is measured, and how it is asked."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from rlcomm.config.media import MediaFields
+from rlcomm.config.policy import OmniFields
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import option
 
 
 @dataclass
-class MeasuredFields(MediaFields):
+class AskedFields:
+    """How a model is asked."""
+
+    prompt_style: str = option(
+        "steps", "steps: three segments; direct: the answer alone", choices=("steps", "direct")
+    )
+    eval_max_new_tokens: int = option(96, "new tokens at most in an evaluation", at_least=1)
+
+
+@dataclass
+class EvaluatedFields:
+    """The data folder a model is measured on."""
+
+    eval_data: str | None = option(
+        None,
+        "data folder to evaluate on, with test/avconfuse/, test/music_avqa/, clips/; a training stage does "
+        "so when it ends",
+    )
+    eval_max_rows: int | None = option(None, "the first so many rows of each benchmark", at_least=1)
+    eval_batch_size: int = option(32, "prompts at a time in an evaluation", at_least=1)
+
+
+@dataclass
+class MeasuredFields(EvaluatedFields, MediaFields, OmniFields):
     """Which model is measured, on which benchmarks."""
 
-    model_name_or_path: str = field(default="nano_omni", metadata={"help": "folder, hub id, or nano_omni"})
-    model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
-    dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2"})
-    eval_data: str = field(
-        default="", metadata={"help": "data folder with test/avconfuse/, test/music_avqa/, clips/"}
+    disable_tqdm: bool = option(False, "no progress bar")
+    benchmarks: list[str] = option(
+        [], "names (mcr, avconfuse_muted, ...) or YAML files; none: the data folder's own", commas=True
     )
-    eval_max_rows: int | None = field(
-        default=None, metadata={"help": "the first so many rows of each benchmark"}
-    )
-    eval_batch_size: int = field(default=32, metadata={"help": "prompts at a time"})
-    disable_tqdm: bool = field(default=False, metadata={"help": "no progress bar"})
-    benchmarks: list[str] = field(
-        default_factory=list,
-        metadata={"help": "names (mcr, avconfuse_muted, ...) or YAML files; none: the data folder's own"},
-    )
-    benchmark_files: list[str] = field(
-        default_factory=list, metadata={"help": "name=file of benchmarks that lie outside eval_data"}
-    )
-    benchmark_media: list[str] = field(default_factory=list, metadata={"help": "name=folder of their media"})
+    benchmark_files: list[str] = option([], "name=file of benchmarks that lie outside eval_data")
+    benchmark_media: list[str] = option([], "name=folder of their media")
 
 
-def check_measured(recipe: Any) -> None:
+def check_measured(recipe: MeasuredFields) -> None:
+    """Whether there is something to measure on.
+
+    Raises:
+        UserError: no data folder, or a place without a name.
+    """
     for name in ("benchmark_files", "benchmark_media", "beside"):
         for item in getattr(recipe, name, ()):
             if "=" not in item:

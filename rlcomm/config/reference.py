@@ -1,61 +1,57 @@
 """The recipe of the audio model's reasoning."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rlcomm.config.check import check_choice, check_values
-from rlcomm.config.data import PROMPT_STYLES, DataFields
+from rlcomm.config.data import DataFields
+from rlcomm.config.during import DuringFields
+from rlcomm.config.measured import AskedFields
+from rlcomm.config.policy import ModelFields
+from rlcomm.data.media import MediaSettings
+from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import like, option
 
 
 @dataclass
-class ReferenceRecipe(DataFields):
+class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
     """The audio model's reasoning, one per row."""
 
-    stage: str = "reference"
-    reference_backend: str = field(
-        default="transformers",
-        metadata={"help": "transformers, or endpoint: base URL and key from the environment"},
+    stage: str = option("reference", "reference")
+    reference_backend: str = option(
+        "transformers",
+        "where the model is; of an endpoint, base URL and key come from the environment",
+        choices=("transformers", "endpoint"),
     )
-    model_name_or_path: str = field(
-        default="nano_audio",
-        metadata={"help": "audio-language model of transformers, nano_audio, or the name at the endpoint"},
+    model_name_or_path: str = option(
+        "nano_audio", "audio-language model of transformers, nano_audio, or the name at the endpoint"
     )
-    model_revision: str | None = field(default=None, metadata={"help": "hub revision"})
-    dtype: str = field(default="float32", metadata={"help": "of the loaded weights"})
-    audio_window: float | None = field(
+    audio_window: float | None = option(
+        None, "seconds heard at a time; null: what the model takes, an endpoint all", at_least=1
+    )
+    concurrency: int = option(8, "requests to the endpoint at a time", at_least=1)
+    timeout: float = option(120.0, "seconds a request may take", at_least=1e-6)
+    retries: int = option(4, "of a request that failed", at_least=0)
+    output: str = option("", "JSON Lines file with the reference filled in")
+    purpose: str = option(
+        "rl", "rl, or warmup: write warm-up rows from reference and policy", choices=("rl", "warmup")
+    )
+    sight: bool = option(False, "for rl: also what policy_model sees without sound, for avc_mode witnessed")
+    policy_model: str = option("nano_omni", "for warmup and sight: the model that says what is seen")
+    batch_size: int = option(32, "rows at a time", at_least=1)
+    temperature: float = option(0.5, "sampling temperature; 0: greedy", at_least=0)
+    top_p: float = option(0.95, "nucleus share", at_least=1e-6, at_most=1)
+    max_new_tokens: int = option(64, "at most so many", at_least=1)
+    seed: int = option(0, "with the row's id, makes each row's own random stream", at_least=0)
+    media_audio_seconds: float | None = like(
+        MediaSettings,
+        "audio_seconds",
         default=None,
-        metadata={"help": "seconds heard at a time, >= 1; null: what the model takes, an endpoint all"},
-    )
-    concurrency: int = field(default=8, metadata={"help": "requests to the endpoint at a time"})
-    timeout: float = field(default=120.0, metadata={"help": "seconds a request may take"})
-    retries: int = field(default=4, metadata={"help": "of a request that failed"})
-    output: str = field(default="", metadata={"help": "JSON Lines file with the reference filled in"})
-    purpose: str = field(
-        default="rl", metadata={"help": "rl, or warmup: write warm-up rows from reference and policy"}
-    )
-    sight: bool = field(
-        default=False,
-        metadata={"help": "for rl: also what policy_model sees without sound, for avc_mode witnessed"},
-    )
-    policy_model: str = field(
-        default="nano_omni", metadata={"help": "for warmup and sight: the model that says what is seen"}
-    )
-    batch_size: int = field(default=32, metadata={"help": "rows at a time"})
-    temperature: float = field(default=0.5, metadata={"help": "sampling temperature"})
-    top_p: float = field(default=0.95, metadata={"help": "nucleus share"})
-    max_new_tokens: int = field(default=64, metadata={"help": "at most so many"})
-    seed: int = field(default=0, metadata={"help": "with the row's id, makes each row's own random stream"})
-    media_audio_seconds: float | None = field(
-        default=None,
-        metadata={"help": "the reference hears the first so many seconds; null: all, split to its window"},
+        help="the reference hears the first so many seconds; null: all, split to its window",
     )
 
     def __post_init__(self) -> None:
-        check_values(self)
-        check_choice(self, "purpose", ("rl", "warmup"))
-        check_choice(self, "reference_backend", ("transformers", "endpoint"))
-        check_choice(self, "prompt_style", PROMPT_STYLES)
-        self.media()
+        options.split_commas(self)
+        options.check(self)
         if not self.dataset or not self.output:
             raise UserError(
                 "dataset and output are not both set; name the rows to read and the file to write."

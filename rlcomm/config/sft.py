@@ -1,44 +1,52 @@
 """The recipe of base, warm-up and conflict SFT."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from trl import SFTConfig  # isort: skip
 
-from rlcomm.config.check import check_values
-from rlcomm.config.data import DataFields, OrderFields, check_common
-from rlcomm.config.policy import PolicyFields
-from rlcomm.config.watch import WatchFields
-from rlcomm.config.workers import WorkerFields
+from rlcomm.config.data import OrderFields
+from rlcomm.config.training import TrainedFields, check_trained
+from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import Limits, option
+
+# Of trl.SFTConfig's own keys.
+SFT_LIMITS = {
+    "router_aux_loss_coef": Limits(at_least=0),
+    "dataset_num_proc": Limits(at_least=1),
+    "max_length": Limits(at_least=1),
+    "pad_to_multiple_of": Limits(at_least=1),
+}
 
 
 @dataclass
-class SFTRecipe(WatchFields, WorkerFields, OrderFields, DataFields, PolicyFields, SFTConfig):
+class SFTRecipe(TrainedFields, OrderFields, SFTConfig):
     """Base, warm-up and conflict SFT (trl.SFTConfig plus ours)."""
 
-    modality_dropout_start: float = field(
-        default=0.0, metadata={"help": "share of the steps after which a sense may be left out, in [0, 1]"}
-    )
-    modality_dropout_video: float = field(
-        default=0.0, metadata={"help": "share of rows then heard without the picture"}
-    )
-    modality_dropout_audio: float = field(
-        default=0.0, metadata={"help": "share of rows then seen without the sound"}
-    )
+    LIMITS = SFT_LIMITS
 
-    modality_dropout_guess: bool = field(
-        default=False,
-        metadata={"help": "rows without their sound are still asked what sounds: guess it from sight"},
+    modality_dropout_start: float = option(
+        0.0, "share of the steps after which a sense may be left out", at_least=0, at_most=1
+    )
+    modality_dropout_video: float = option(
+        0.0, "share of rows then heard without the picture", at_least=0, at_most=1
+    )
+    modality_dropout_audio: float = option(
+        0.0, "share of rows then seen without the sound", at_least=0, at_most=1
+    )
+    modality_dropout_guess: bool = option(
+        False, "rows without their sound are still asked what sounds: guess it from sight"
     )
 
     def __post_init__(self) -> None:
-        check_values(self)
+        options.split_commas(self)
+        options.check(self)
         fix_for_our_path(self)
         super().__post_init__()
-        check_common(self)
+        check_trained(self)
         if self.modality_dropout_video + self.modality_dropout_audio > 1.0:
             raise UserError(
                 f"modality_dropout_video and modality_dropout_audio are {self.modality_dropout_video} and "
@@ -52,7 +60,11 @@ class SFTRecipe(WatchFields, WorkerFields, OrderFields, DataFields, PolicyFields
 
 
 def fix_for_our_path(recipe: Any) -> None:
-    """What our collator needs of TRL's SFT: rows as they are, nothing truncated."""
+    """What our collator needs of TRL's SFT: rows as they are, nothing truncated.
+
+    Raises:
+        UserError: an option that would go around that path.
+    """
     recipe.remove_unused_columns = False
     recipe.dataset_kwargs = {"skip_prepare_dataset": True}
     recipe.max_length = None

@@ -2,74 +2,86 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from trl import GRPOConfig  # isort: skip
 
-from rlcomm.config.check import ATTENTIONS, check_choice, check_range, check_values
-from rlcomm.config.data import DataFields, check_common
-from rlcomm.config.policy import PolicyFields
+from rlcomm.config.policy import ATTENTIONS
 from rlcomm.config.rewards import RewardFields, check_rewards
-from rlcomm.config.watch import WatchFields
-from rlcomm.config.workers import WorkerFields
+from rlcomm.config.training import TrainedFields, check_trained
+from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import Limits, option
 
 SCORINGS = ("auto", "grouped", "packed", "rows")
 GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
 
+# Of trl.GRPOConfig's own keys. Those of vLLM have none: it is refused.
+GRPO_LIMITS = {
+    "num_generations": Limits(at_least=1),
+    "num_generations_eval": Limits(at_least=1),
+    "generation_batch_size": Limits(at_least=1),
+    "steps_per_generation": Limits(at_least=1),
+    "num_iterations": Limits(at_least=1),
+    "max_completion_length": Limits(at_least=1),
+    "temperature": Limits(at_least=1e-6),
+    "top_p": Limits(at_least=1e-6, at_most=1),
+    "top_k": Limits(at_least=0),
+    "pad_to_multiple_of": Limits(at_least=1),
+    "epsilon": Limits(at_least=0),
+    "epsilon_high": Limits(at_least=0),
+    "delta": Limits(above=0),
+    "sapo_temperature_neg": Limits(above=0),
+    "sapo_temperature_pos": Limits(above=0),
+    "vespo_k_pos": Limits(at_least=0),
+    "vespo_lambda_pos": Limits(at_least=0),
+    "vespo_k_neg": Limits(at_least=0),
+    "vespo_lambda_neg": Limits(at_least=0),
+    "top_entropy_quantile": Limits(at_least=0, at_most=1),
+    "entropy_coef_delta": Limits(at_least=0),
+    "entropy_target": Limits(at_least=0),
+    "off_policy_mask_threshold": Limits(at_least=0),
+    "ref_model_mixup_alpha": Limits(at_least=0, at_most=1),
+    "ref_model_sync_steps": Limits(at_least=1),
+    "router_aux_loss_coef": Limits(at_least=0),
+    "num_completions_to_print": Limits(at_least=0),
+    "max_tool_calling_iterations": Limits(at_least=1),
+    "importance_sampling_level": Limits(choices=("token", "sequence")),
+    "multi_objective_aggregation": Limits(choices=("sum_then_normalize", "normalize_then_sum")),
+    "scale_rewards": Limits(choices=("group", "batch", "none")),
+}
+
 
 @dataclass
-class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFields, GRPOConfig):
+class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
     """Step-RR, and GRPO with any of our rewards (trl.GRPOConfig plus ours)."""
 
-    scoring: str = field(
-        default="auto",
-        metadata={"help": "auto, grouped, packed or rows: how completions are scored (auto is the cheapest)"},
+    LIMITS = GRPO_LIMITS
+
+    scoring: str = option("auto", "how completions are scored; auto: the cheapest", choices=SCORINGS)
+    cache_encoders_mb: int = option(
+        0,
+        "megabytes of what the frozen towers made of each clip, kept for scoring, later rollouts and epochs; "
+        "0: the towers run every time",
+        at_least=0,
     )
-    cache_encoders_mb: int = field(
-        default=0,
-        metadata={
-            "help": "megabytes of what the frozen towers made of each clip, kept for scoring, later rollouts "
-            "and epochs; 0: the towers run every time"
-        },
+    loss_type: str = option("grpo", "as TRL's; the paper's GRPO by default", choices=GRPO_LOSSES)
+    rollouts_every: int = option(
+        50, "steps between two looks at the rollouts in W&B or TensorBoard; 0: none", at_least=0
     )
-    loss_type: str = field(default="grpo", metadata={"help": "as TRL's; the paper's GRPO by default"})
-    rollouts_every: int = field(
-        default=50,
-        metadata={"help": "steps between two looks at the rollouts in W&B or TensorBoard; 0: none"},
-    )
-    rollouts_shown: int = field(
-        default=4, metadata={"help": "completions a look, the best and the worst of each prompt"}
-    )
+    rollouts_shown: int = option(4, "completions a look, the best and the worst of each prompt", at_least=1)
 
     def __post_init__(self) -> None:
-        check_values(self)
-        self.remove_unused_columns = False
-        for name, fine, why in (
-            ("use_vllm", not self.use_vllm, "vLLM gets images only, the sound would be lost silently"),
-            ("use_transformers_continuous_batching", not self.use_transformers_continuous_batching,
-             "continuous batching takes no processor, so no media"),
-            ("use_liger_kernel", not self.use_liger_kernel,
-             "it replaces the forward that our scoring is proved on"),
-            ("ds3_gather_for_generation", self.ds3_gather_for_generation,
-             "ranks whose completions end at different lengths would wait for each other for ever"),
-            ("min_p", self.min_p is None, "the rollout that carries the media has temperature, top_p, top_k"),
-            ("repetition_penalty", self.repetition_penalty == 1.0, "the rollout would ignore it silently"),
-            ("generation_kwargs", not self.generation_kwargs, "the rollout would ignore them silently"),
-            ("beta", self.beta == 0.0, "the reference is another model, a KL to it means nothing"),
-        ):  # fmt: skip
-            if not fine:
-                raise UserError(
-                    f"{name} is {getattr(self, name)!r}, which cannot work here ({why}); leave it out."
-                )
+        options.split_commas(self)
+        options.check(self)
+        fix_for_our_path(self)
         check_groups(self)
         super().__post_init__()
-        check_common(self)
+        check_trained(self)
         check_rewards(self)
-        check_choice(self, "scoring", SCORINGS)
         takes = {"grouped": ("sdpa",), "packed": ("sdpa", "eager")}.get(self.scoring, ATTENTIONS)
         if self.attn_implementation not in takes:
             raise UserError(
@@ -81,12 +93,41 @@ class StepRRRecipe(WatchFields, RewardFields, WorkerFields, DataFields, PolicyFi
                 f"cache_encoders_mb is {self.cache_encoders_mb}, but freeze_encoders is false, so what is "
                 "kept would be of old weights; set cache_encoders_mb 0 or freeze_encoders true."
             )
-        check_choice(self, "loss_type", GRPO_LOSSES)
-        check_range(self, "temperature", 1e-6, None)
+
+
+def fix_for_our_path(recipe: StepRRRecipe) -> None:
+    """What our trainer needs of TRL's GRPO: rows as they are, our rollout and our scoring.
+
+    Raises:
+        UserError: an option that would go around them.
+    """
+    recipe.remove_unused_columns = False
+    batching = "continuous batching takes no processor, so no media"
+    for name, fine, why in (
+        ("use_vllm", not recipe.use_vllm, "vLLM gets images only, the sound would be lost silently"),
+        ("use_transformers_continuous_batching", not recipe.use_transformers_continuous_batching, batching),
+        ("use_transformers_paged", not recipe.use_transformers_paged, batching),
+        ("use_liger_kernel", not recipe.use_liger_kernel,
+         "it replaces the forward that our scoring is proved on"),
+        ("ds3_gather_for_generation", recipe.ds3_gather_for_generation,
+         "ranks whose completions end at different lengths would wait for each other for ever"),
+        ("min_p", recipe.min_p is None, "the rollout that carries the media has temperature, top_p, top_k"),
+        ("repetition_penalty", recipe.repetition_penalty == 1.0, "the rollout would ignore it silently"),
+        ("generation_kwargs", not recipe.generation_kwargs, "the rollout would ignore them silently"),
+        ("beta", recipe.beta == 0.0, "the reference is another model, a KL to it means nothing"),
+    ):  # fmt: skip
+        if not fine:
+            raise UserError(
+                f"{name} is {getattr(recipe, name)!r}, which cannot work here ({why}); leave it out."
+            )
 
 
 def check_groups(recipe: Any) -> None:
-    """A generation batch holds whole groups: batch x processes x steps per generation = k G."""
+    """A generation batch holds whole groups: batch x processes x steps per generation = k G.
+
+    Raises:
+        UserError: it would cut one; names the nearest numbers that do not.
+    """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_device, group = recipe.per_device_train_batch_size, recipe.num_generations
     if recipe.generation_batch_size and group > 1:

@@ -1,6 +1,6 @@
 """Where a run is watched and its model published."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
@@ -10,26 +10,26 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from transformers.trainer_utils import HubStrategy  # isort: skip
 
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import option
 
 
 @dataclass
 class WatchFields:
     """Where a run is watched and its model published: transformers' own keys, with our defaults."""
 
-    disable_tqdm: bool | None = field(
-        default=False,
-        metadata={"help": "no progress bar; transformers would also show none because we keep its log quiet"},
+    disable_tqdm: bool | None = option(
+        False, "no progress bar; transformers would also show none because we keep its log quiet"
     )
-    project: str = field(
-        default="rlcomm", metadata={"help": "W&B project of `report_to: wandb`; unset: WANDB_PROJECT, rlcomm"}
-    )
-    hub_strategy: HubStrategy | str = field(
-        default="end", metadata={"help": "end: only the finished model/ goes to the Hub"}
-    )
+    project: str = option("rlcomm", "W&B project of `report_to: wandb`; unset: WANDB_PROJECT, rlcomm")
+    hub_strategy: HubStrategy | str = option("end", "end: only the finished model/ goes to the Hub")
 
 
 def check_watched(recipe: Any) -> None:
-    """Reporting and publishing, after transformers has made a list of `report_to`."""
+    """Reporting and publishing, after transformers has made a list of `report_to`.
+
+    Raises:
+        UserError: a place that nothing reports to, or a Hub setting that would give away more than the model.
+    """
     for name in recipe.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
             raise UserError(

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.options import option
 
 
 class MediaError(UserError):
@@ -14,53 +16,36 @@ class MediaError(UserError):
 
 @dataclass(frozen=True)
 class MediaSettings:
-    """How clips are decoded.
+    """How clips are decoded: the options, their limits and what they mean; recipes have them with `media_`.
 
-    Attributes:
-        fps: frames a second of clip time, > 0.
-        max_frames: at most this many frames (even, >= 2); a longer clip is sampled evenly over its whole
-            length, at a lower rate.
-        height: frame height in pixels; None: as in the file, within `max_pixels` (or from `width` by the
-            aspect).
-        width: frame width in pixels; None likewise.
-        max_pixels: bound on height x width where neither is set; the aspect is kept.
-        audio_seconds: the policy hears the first so many seconds; None: all.
-        sampling_rate: of the audio, in Hz.
-        missing_audio: what a clip whose sound was asked for but which has no audio track gives: "error" or
-            "silence".
+    Raises:
+        UserError: a value out of its limits.
     """
 
-    fps: float = 2.0
-    max_frames: int = 32
-    height: int | None = None
-    width: int | None = None
-    max_pixels: int = 151_200
-    audio_seconds: float | None = 30.0
-    sampling_rate: int = 16_000
-    missing_audio: str = "error"
+    fps: float = option(2.0, "frames a second of clip time", above=0)
+    max_frames: int = option(
+        32,
+        "at most so many frames (they go in pairs); a longer clip is sampled evenly over its whole length",
+        at_least=2,
+        even=True,
+    )
+    height: int | None = option(
+        None, "fixed frame height in pixels; null: the file's, or from the width by the aspect", above=0
+    )
+    width: int | None = option(None, "fixed frame width in pixels; null likewise", above=0)
+    max_pixels: int = option(
+        151_200, "at most so many pixels a frame where neither is fixed; the aspect is kept", above=0
+    )
+    audio_seconds: float | None = option(
+        30.0, "the policy hears the first so many seconds; null: all", above=0
+    )
+    sampling_rate: int = option(16_000, "of the audio, in Hz", above=0)
+    missing_audio: str = option(
+        "error", "what a clip without an audio track gives", choices=("error", "silence")
+    )
 
     def __post_init__(self) -> None:
-        wrong = [
-            (self.fps > 0, "fps", "frames a second must be above 0"),
-            (
-                self.max_frames >= 2 and self.max_frames % 2 == 0,
-                "max_frames",
-                "frames go in pairs (temporal patch 2), so it must be even and at least 2",
-            ),
-            (self.height is None or self.height > 0, "height", "pixels must be above 0"),
-            (self.width is None or self.width > 0, "width", "pixels must be above 0"),
-            (self.max_pixels > 0, "max_pixels", "pixels must be above 0"),
-            (
-                self.audio_seconds is None or self.audio_seconds > 0,
-                "audio_seconds",
-                "seconds must be above 0",
-            ),
-            (self.sampling_rate > 0, "sampling_rate", "the rate in Hz must be above 0"),
-            (self.missing_audio in ("error", "silence"), "missing_audio", "it is error or silence"),
-        ]
-        for fine, name, why in wrong:
-            if not fine:
-                raise UserError(f"{name}: {getattr(self, name)!r} was set; {why}; change it in the recipe.")
+        options.check(self)
 
 
 @dataclass

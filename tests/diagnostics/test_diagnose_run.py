@@ -9,7 +9,7 @@ import types
 import pytest
 
 from rlcomm.cli import main
-from rlcomm.config.data import DIAGNOSES
+from rlcomm.config.during import DIAGNOSES
 from rlcomm.diagnostics import compare, flips, probes, reliance, run
 from rlcomm.diagnostics.run import Plan
 from rlcomm.utils.errors import UserError

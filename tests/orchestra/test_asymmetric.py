@@ -23,5 +23,5 @@ def test_the_recipe_says_how_many_training_scenes_are_asymmetric_and_the_data_ar
     (tmp_path / "train.jsonl").write_text('{"video": "a.mp4", "meta": {"source": "avqa"}}\n')
     assert share(tmp_path) is None  # somebody's own clips do not say
     assert facts(PipelineRecipe(**known, asymmetric=0.5)) == {}
-    with pytest.raises(UserError, match="no share"):
+    with pytest.raises(UserError, match=r"asymmetric is 1\.5, .* between 0 and 1"):
         PipelineRecipe(**known, asymmetric=1.5)
