@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rlcomm.data.media import Clip, MediaError, MediaSettings
 from rlcomm.data.probe import probe, stamp
 from rlcomm.utils.files import replacing
 
-_CACHE_VERSION = 1  # part of the cache key: raise it whenever decoding changes
+_CACHE_VERSION = 2  # part of the cache key: raise it whenever decoding changes
 
 
 def load_clip(
@@ -41,7 +42,7 @@ def load_clip(
     if cache_dir is None:
         return _decode(video, audio, settings)
     place = Path(cache_dir) / f"{cache_key(video, audio, settings)}.npz"
-    cached = _read_cached(place)
+    cached = _read_cached(place, video is not None, audio is not None)
     if cached is None:
         cached = _decode(video, audio, settings)
         arrays = {"fps": np.float64(cached.fps)}
@@ -96,11 +97,17 @@ def _content(path: str, size: int, changed: int) -> str:
     return digest.hexdigest()
 
 
-def _read_cached(place: Path) -> Clip | None:
+def _read_cached(place: Path, shown: bool, heard: bool) -> Clip | None:
+    """The clip of a cache entry; None where there is none, or it is damaged: then it is decoded anew."""
     try:
         with np.load(place) as arrays:
-            return Clip(arrays.get("frames"), float(arrays["fps"]), arrays.get("audio"))
-    except FileNotFoundError:
+            frames = arrays["frames"] if shown else None
+            audio = arrays["audio"] if heard else None
+            fps = float(arrays["fps"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # a damaged entry is decoded and written anew
+    if frames is not None and (frames.dtype != np.uint8 or frames.ndim != 4 or not frames.size):
+        return None
+    if audio is not None and (audio.dtype != np.float32 or audio.ndim != 1 or not np.isfinite(audio).all()):
+        return None
+    return Clip(frames, fps, audio)

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rlcomm.data.confuse_inputs import clips_of, instruments_of, sounds_of, stems_of
+from rlcomm.data.confuse_inputs import apart, clips_of, instruments_of, sounds_of, stems_of
 from rlcomm.data.decode import decode_audio
 from rlcomm.data.media import MediaError
 from rlcomm.data.probe import probe
@@ -94,9 +94,6 @@ def confuse(
 ) -> ConfuseReport:
     """Makes the variants of one mode; further modes may be written into the same `out`.
 
-    Command line: `rlcomm data confuse CLIPS --mode muted|modified|shifted --out DIR [--stems DIR] [--sounds
-    DIR] [--instruments FILE] [--seconds S] [--limit N] [--workers N]`.
-
     Args:
         clips: a folder, a clip, a JSON Lines file of samples (whose `meta["visible"]` names the instruments),
             or a list of clips. The id of a clip is its file name without the extension.
@@ -124,7 +121,9 @@ def confuse(
     _check(mode, seconds, workers, limit)
     sources, visible = clips_of(clips)
     visible |= instruments_of(instruments)
-    jobs, problems = _jobs(sources[:limit], visible, mode, stems, sounds, seconds)
+    sources, same = apart(sources[:limit])
+    jobs, problems = _jobs(sources, visible, mode, stems, sounds, seconds)
+    problems += same
     folder = Path(out)
     _keeps_the_rest(folder, mode, jobs)
 

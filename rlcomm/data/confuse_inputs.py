@@ -79,3 +79,17 @@ def sounds_of(given: Any) -> dict[str, Path]:
             "(bird, drill, rain, thunderstorm and wind in the benchmark)."
         )
     return found
+
+
+def apart(sources: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The clips whose file name without its ending is their own, and what is wrong with the others."""
+    first: dict[str, Path] = {}
+    for source in sources:
+        first.setdefault(source.stem, source)
+    problems = [
+        f"clip {source.stem}: {source.name} has the name of {first[source.stem].name}, and a clip is known "
+        "by its name without the ending; rename one of them"
+        for source in sources
+        if first[source.stem] is not source
+    ]
+    return list(first.values()), problems
