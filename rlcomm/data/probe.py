@@ -90,6 +90,7 @@ def opened(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
             file.seek(0)
             with av.open(
                 file,
+                "r",
                 metadata_errors="replace",
                 buffer_size=1 << 20,
                 options={"format_whitelist": _formats(), "protocol_whitelist": "file"},

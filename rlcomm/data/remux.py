@@ -89,7 +89,8 @@ def _copied(
         for packet in _filled(reader, picture):
             packet.stream = stream
             packet.pts = None if packet.pts is None else packet.pts - zero
-            packet.dts -= zero  # type: ignore[operator]  (there, as looked at above)
+            assert packet.dts is not None  # as looked at above
+            packet.dts -= zero
             yield packet
 
     return moved()

@@ -144,7 +144,7 @@ def check(instance: Any) -> None:
     Raises:
         UserError: one that is not, with its value and what it may be.
     """
-    limits = limits_of(type(instance))
+    limits = limits_of(instance.__class__)
     for field in dataclasses.fields(instance):
         sentence = refusal(field.name, getattr(instance, field.name), limits.get(field.name, NONE))
         if sentence is not None:
