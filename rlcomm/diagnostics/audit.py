@@ -19,6 +19,7 @@ from rlcomm.data.sample import Sample
 from rlcomm.diagnostics import degenerate
 from rlcomm.diagnostics.degenerate import POLICIES, Story
 from rlcomm.evaluation import metrics
+from rlcomm.reports.tables import plain
 from rlcomm.utils.errors import UserError
 
 FILE = "audit.json"
@@ -278,41 +279,32 @@ def _digest(value: Any) -> str:
 
 def format_table(found: Mapping[str, Any]) -> str:
     """The audit as text: one line a policy, the honest one first, then the findings."""
-    head = ("policy", "rows", "format", "accuracy", "r_arr", "I", "r_arr + I", "of honest", "[95 %]",
-            "in conflict", "I of honest", "total", "")  # fmt: skip
-    lines = [head, _line("honest", found["honest"])]
-    lines += [_line(name, scores) for name, scores in found["policies"].items()]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
+    heads = ("policy", "rows", "format", "accuracy", "r_arr", "I", "r_arr + I", "of honest", "[95 %]",
+             "in conflict", "I of honest", "total", "")  # fmt: skip
+    table = plain(
+        heads, [_line(name, one) for name, one in [("honest", found["honest"]), *found["policies"].items()]]
+    )
     used, rows = found["rows_used"], found["rows"]
     said = [f"{used} of {rows} rows: what is heard and what is seen is known"] if used < rows else []
     named = found["findings"] or [f"No degenerate policy earns {REACHES:.0%} of the honest r_arr + I."]
-    return "\n".join([*(line.rstrip() for line in table), *said, "", *named])
+    return "\n".join([table, *said, "", *named])
 
 
-def _line(name: str, scores: Mapping[str, Any]) -> tuple[str, ...]:
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.2f}"
+def _line(name: str, scores: Mapping[str, Any]) -> list[str | None]:
+    def number(value: float | None) -> str | None:
+        return None if value is None else f"{value:.2f}"
 
-    def percent(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.0f} %"
+    def percent(value: float | None) -> str | None:
+        return None if value is None else f"{100 * value:.0f} %"
 
-    parts = [number(scores[key]) for key in ("format", "accuracy", "arr", "I")]
-    parts.append(number(scores["reasoning"]["value"]))
-    if "of_honest" not in scores:
-        shares = ["", "", "", ""]
-    else:
+    shares: list[str | None] = ["", "", "", ""]
+    if "of_honest" in scores:
         ci95 = scores["of_honest"]["ci95"]
         shares = [
             percent(scores["of_honest"]["value"]),
-            f"[{100 * ci95[0]:.0f}, {100 * ci95[1]:.0f}]" if ci95 else "-",
+            f"[{100 * ci95[0]:.0f}, {100 * ci95[1]:.0f}]" if ci95 else None,
             percent(scores["of_honest_conflict"]["value"]), percent(scores["I_of_honest"]),
         ]  # fmt: skip
+    parts = [*(scores[key] for key in ("format", "accuracy", "arr", "I")), scores["reasoning"]["value"]]
     named = "<- named" if scores.get("reaches") else ""
-    return (name, str(scores["rows"]), *parts, *shares, number(scores["total"]), named)
+    return [name, str(scores["rows"]), *map(number, parts), *shares, number(scores["total"]), named]

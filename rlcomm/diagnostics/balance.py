@@ -17,15 +17,6 @@ from rlcomm.evaluation.benchmarks import Record, avconfuse
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.margins import right
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.reports.page import Column
-
-COLUMNS = (
-    Column("audio_reliance", ("audio", "rel."), "Audio reliance", ""),
-    Column("visual_reliance", ("visual", "rel."), "Visual reliance", ""),
-    Column("text_prior", ("text", "prior"), "Text prior", "low"),
-    Column("sign_flip_rate", ("sign", "flips"), "Sign flips", "low"),
-    Column("muted_acc", ("muted", "acc"), "Muted accuracy"),
-)
 
 
 def of(records: Mapping[str, Sequence[Record]], summaries: Mapping[str, Any]) -> dict[str, Metric]:

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlcomm.diagnostics import balance, flips
+from rlcomm.diagnostics import flips
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.runner import read_records
-from rlcomm.reports import diagnosis_charts as charts
-from rlcomm.reports import page
-from rlcomm.reports.page import DASH, Column, esc
+from rlcomm.reports.charts import drawn
+from rlcomm.reports.diagnosis import BALANCE
+from rlcomm.reports.diagnosis_charts import stacked
+from rlcomm.reports.page import Block
+from rlcomm.reports.tables import Cell, Column, Table, between, by_name, named, number, plain
 from rlcomm.utils.errors import UserError
 
 SHOWN = 40  # items of the page's side by side table
@@ -91,35 +93,33 @@ def format_table(runs: Sequence[Run]) -> str:
 
     Rates in percent; "-" where a part was not measured.
     """
-    first = max(14, *(len(run.name) for run in runs)) + 2
-    width = 16
-    lines = [" " * first + "".join(c.head[line].rjust(width) for c in balance.COLUMNS) for line in (0, 1)]
-    lines.append("-" * len(lines[0]))
-    for run in runs:
-        cells = "".join(_shown(run.diagnosis["balance"].get(c.name), c).rjust(width) for c in balance.COLUMNS)
-        lines.append(run.name.ljust(first) + cells)
+    rows = [[run.name, *(_shown(run.diagnosis["balance"].get(c.name), c) for c in BALANCE)] for run in runs]
+    tables = [plain(["", *(column.head for column in BALANCE)], rows)]
     for before, after in itertools.pairwise(runs):
         if not (both := pairs(before, after)):
             continue
         about = f"{len(both)} items in conflict, before down, after across"
-        lines += ["", f"{before.name} -> {after.name}: {about}"]
-        lines.append(" " * first + "".join(name.rjust(9) for name in flips.QUADRANTS))
-        for old, row in transitions(both).items():
-            lines.append(old.ljust(first) + "".join(str(n).rjust(9) for n in row.values()))
+        counts = [[old, *map(str, row.values())] for old, row in transitions(both).items()]
+        moved = []
         for name, metric in change(both).items():
             scale, unit = (100, "points") if name == "flip" else (1, "nats")
             low, high = metric["ci95"] or (0.0, 0.0)
-            lines.append(
-                f"{name.ljust(first)}{scale * (metric['value'] or 0.0):+.2f} "
-                f"[{scale * low:+.2f}, {scale * high:+.2f}] {unit}"
-            )
-    return "\n".join(lines)
+            value = scale * (metric["value"] or 0.0)
+            moved.append(f"{name} {value:+.2f} [{scale * low:+.2f}, {scale * high:+.2f}] {unit}")
+        table = plain(["", *flips.QUADRANTS], counts)
+        tables.append("\n".join([f"{before.name} -> {after.name}: {about}", table, *moved]))
+    return "\n\n".join(tables)
 
 
-def section(runs: Sequence[Run]) -> str:
+def _shown(metric: Metric | None, column: Column) -> str | None:
+    if metric is None or metric["value"] is None:
+        return None
+    return f"{number(metric['value'], column)} {between(metric['ci95'], column)}".strip()
+
+
+def section(runs: Sequence[Run]) -> list[Block]:
     """Balance of all runs, quadrants of the shared items in conflict, and those items side by side."""
-    rows = {run.name: run.diagnosis["balance"] for run in runs}
-    body = charts.metric_table("run", rows, balance.COLUMNS)
+    table = by_name("run", {run.name: run.diagnosis["balance"] for run in runs}, BALANCE)
     known = [{r["key"] for r in run.flips} for run in runs]
     shared = set.intersection(*known) if all(known) else set()
     items = [
@@ -127,38 +127,23 @@ def section(runs: Sequence[Run]) -> str:
         for run in runs
     ]
     if not items[0]:
-        return body
+        return [table]
     shares = {
         run.name: {name: sum(r["quadrant"] == name for r in part) / len(part) for name in flips.QUADRANTS}
         for run, part in zip(runs, items, strict=True)
     }
-    figure = page.figure(
-        f"The same {len(items[0])} items in conflict", charts.stacked(shares, flips.QUADRANTS)
-    )
-    by_key = [{r["key"]: r["margins"] | {"quadrant": r["quadrant"]} for r in part} for part in items]
+    figure = stacked(f"The same {len(items[0])} items in conflict", shares, flips.QUADRANTS)
+    by_key = [{r["key"]: r for r in part} for part in items]
     moved = sorted(
         by_key[0],
-        key=lambda key: -abs(by_key[-1][key]["joint"] - by_key[0][key]["joint"]),
-    )[:SHOWN]
-    head = '<th scope="col">item</th>' + "".join(
-        f'<th scope="col">{esc(run.name)}: M_J, M_A</th>' for run in runs
+        key=lambda key: -abs(by_key[-1][key]["margins"]["joint"] - by_key[0][key]["margins"]["joint"]),
     )
-    rows_ = ""
-    for key in moved:
-        cells = "".join(_margins(part[key]) for part in by_key)
-        rows_ += f'<tr><th scope="row">{esc(key)}</th>{cells}</tr>'
-    return f'{body}<div class="charts">{figure}</div>' + page.table(head, rows_)
+    columns = [named(title) for title in ("item", *(f"{run.name}: M_J, M_A" for run in runs))]
+    rows = [[Cell(key), *(_margins(part[key]) for part in by_key)] for key in moved[:SHOWN]]
+    return [table, drawn([figure]), Table(columns, rows)]
 
 
-def _margins(item: Mapping[str, Any]) -> str:
+def _margins(item: Record) -> Cell:
+    joint, reference = item["margins"]["joint"], item["margins"]["reference"]
     title, colour = flips.QUADRANTS[item["quadrant"]]
-    mark = f'<span class="{colour}" title="{esc(title)}">\N{BLACK CIRCLE}</span>'
-    return f"<td>{mark} {item['joint']:.2f}, {item['reference']:.2f}</td>"
-
-
-def _shown(metric: Metric | None, column: Column) -> str:
-    if metric is None or metric["value"] is None:
-        return "-"
-    text = page.number(metric["value"], column)
-    low, high = metric["ci95"] or (None, None)
-    return f"{text} {page.number(low, column)}{DASH}{page.number(high, column)}" if low is not None else text
+    return Cell(f"{joint:.2f}, {reference:.2f}", colour=colour, hint=title)

@@ -20,9 +20,11 @@ from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.margins import margin, quadrant
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.reports import conflict_charts, page
 from rlcomm.reports import diagnosis_charts as charts
-from rlcomm.reports.page import Column
+from rlcomm.reports.charts import drawn
+from rlcomm.reports.conflict_charts import quadrant_plot
+from rlcomm.reports.page import Block
+from rlcomm.reports.tables import Column, by_name
 
 QUADRANTS = {
     "right": ("right either way", "c4"),
@@ -134,9 +136,9 @@ def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:
+def section(found: Mapping[str, Any], records: Sequence[Record]) -> list[Block]:
     """Margins of the items in conflict task by task, quadrants of all groups, and the table."""
-    figures = []
+    shown = []
     for task in dict.fromkeys(r["task"] for r in records):
         rows = [
             {
@@ -147,13 +149,10 @@ def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:
             for r in records
             if r["task"] == task and r["usual"]
         ]
-        if drawn := conflict_charts.quadrant_plot(rows, gates=False):
-            figures.append(page.figure(f"{task}: items in conflict", drawn))
+        shown.append(quadrant_plot(f"{task}: items in conflict", rows, gates=False))
     shares = {
         group: {name: values[name]["value"] for name in QUADRANTS}
         for group, values in found["groups"].items()
     }
-    figures.append(page.figure("Where the items lie", charts.stacked(shares, QUADRANTS)))
-    return f'<div class="charts">{"".join(figures)}</div>' + charts.metric_table(
-        "group", found["groups"], COLUMNS
-    )
+    shown.append(charts.stacked("Where the items lie", shares, QUADRANTS))
+    return [drawn(shown), by_name("group", found["groups"], COLUMNS)]

@@ -23,6 +23,9 @@ from rlcomm.evaluation import metrics
 from rlcomm.evaluation.margins import is_flip as flips_sign
 from rlcomm.evaluation.margins import margin
 from rlcomm.evaluation.runner import inference
+from rlcomm.reports import diagnosis_charts as charts
+from rlcomm.reports.charts import drawn
+from rlcomm.reports.page import Block
 
 Record = dict[str, Any]
 Map = dict[str, dict[str, list[float]]]  # component -> group -> by layer
@@ -30,6 +33,7 @@ Forward = Callable[[Sequence[Sequence[Patch]], int], list[float]]
 
 MIN_GAP = 0.1  # nats between the branches' margins: below it there is nothing to recover
 CONDITIONS = ("adversarial", "")  # where a distractor may mislead
+TITLES = {"residual": "Residual stream", "attention": "Attention output", "mlp": "MLP output"}
 
 
 def measure(
@@ -288,8 +292,20 @@ def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
     return values
 
 
-def section(summary: Mapping[str, Any], records: Sequence[Record]) -> str:
-    """The inside of the page's section: heat maps by component, and displacement against displacement."""
-    from rlcomm.reports.patching_charts import charts
-
-    return charts(summary, records)
+def section(summary: Mapping[str, Any], records: Sequence[Record]) -> list[Block]:
+    """By what was left out: heat maps by component, and displacement against displacement."""
+    shown = []
+    for distractor, found in summary.items():
+        patched = [r for r in records if r["distractor"] == distractor and r["patched"] is not None]
+        if not patched:
+            continue
+        flips = [record for record in patched if is_flip(record)]
+        key, what = ("recovery_flips", "sign flips") if flips else ("recovery", "items")
+        told = f"{distractor} left out: recovery of {len(flips or patched)} {what}"
+        for component in COMPONENTS:
+            caption = f"{TITLES[component]}, {told}"
+            shown.append(charts.heat_map(caption, found[key][component], found["rules"]))
+        caption = f"Margin moved by patching and by the branch, {distractor} left out"
+        points = [displacements(record) for record in patched]
+        shown.append(charts.displacements(caption, points, found["spearman"]))
+    return [drawn(shown)]

@@ -20,6 +20,9 @@ import numpy as np
 from rlcomm.diagnostics.items import Item, Pairs
 from rlcomm.diagnostics.resample import auc
 from rlcomm.evaluation import metrics
+from rlcomm.reports import diagnosis_charts as charts
+from rlcomm.reports.charts import drawn
+from rlcomm.reports.page import Block
 
 Record = dict[str, Any]
 
@@ -271,8 +274,10 @@ def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
     return values
 
 
-def section(summary: Mapping[str, Any], records: Sequence[Record]) -> str:
+def section(summary: Mapping[str, Any], records: Sequence[Record]) -> list[Block]:
     """The inside of the page's section: accuracy and area under the curve by layer."""
-    from rlcomm.reports.probes_charts import charts
-
-    return charts(summary["all"]) if summary else ""
+    shown = [
+        charts.probes(f"Adversarial or faithful: {title}", summary["all"], measure)
+        for measure, title in (charts.MEASURES.items() if summary else ())
+    ]
+    return [drawn(shown)]

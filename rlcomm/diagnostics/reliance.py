@@ -10,6 +10,7 @@ answers then is the language model alone.
 Source: All That Glitters Is Not Audio (arXiv 2604.24401); formulas: `rlcomm.evaluation.reliance`.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,10 @@ from rlcomm.evaluation import metrics
 from rlcomm.evaluation import reliance as formulas
 from rlcomm.evaluation.benchmarks import Record, common
 from rlcomm.evaluation.margins import right
-from rlcomm.reports import diagnosis_charts as charts
-from rlcomm.reports import page
-from rlcomm.reports.page import Column
+from rlcomm.reports.charts import drawn
+from rlcomm.reports.diagnosis_charts import stacked
+from rlcomm.reports.page import Block
+from rlcomm.reports.tables import Column, by_name
 
 WHOLE = (controls.FULL, *controls.NAMES)
 KINDS = {
@@ -268,16 +270,17 @@ def scalars(found: Mapping[str, Any]) -> dict[str, float | None]:
     return logged
 
 
-def section(found: Mapping[str, Any], records: Sequence[Record]) -> str:
+def section(found: Mapping[str, Any], records: Sequence[Record]) -> list[Block]:
     """The partition by sense as bars, then accuracy under every condition and the shares as tables."""
-    figures = tables = ""
-    for sense in controls.SENSES:
-        if not found[sense]:
-            continue
+    asked = [sense for sense in controls.SENSES if found[sense]]
+    shown = []
+    for sense in asked:
         shares = {
             group: {name: values[name]["value"] for name in KINDS} for group, values in found[sense].items()
         }
-        figures += page.figure(f"What the {sense} is needed for", charts.stacked(shares, KINDS))
-        tables += f"<h3>{sense.capitalize()}</h3>" + charts.metric_table("group", found[sense], SHARES)
-    accuracies = charts.metric_table("accuracy, %", found["groups"], COLUMNS)
-    return f'<div class="charts">{figures}</div>{accuracies}{tables}'
+        shown.append(stacked(f"What the {sense} is needed for", shares, KINDS))
+    tables = [
+        dataclasses.replace(by_name("group", found[sense], SHARES), title=sense.capitalize())
+        for sense in asked
+    ]
+    return [drawn(shown), by_name("accuracy, %", found["groups"], COLUMNS), *tables]

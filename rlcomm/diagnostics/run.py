@@ -21,12 +21,14 @@ from types import ModuleType
 from typing import Any
 
 from rlcomm.data.media import MediaSettings
-from rlcomm.diagnostics import balance, reliance
+from rlcomm.diagnostics import balance, compare, reliance
 from rlcomm.diagnostics.compare import Run
 from rlcomm.diagnostics.items import Pairs, blocks, items_of
 from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.runner import inference
+from rlcomm.reports import diagnosis as report
+from rlcomm.reports.page import Block
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.journal import close_journal, kept, open_journal, weights
@@ -179,8 +181,6 @@ def diagnose(
     Raises:
         UserError: as in `check`, or `out` holds another diagnosis that was cut off.
     """
-    from rlcomm.reports import diagnosis as report
-
     out = Path(out)
     check(sets, plan)
     rank, world = processes.rank(), processes.world()
@@ -203,9 +203,20 @@ def diagnose(
     for name, part in records.items():
         files.write_jsonl(out / f"{name}.jsonl", part)
     files.write_json(out / "diagnosis.json", diagnosis)
-    report.write_report(out / "diagnosis.html", diagnosis, records, before)
+    report.write_report(out / "diagnosis.html", diagnosis, _sections(diagnosis, records, before))
     close_journal(journal)
     return diagnosis
+
+
+def _sections(
+    diagnosis: Mapping[str, Any], records: Mapping[str, Sequence[Record]], before: Sequence[Run]
+) -> dict[str, Sequence[Block]]:
+    """What the page shows: the earlier diagnoses and this one side by side, then every part."""
+    found: dict[str, Sequence[Block]] = {}
+    if before:
+        this = Run(f"this: {diagnosis['model']}", diagnosis, records.get("flips", ()))
+        found["before"] = compare.section([*before, this])
+    return {**found, **{name: part_of(name).section(diagnosis[name], part) for name, part in records.items()}}
 
 
 def _journal(out: Path, policy: Any, sets: Sequence[Set], plan: Plan, first: bool) -> Path:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlcomm.diagnostics.compare import Run
-from rlcomm.reports.page import DASH
-from rlcomm.reports.stages import mean_interval
+from rlcomm.reports.tables import markdown, mean_of_runs
 
 Reader = Callable[[Mapping[str, Any]], float | None]  # of a diagnosis.json
 
@@ -76,26 +75,18 @@ def format_stages(stages: Mapping[str, Sequence[Run]]) -> str:
         stages: name -> the diagnoses of its seeds, in the order of the columns.
     """
     heads = ["figure", "published", *(f"{name} (n = {len(runs)})" for name, runs in stages.items())]
-    lines = [_row(heads), "|---" * len(heads) + "|"]
+    rows = []
     for title, read, scale, published in FIGURES:
         cells = [_cell([read(run.diagnosis) for run in runs], scale) for runs in stages.values()]
-        if any(cell != DASH for cell in cells):
-            lines.append(_row([title, published or DASH, *cells]))
-    return "\n".join(lines)
+        if any(cells):
+            rows.append([title, published or None, *cells])
+    return markdown(heads, rows)
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(values: Sequence[float | None], scale: int) -> str:
+def _cell(values: Sequence[float | None], scale: int) -> str | None:
     """A mean with its interval; how many runs have the figure, where some do not."""
     known = [scale * one for one in values if one is not None]
     if not known:
-        return DASH
-    digits = 1 if scale == 100 else 2
-    mean, (low, high) = mean_interval(known)
-    text = f"{mean:.{digits}f}"
-    if len(known) > 1 and low != high:
-        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+        return None
+    text = mean_of_runs(known, 1 if scale == 100 else 2)
     return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"

@@ -146,7 +146,8 @@ def test_weights_count():
 def test_the_table_has_a_line_a_policy_and_says_what_is_left_out():
     found = audited([*rows(), dataclasses.replace(rows()[0], id="x", meta={}, sight=None)])
     lines = audit.format_table(found).splitlines()
-    assert lines[1].startswith("honest")
+    assert set(lines[1]) == {"-"}
+    assert lines[2].startswith("honest")
     assert sum(line.endswith("<- named") for line in lines) == len(named(found))
     assert "4 of 5 rows: what is heard and what is seen is known" in lines
 

@@ -109,4 +109,10 @@ def test_before_and_after_by_hand():
     assert change["margin_joint"]["value"] == pytest.approx(2 / 3)
     text = compare.format_table([before, after])
     assert "base -> tuned: 3 items in conflict" in text
-    assert "The same 3 items in conflict" in compare.section([before, after])
+    _, (drawn,), items = compare.section([before, after])
+    assert drawn.caption == "The same 3 items in conflict"
+    # 1 alone moved; the margins of both runs stand beside each item
+    assert [row[0].text for row in items.rows] == ["1", "2", "3"]
+    assert [(cell.text, cell.hint) for cell in items.rows[0][1:]] == [
+        ("-1.00, 2.00", "sign flip: repairable"), ("1.00, 2.00", "right either way"),
+    ]  # fmt: skip

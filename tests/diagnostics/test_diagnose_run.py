@@ -164,7 +164,7 @@ def test_a_part_that_records_strangely_is_still_put_in_order(policy, sets, tmp_p
     part = types.SimpleNamespace(
         measure=lambda policy, items, *, pairs, batch_size, seed: [one.fields() for one in items],
         summary=lambda records: {"n": {"value": float(len(records)), "n": len(records), "ci95": None}},
-        section=lambda summary, records: f"<p>{summary['n']['n']} of them</p>",
+        section=lambda summary, records: [f"{summary['n']['n']} of them"],
     )
     known = run.part_of
     monkeypatch.setattr(run, "part_of", lambda name: part if name == "probes" else known(name))

@@ -54,7 +54,7 @@ def test_items_without_a_gap_count_in_the_shares_alone():
     only = patching.summary(records[1:])["text"]
     assert only["patched"]["value"] == 0.0
     assert only["spearman"] == {"value": None, "n": 0, "ci95": None}
-    assert patching.section({"text": only}, records[1:]) == ""
+    assert patching.section({"text": only}, records[1:]) == [[]]
 
 
 def test_the_correlation_is_that_of_displacements():
@@ -83,10 +83,13 @@ def test_what_was_left_out_and_tasks_are_told_apart():
     assert {task: part["groups"]["answer"]["value"] for task, part in tasks.items()} == {
         "mcr_aqa": pytest.approx(0.5), "mcr_ser": pytest.approx(1.0),
     }  # fmt: skip
-    page = patching.section(found, records)
-    assert page.count("<figure>") == 2 * 4
-    assert "nan" not in page.lower()
-    assert "1.00" in page
+    (drawn,) = patching.section(found, records)
+    assert len(drawn) == 2 * 4
+    assert drawn[0].caption == "Residual stream, text left out: recovery of 2 sign flips"
+    assert not any("nan" in one.svg.lower() for one in drawn)
+    assert ">0.75</text>" in drawn[0].svg
+    assert ">1.00</text>" in drawn[0].svg
+    assert "answer position, layer 0: 0.750 (" in drawn[0].svg
 
 
 @pytest.fixture
@@ -124,7 +127,8 @@ def test_items_in_conflict_are_patched(policy, asked, monkeypatch):
             assert found["patched"]["residual"]["answer"][-1] == pytest.approx(margins["reference"], abs=1e-4)
     assert {r["distractor"] for r in records} == {"text", "video", "audio"}
     assert any(r["patched"] for r in records)
-    assert patching.section(patching.summary(records), records).count("<svg") % 4 == 0
+    (drawn,) = patching.section(patching.summary(records), records)
+    assert len(drawn) % 4 == 0
 
 
 def test_records_rest_on_their_item_alone(policy, asked):

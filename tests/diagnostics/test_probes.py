@@ -138,17 +138,22 @@ def test_what_cannot_be_probed_has_no_value(kept):
         assert found["all"]["linear"]["0"]["acc"] == {"value": None, "n": len(some), "ci95": None}
     else:
         assert found == {}
-    assert probes.section(found, some) == ""
+    assert probes.section(found, some) == [[]]
 
 
 def test_the_section_shows_both_measures(monkeypatch):
     monkeypatch.setattr(probes, "TREES", 3)
     wrong, sources, states = pairs_of_clips(6)
     some = records(states, wrong, sources)
-    page = probes.section(probes.summary(some), some)
-    assert page.count("<figure>") == 2
-    assert "labels shuffled" in page
-    assert "confidence alone" in page
+    (drawn,) = probes.section(probes.summary(some), some)
+    assert [one.caption.partition(": ")[2] for one in drawn] == [
+        "accuracy, out of fold", "area under the curve, out of fold",
+    ]  # fmt: skip
+    for one in drawn:
+        words = [key.words for key in one.keys]
+        assert "Linear probe, labels shuffled" in words
+        assert "The model's confidence alone" in words
+        assert "Random forest, layer 0: " in one.svg
 
 
 def test_arrays_survive_json():

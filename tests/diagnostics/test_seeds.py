@@ -7,7 +7,7 @@ import pytest
 from rlcomm.cli import main
 from rlcomm.diagnostics import patching, probes, run, seeds
 from rlcomm.diagnostics.compare import Run
-from rlcomm.reports.page import DASH
+from rlcomm.reports.tables import DASH
 from tests.diagnostics.conftest import MEDIA
 
 

@@ -47,16 +47,9 @@ LONG_WITH_A_REASON: dict[str, str] = {}
 KNOWN_UPWARD: set[tuple[str, str]] = {
     ("bench.step", "doctor.peak"),
     ("bench.step", "orchestra.nano"),
-    ("reports.diagnosis", "diagnostics.balance"),
-    ("reports.diagnosis", "diagnostics.compare"),
-    ("reports.diagnosis", "diagnostics.run"),
-    ("reports.patching_charts", "diagnostics.hooks"),
-    ("reports.patching_charts", "diagnostics.patching"),
-    ("reports.patching_charts", "diagnostics.segments"),
 }
 
 KNOWN_CIRCLES: set[tuple[str, ...]] = {
-    ("diagnostics", "reports"),
     ("evaluation.beside", "evaluation.conflict", "evaluation.decide"),
 }
 
@@ -70,8 +63,6 @@ KNOWN_LONG_FILES: set[str] = {
     "orchestra/build.py",
     "orchestra/official.py",
     "reference/write.py",
-    "reports/conflict.py",
-    "reports/stages.py",
 }
 
 KNOWN_LONG_FUNCTIONS: set[str] = {
@@ -90,9 +81,6 @@ KNOWN_LONG_FUNCTIONS: set[str] = {
     "orchestra/questions.py:all_questions",
     "reference/write.py:write_references",
     "reference/write.py:write_warmup",
-    "reports/conflict.py:write_report",
-    "reports/stages.py:pick_clips",
-    "reports/stages.py:write_report",
     "stages/pipeline.py:run_pipeline",
 }
 

@@ -12,8 +12,9 @@ from rlcomm.decoding.decoders import READS
 from rlcomm.evaluation.repair import frontier_area
 from rlcomm.reports import conflict as report
 from rlcomm.reports import conflict_charts as charts
-from rlcomm.reports import page
-from tests.reports.test_report import Page
+from rlcomm.reports.charts import Key
+from rlcomm.reports.tables import DASH
+from tests.reports.test_report import Page, circles, titles
 
 
 def metric(value, n=20, half=0.1):
@@ -245,6 +246,7 @@ def test_the_page_tabulates_decoders(tmp_path, results):
     assert "+50.0 points" in text
     assert "33.3" in text
     trained = re.search(r"<b>Published</b>, for orientation[^<]+RL-CoMM.*", text).group()
+    trained = trained.replace("\N{NO-BREAK SPACE}", "&nbsp;")
     assert "54.95&nbsp;% to 79.46&nbsp;%" in trained  # of the benchmarks that were run, and of no other
     assert "8.22&nbsp;% to 27.40&nbsp;%" in trained
     assert "AVHBench" not in trained
@@ -268,17 +270,23 @@ def test_frontiers_are_drawn_to_scale(results):
     edge, low, high = -0.6, 0.0, 60.0  # 2 % of 30 points left of 0; drops of 40 and 90 lie beyond 30
 
     def at(drop, gain):
-        x = 40 + (drop - edge) / (30 - edge) * (560 - 40 - 12)
-        return f"{x:.1f},{360 - 48 - (gain - low) / (high - low) * (360 - 30 - 48):.1f}"
+        x = 46 + (drop - edge) / (30 - edge) * (560 - 46 - 12)
+        y = 360 - 48 - (gain - low) / (high - low) * (360 - 30 - 48)
+        return " ".join(f"{place:.1f}".removesuffix(".0") for place in (x, y))
 
-    line = re.search(r'class="line c1" points="([^"]+)"', drawn).group(1)
-    assert line == " ".join([at(0, 20), at(3, 20), at(3, 50), at(30, 50)])
-    assert drawn.count("<circle") == 6
-    assert drawn.count(" far") == 2
-    assert "2 settings beyond it" in drawn
-    assert "GACL lam=1 tau=0.5: gain 50.0, drop 3.0" in drawn
-    budget = re.search(r'class="budget" x1="([\d.]+)"', drawn).group(1)
-    assert budget == at(5, 0).split(",")[0]
+    line = re.search(
+        r'<g class="line"><path d="([^"]+)" style="fill:none;stroke:var\(--c1\)', drawn.svg
+    ).group(1)
+    assert line == "M " + " L ".join([at(0, 20), at(3, 20), at(3, 50), at(30, 50)])
+    assert len(circles(drawn)) == 6
+    assert len(circles(drawn, "dot c0 far")) + len(circles(drawn, "dot far c1")) == 1
+    assert len(circles(drawn, "dot far c2")) == 1
+    assert Key("hollow, on the edge: 2 settings beyond it") in drawn.keys
+    assert "GACL lam=1 tau=0.5: gain 50.0, drop 3.0" in titles(drawn)
+    dot = circles(drawn, "dot c1")[1]
+    assert (float(dot["cx"]), float(dot["cy"])) == tuple(map(float, at(3, 50).split()))
+    budget = re.search(r'<g class="budget"><path d="M ([\d.]+)', drawn.svg).group(1)
+    assert budget == at(5, 0).split()[0]
 
 
 def test_accuracy_by_condition(results):
@@ -288,55 +296,55 @@ def test_accuracy_by_condition(results):
         "adversarial": {"greedy": (0.2, 5), "gacl": (0.8, 5)},
     }
     drawn = charts.conditions(results, "avconfuse_muted", test)
-    assert ">muted</text>" in drawn
-    assert ">control</text>" in drawn
-    assert "AAD: infeasible" in drawn
-    assert drawn.count("<rect") == 4
-    assert charts.conditions(results, "music_avqa", [RECORDS[-1]]) == ""
+    assert ">muted</text>" in drawn.svg
+    assert ">control</text>" in drawn.svg
+    assert Key("AAD: infeasible") in drawn.keys
+    assert titles(drawn) == [
+        "Joint (greedy), faithful: 100.0 % of 2", "GACL, faithful: 50.0 % of 2",
+        "Joint (greedy), adversarial: 20.0 % of 5", "GACL, adversarial: 80.0 % of 5",
+    ]  # fmt: skip
+    assert drawn.svg.count('<g class="box">') == 4
+    assert charts.conditions(results, "music_avqa", [RECORDS[-1]]) is None
 
 
 def test_the_reliability_diagram_states_its_error(results):
     test = [row for row in RECORDS if row["split"] == "test" and row["set"] == "avconfuse_muted"]
-    drawn = charts.reliability(results, test)
-    assert "Joint (greedy) <b>47.1</b>" in drawn  # sure 0.9, right 3 of 7
-    assert "GACL <b>8.6</b>" in drawn  # sure 0.8, right 5 of 7
+    drawn = charts.reliability(results, "", test)
+    assert Key("Joint (greedy)", "47.1", "c0") in drawn.keys  # sure 0.9, right 3 of 7
+    assert Key("GACL", "8.6", "c1") in drawn.keys  # sure 0.8, right 5 of 7
+    assert len(circles(drawn)) == 2
     unsure = {"greedy": {"correct": True, "confidence": None}, "gacl": {"correct": None, "confidence": 0.5}}
-    assert charts.reliability(results, [{**test[0], "decoders": unsure}]) == ""
+    assert charts.reliability(results, "", [{**test[0], "decoders": unsure}]) is None
 
 
 def test_what_is_won_stands_over_the_calibration_error(results):
     drawn = charts.calibration(results, "avconfuse_muted")
-    assert "GACL: gain 50.0, ECE 5.0 %" in drawn
-    assert "Joint (greedy): gain 0.0, ECE 30.0 %" in drawn
-    assert drawn.count("<circle") == 2  # AAD is infeasible here, and has no ECE elsewhere
-    assert charts.calibration(results, "music_avqa") == ""
+    # AAD is infeasible here, and has no ECE elsewhere
+    assert titles(drawn) == ["Joint (greedy): gain 0.0, ECE 30.0 %", "GACL: gain 50.0, ECE 5.0 %"]
+    assert len(circles(drawn)) == 2
+    assert charts.calibration(results, "music_avqa") is None
 
 
 def test_quadrants_name_what_can_be_repaired():
-    assert charts.quadrants([(-1, 1), (-1, -1), (1, 1), (1, -1), (0, 1), (-1, 0)]) == {
-        "right": 1, "flip": 1, "missing": 1, "other": 3,
-    }  # fmt: skip
-    drawn = charts.quadrant_plot([row for row in RECORDS if row["split"] == "test"])
-    shares = re.findall(r'">([a-z ,:]+)<tspan[^>]+>([\d.]+) %', drawn)
-    assert shares == [
-        ("sign flip: repairable", "50.0"), ("right either way", "25.0"),
-        ("missing evidence", "25.0"), ("reversed, or a tie", "0.0"),
+    drawn = charts.quadrant_plot("", [row for row in RECORDS if row["split"] == "test"])
+    words = [words for _, words in re.findall(r'<g class="(over[^"]*)"><text[^>]*>([^<]+)<', drawn.svg)]
+    assert list(zip(words[::2], words[1::2], strict=True)) == [
+        ("sign flip: repairable", "50.0 %"), ("right either way", "25.0 %"),
+        ("missing evidence", "25.0 %"), ("reversed, or a tie", "0.0 %"),
     ]  # fmt: skip
-    assert drawn.count("<circle") == 4
-    assert drawn.count("dot c1") == 2
-    assert "1 items have no margins" in drawn
-    assert charts.quadrant_plot([{**RECORDS[0], "margins": {}}]) == ""
-    assert charts.quadrant_plot([{**RECORDS[0], "margins": {"joint": None, "evidence": None}}]) == ""
+    assert len(circles(drawn)) == 4
+    assert len(circles(drawn, "dot c1")) == 2
+    assert Key("1 items have no margins") in drawn.keys
+    assert charts.quadrant_plot("", [{**RECORDS[0], "margins": {}}]) is None
+    assert charts.quadrant_plot("", [{**RECORDS[0], "margins": {"joint": None, "evidence": None}}]) is None
     silent = [{**RECORDS[0], "decoders": {}}]
-    assert "no gate is marked" in charts.quadrant_plot(silent)
+    assert "no gate is marked" in charts.quadrant_plot("", silent).keys[0].words
 
 
 def test_a_large_set_stays_small(tmp_path, results):
     rows = [record(i, "adversarial", i / 1000 - 3, 1.0, (False, True)) for i in range(6000)]
-    text, tags = write(tmp_path, results, rows)
-    assert (
-        len([tag for tag, a in tags if tag == "circle" and "dot c1" in a["class"]]) <= charts.MOST_DOTS + 20
-    )
+    text, _ = write(tmp_path, results, rows)
+    assert len(circles(charts.quadrant_plot("", rows), "dot c1")) == charts.MOST_DOTS
     assert "1500 of 6000 items drawn" in text
     assert len(text) < 300_000
     assert charts.thinned(range(10), 5) == [0, 2, 4, 6, 8]
@@ -362,7 +370,7 @@ def test_several_runs_are_shown_by_their_means(results):
     aad = rows[charts.title("aad")]
     assert aad[heads.index("infeasible")] == "2 of 2"
     assert aad[heads.index(charts.NAUC_5)] == "5.0"
-    assert aad[heads.index("Conflict accuracy")] == page.DASH
+    assert aad[heads.index("Conflict accuracy")] == DASH
 
 
 def partly(results):
@@ -396,7 +404,7 @@ def test_a_decoder_that_does_not_apply_to_a_benchmark_is_not_called_infeasible(r
     first, _, _, whole, part = map(cells_of, tables)
     assert first["VCD"]["infeasible"] == "does not apply"
     assert whole["VCD"]["infeasible"] == "does not apply to 1 of 3 benchmarks"
-    assert whole["VCD"]["Conflict accuracy"] == whole["VCD"][charts.NAUC_5] == page.DASH
+    assert whole["VCD"]["Conflict accuracy"] == whole["VCD"][charts.NAUC_5] == DASH
     assert whole["AAD"]["infeasible"] == "2 of 2"
     # the same two benchmarks for every decoder: 80 and 80, 30 and 30
     assert part["VCD"]["Conflict accuracy"] == part["GACL"]["Conflict accuracy"] == "80.0"
