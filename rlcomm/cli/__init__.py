@@ -7,10 +7,10 @@ import sys
 import warnings
 from typing import Any
 
-from rlcomm.cli import bench, data, doctor, export, measure, recipes, show, train
+from rlcomm.cli import bench, data, doctor, export, keys, measure, recipes, show, train
 from rlcomm.utils.errors import UserError
 
-_GROUPS = (train, measure, export, doctor, show, bench, data, recipes)  # as the help lists them
+_GROUPS = (train, measure, export, doctor, show, bench, data, recipes, keys)  # as the help lists them
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from trl import SFTConfig  # isort: skip
 
 from rlcomm.config.data import OrderFields
 from rlcomm.config.rewards import RewardFields, check_rewards
-from rlcomm.config.sft import SFT_LIMITS, fix_for_our_path
-from rlcomm.config.training import TrainedFields, check_trained
+from rlcomm.config.sft import SFT_FIXED, SFT_LIMITS, SFT_REFUSED, check_sft
+from rlcomm.config.training import TrainedFields, check_trained, keep_to_our_path
 from rlcomm.utils import options
 from rlcomm.utils.options import option
 
@@ -18,7 +18,7 @@ from rlcomm.utils.options import option
 class AnsCORecipe(RewardFields, TrainedFields, OrderFields, SFTConfig):
     """Ans-CO (trl.SFTConfig for the optimiser, rollout settings named as in trl.GRPOConfig)."""
 
-    LIMITS = SFT_LIMITS
+    FIXED, REFUSED, LIMITS = SFT_FIXED, SFT_REFUSED, SFT_LIMITS
 
     num_generations: int = option(8, "rollouts per row, the best of which is learned", at_least=1)
     temperature: float = option(0.9, "of the rollouts", at_least=1e-6)
@@ -39,7 +39,8 @@ class AnsCORecipe(RewardFields, TrainedFields, OrderFields, SFTConfig):
     def __post_init__(self) -> None:
         options.split_commas(self)
         options.check(self)
-        fix_for_our_path(self)
+        keep_to_our_path(self)
+        check_sft(self)
         super().__post_init__()
         check_trained(self)
         check_rewards(self)

@@ -11,7 +11,10 @@ from rlcomm.utils.options import option
 
 @dataclass
 class DiagnoseRecipe(MeasuredFields):
-    """Why one model chooses the wrong sense: `rlcomm.diagnostics.run.Plan`."""
+    """Why one model chooses the wrong sense.
+
+    `rlcomm.diagnostics.run.Plan` is made of it.
+    """
 
     stage: str = option("diagnose", "diagnose")
     output_dir: str = option("runs/diagnose", "where diagnosis.json, diagnosis.html and records go")

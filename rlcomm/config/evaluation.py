@@ -14,7 +14,10 @@ ARBITRATIONS = ("auto", "text", "video", "audio")
 
 @dataclass
 class ConflictFields:
-    """What `rlcomm eval --benchmarks` compares: `rlcomm.evaluation.conflict.Plan`."""
+    """What `rlcomm eval --benchmarks` compares.
+
+    `rlcomm.evaluation.conflict.Plan` is made of it.
+    """
 
     decoders: list[str] = option(
         ["greedy"], "greedy, gacl, aad, acd, cad, vcd, icd, avcd, or prompt interventions", commas=True

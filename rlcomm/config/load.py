@@ -66,9 +66,7 @@ def check_keys(path: str | os.PathLike, overrides: list[str]) -> tuple[dict[str,
     values = read_yaml(path)
     stage = _override(overrides, "stage") or values.get("stage")
     if not isinstance(stage, str) or stage not in STAGES:
-        raise UserError(
-            f"{path}: stage is {stage!r}, which is no stage; set it to one of {', '.join(sorted(STAGES))}."
-        )
+        raise no_stage(str(path), stage)
     cls: Any = STAGES[stage]
     known = {f.name for f in dataclasses.fields(cls) if f.init}
     given = keys_of(overrides)
@@ -85,6 +83,13 @@ def check_keys(path: str | os.PathLike, overrides: list[str]) -> tuple[dict[str,
                     )
                 )
     return values, given, cls
+
+
+def no_stage(where: str, stage: Any) -> UserError:
+    """What is said of a stage that there is not."""
+    return UserError(
+        f"{where}: stage is {stage!r}, which is no stage; set it to one of {', '.join(sorted(STAGES))}."
+    )
 
 
 def keys_of(overrides: list[str]) -> list[str]:

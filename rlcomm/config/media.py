@@ -9,7 +9,10 @@ from rlcomm.utils.options import like, option
 
 @dataclass
 class MediaFields:
-    """How clips are decoded; declared once, in `MediaSettings`, and prefixed here."""
+    """How clips are decoded.
+
+    Declared once, in `MediaSettings`, and prefixed here.
+    """
 
     media_fps: float = like(MediaSettings, "fps")
     media_max_frames: int = like(MediaSettings, "max_frames")

@@ -10,7 +10,7 @@ from rlcomm.utils.options import option
 
 @dataclass
 class RewardFields:
-    """Rewards of a rollout: r = sum of weight x reward, METHOD's r_format + r_arr + r_avc by default."""
+    """Rewards of a rollout: r = sum of weight x reward, the paper's r_format + r_arr + r_avc by default."""
 
     rewards: list[str] = option(
         ["format", "arr", "avc"], "what a rollout is paid for", choices=adapters.NAMES, called="reward"

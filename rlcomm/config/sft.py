@@ -8,16 +8,24 @@ import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports
 from trl import SFTConfig  # isort: skip
 
 from rlcomm.config.data import OrderFields
-from rlcomm.config.training import TrainedFields, check_trained
+from rlcomm.config.training import TrainedFields, check_trained, keep_to_our_path
 from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.options import Limits, option
 
-# Of trl.SFTConfig's own keys.
+# Of trl.SFTConfig's own keys: rows come as they are, nothing is cut.
+SFT_FIXED = {
+    "remove_unused_columns": False,
+    "dataset_kwargs": {"skip_prepare_dataset": True},
+    "max_length": None,
+}
+SFT_REFUSED = dict.fromkeys(
+    ("packing", "padding_free", "use_liger_kernel", "assistant_only_loss"),
+    (False, "it would go around the path that carries the media"),
+)
 SFT_LIMITS = {
     "router_aux_loss_coef": Limits(at_least=0),
     "dataset_num_proc": Limits(at_least=1),
-    "max_length": Limits(at_least=1),
     "pad_to_multiple_of": Limits(at_least=1),
 }
 
@@ -26,7 +34,7 @@ SFT_LIMITS = {
 class SFTRecipe(TrainedFields, OrderFields, SFTConfig):
     """Base, warm-up and conflict SFT (trl.SFTConfig plus ours)."""
 
-    LIMITS = SFT_LIMITS
+    FIXED, REFUSED, LIMITS = SFT_FIXED, SFT_REFUSED, SFT_LIMITS
 
     modality_dropout_start: float = option(
         0.0, "share of the steps after which a sense may be left out", at_least=0, at_most=1
@@ -44,7 +52,8 @@ class SFTRecipe(TrainedFields, OrderFields, SFTConfig):
     def __post_init__(self) -> None:
         options.split_commas(self)
         options.check(self)
-        fix_for_our_path(self)
+        keep_to_our_path(self)
+        check_sft(self)
         super().__post_init__()
         check_trained(self)
         if self.modality_dropout_video + self.modality_dropout_audio > 1.0:
@@ -59,20 +68,12 @@ class SFTRecipe(TrainedFields, OrderFields, SFTConfig):
             )
 
 
-def fix_for_our_path(recipe: Any) -> None:
-    """What our collator needs of TRL's SFT: rows as they are, nothing truncated.
+def check_sft(recipe: Any) -> None:
+    """What both stages ask that train on texts.
 
     Raises:
-        UserError: an option that would go around that path.
+        UserError: another order or another loss than the stage's own.
     """
-    recipe.remove_unused_columns = False
-    recipe.dataset_kwargs = {"skip_prepare_dataset": True}
-    recipe.max_length = None
-    for name in ("packing", "padding_free", "use_liger_kernel", "assistant_only_loss"):
-        if getattr(recipe, name):
-            raise UserError(
-                f"{name} is set, which would go around the path that carries the media; leave it out."
-            )
     if recipe.group_by_clip and recipe.train_sampling_strategy != "random":
         raise UserError(
             f"group_by_clip is true, but train_sampling_strategy is {recipe.train_sampling_strategy!r}, "

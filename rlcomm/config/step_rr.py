@@ -11,13 +11,29 @@ from trl import GRPOConfig  # isort: skip
 
 from rlcomm.config.policy import ATTENTIONS
 from rlcomm.config.rewards import RewardFields, check_rewards
-from rlcomm.config.training import TrainedFields, check_trained
+from rlcomm.config.training import TrainedFields, check_trained, keep_to_our_path
 from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.options import Limits, option
 
 SCORINGS = ("auto", "grouped", "packed", "rows")
 GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+
+_BATCHING = "continuous batching takes no processor, so no media"
+GRPO_REFUSED = {
+    "use_vllm": (False, "vLLM gets images only, the sound would be lost silently"),
+    "use_transformers_continuous_batching": (False, _BATCHING),
+    "use_transformers_paged": (False, _BATCHING),
+    "use_liger_kernel": (False, "it replaces the forward that our scoring is proved on"),
+    "ds3_gather_for_generation": (
+        True,
+        "ranks whose completions end at different lengths would wait for each other for ever",
+    ),
+    "min_p": (None, "the rollout that carries the media has temperature, top_p, top_k"),
+    "repetition_penalty": (1.0, "the rollout would ignore it silently"),
+    "generation_kwargs": (None, "the rollout would ignore them silently"),
+    "beta": (0.0, "the reference is another model, a KL to it means nothing"),
+}
 
 # Of trl.GRPOConfig's own keys. Those of vLLM have none: it is refused.
 GRPO_LIMITS = {
@@ -59,7 +75,8 @@ GRPO_LIMITS = {
 class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
     """Step-RR, and GRPO with any of our rewards (trl.GRPOConfig plus ours)."""
 
-    LIMITS = GRPO_LIMITS
+    FIXED = {"remove_unused_columns": False}  # noqa: RUF012
+    REFUSED, LIMITS = GRPO_REFUSED, GRPO_LIMITS
 
     scoring: str = option("auto", "how completions are scored; auto: the cheapest", choices=SCORINGS)
     cache_encoders_mb: int = option(
@@ -77,7 +94,7 @@ class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
     def __post_init__(self) -> None:
         options.split_commas(self)
         options.check(self)
-        fix_for_our_path(self)
+        keep_to_our_path(self)
         check_groups(self)
         super().__post_init__()
         check_trained(self)
@@ -92,33 +109,6 @@ class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
             raise UserError(
                 f"cache_encoders_mb is {self.cache_encoders_mb}, but freeze_encoders is false, so what is "
                 "kept would be of old weights; set cache_encoders_mb 0 or freeze_encoders true."
-            )
-
-
-def fix_for_our_path(recipe: StepRRRecipe) -> None:
-    """What our trainer needs of TRL's GRPO: rows as they are, our rollout and our scoring.
-
-    Raises:
-        UserError: an option that would go around them.
-    """
-    recipe.remove_unused_columns = False
-    batching = "continuous batching takes no processor, so no media"
-    for name, fine, why in (
-        ("use_vllm", not recipe.use_vllm, "vLLM gets images only, the sound would be lost silently"),
-        ("use_transformers_continuous_batching", not recipe.use_transformers_continuous_batching, batching),
-        ("use_transformers_paged", not recipe.use_transformers_paged, batching),
-        ("use_liger_kernel", not recipe.use_liger_kernel,
-         "it replaces the forward that our scoring is proved on"),
-        ("ds3_gather_for_generation", recipe.ds3_gather_for_generation,
-         "ranks whose completions end at different lengths would wait for each other for ever"),
-        ("min_p", recipe.min_p is None, "the rollout that carries the media has temperature, top_p, top_k"),
-        ("repetition_penalty", recipe.repetition_penalty == 1.0, "the rollout would ignore it silently"),
-        ("generation_kwargs", not recipe.generation_kwargs, "the rollout would ignore them silently"),
-        ("beta", recipe.beta == 0.0, "the reference is another model, a KL to it means nothing"),
-    ):  # fmt: skip
-        if not fine:
-            raise UserError(
-                f"{name} is {getattr(recipe, name)!r}, which cannot work here ({why}); leave it out."
             )
 
 

@@ -1,5 +1,6 @@
 """What every stage that trains has of transformers' and our keys, and the checks they share."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -50,6 +51,10 @@ class TrainerFields(WatchFields):
         "local_rank": Limits(at_least=-1),
     }
 
+    # What our path sets itself, and what would go around it: the one value that works, and why no other does.
+    FIXED: ClassVar[dict[str, Any]] = {}
+    REFUSED: ClassVar[dict[str, tuple[Any, str]]] = {}
+
     def __post_init__(self) -> None:
         """transformers' and TRL's checks, whatever they raise in our form; then ours of what is shared."""
         try:
@@ -68,6 +73,19 @@ def _said(error: Exception) -> str:
     return (
         first if isinstance(error, (ValueError, TypeError)) and first else f"{type(error).__name__}: {first}"
     )
+
+
+def keep_to_our_path(recipe: TrainerFields) -> None:
+    """Sets what our collator, rollout and scoring need of TRL's trainers.
+
+    Raises:
+        UserError: an option that would go around them.
+    """
+    for name, value in recipe.FIXED.items():
+        setattr(recipe, name, copy.copy(value))
+    for name, (works, why) in recipe.REFUSED.items():
+        if (value := getattr(recipe, name)) != works and value != {}:
+            raise UserError(f"{name} is {value!r}, which cannot work here ({why}); leave it out.")
 
 
 @dataclass
