@@ -20,6 +20,9 @@ from rlcomm.diagnostics import degenerate
 from rlcomm.diagnostics.degenerate import POLICIES, Story
 from rlcomm.evaluation import metrics
 from rlcomm.reports.tables import plain
+from rlcomm.rewards.adapters import reward_functions
+from rlcomm.rewards.embed import Embedder
+from rlcomm.rewards.omega import default_omega
 from rlcomm.utils.errors import UserError
 
 FILE = "audit.json"
@@ -99,6 +102,51 @@ def audit(
         "policies": policies,
     }  # fmt: skip
     return {**found, "findings": _findings(found, rows)}
+
+
+def audit_rewards(
+    samples: Sequence[Sample],
+    weights: Mapping[str, float],
+    *,
+    embedder: Embedder | str = "minilm",
+    omega: float | None = None,
+    avc_mode: str = "similarity",
+    format_mode: str = "strict",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Can these rewards be gamed on these rows? `audit` without a recipe.
+
+    Args:
+        samples: rows that tell what is heard (`reference`) and what is seen (`sight`, or a target).
+        weights: the rewards by name with their weights; format and accuracy are measured in any case.
+        embedder: an `Embedder`, or the name of its model.
+        omega: threshold of arr and witnessed avc in [-1, 1]; None: the one of the embedder.
+        avc_mode: "similarity", "calibrated" or "witnessed".
+        format_mode: "strict" or "lenient".
+        progress: show a bar where it takes longer than two seconds.
+
+    Returns:
+        See `audit`: `["findings"]` holds a sentence for every exploit that is paid like honest reasoning,
+        and `format_table` makes a table of it all.
+
+    Raises:
+        UserError: an unknown reward, a value out of range, or no row that tells both.
+    """
+    embedder = Embedder(embedder) if isinstance(embedder, str) else embedder
+    omega = default_omega(embedder.model_name) if omega is None else omega
+    weights = {"format": 0.0, "accuracy": 0.0, **weights}
+    functions = reward_functions(
+        weights, format_mode=format_mode, omega=omega, avc_mode=avc_mode, embedder=embedder
+    )
+    decided = decided_by(
+        weights,
+        samples,
+        format_mode=format_mode,
+        avc_mode=avc_mode,
+        omega=omega,
+        embedder=embedder.model_name,
+    )
+    return audit(samples, functions, decided, progress)
 
 
 Parts = dict[str, list[float | None]]  # by name, one value a row

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoProcessor,
+    PreTrainedModel,
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen3OmniMoeThinkerForConditionalGeneration,
 )
@@ -45,8 +46,8 @@ class Policy:
     """A thinker with its processor.
 
     Attributes:
-        model: the thinker (or a PeftModel around it), with TRL's fused head:
-            `model(..., fused_lm_head=True)`.
+        model: the thinker (or a PeftModel around it); it gets TRL's fused head, `model(...,
+            fused_lm_head=True)`, where it has none yet.
         processor: tokenizer, feature extractor, image and video processors, chat template.
         path: where it was loaded from.
     """
@@ -54,6 +55,12 @@ class Policy:
     model: Any
     processor: Any
     path: str
+
+    def __post_init__(self) -> None:
+        inner = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        if isinstance(inner, PreTrainedModel) and "forward" not in inner.__dict__:
+            # Temperature 1: these are the model's own log-probabilities. TRL's trainers add theirs on top.
+            add_fused_lm_head(inner, outputs=("log_probs", "entropy"))
 
     @property
     def config(self) -> Any:
@@ -106,8 +113,6 @@ def load_policy(
         thinker_class(config.model_type, model_name_or_path), name, model_name_or_path,
         dtype=getattr(torch, dtype), revision=revision, attn_implementation=attn_implementation,
     )  # fmt: skip
-    # Temperature 1: these are the model's own log-probabilities. TRL's trainers add theirs on top.
-    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     if adapter is not None:
         model = _adapted(model, adapter, name)
     try:

@@ -20,6 +20,12 @@ RewardFunction = Callable[..., list[float | None]]
 
 NAMES: tuple[str, ...] = ("format", "arr", "avc", "accuracy")
 NEED_EMBEDDER: frozenset[str] = frozenset({"arr", "avc"})
+_COLUMNS = ("answer", "options", "reference", "sight")
+_COMPARED = {
+    "similarity": (),
+    "calibrated": ("reference",),
+    "witnessed": ("reference", "sight"),
+}  # by avc's mode
 
 
 def reward_functions(
@@ -81,6 +87,84 @@ def reward_functions(
         "accuracy": accuracy.score,
     }
     return [_adapt(name, scores[name], read) for name in NAMES if name in weights]
+
+
+def trl_rewards(
+    *names: str,
+    embedder: "Embedder | str" = "minilm",
+    omega: float | None = None,
+    avc_mode: str = "similarity",
+    format_mode: str = "strict",
+) -> list[RewardFunction]:
+    """The rewards for a plain TRL `GRPOTrainer(reward_funcs=...)`, whose rows are columns of a data set.
+
+    Columns: `answer`, the gold answer; `reference`, what the audio alone says (arr, and avc's calibrated and
+    witnessed form); `sight`, what the picture alone says (witnessed); `options`, a list of choices, where the
+    question has some. A row whose `reference` or `sight` is None gets None (not applicable). Completions may
+    be texts or chat messages.
+
+    Args:
+        names: of NAMES, each once; none: all of them. GRPOConfig's `reward_weights` go by the functions'
+            order, which is that of NAMES: `[function.__name__ for function in functions]`.
+        embedder: for arr and avc: an `Embedder`, or the name of its model.
+        omega: threshold of arr and of witnessed avc in [-1, 1]; None: 0.984 for "minilm" (and short
+            sentences), else the paper's 0.8, which belongs to "Qwen/Qwen3-Embedding-0.6B".
+        avc_mode: "similarity" (the paper), "calibrated" or "witnessed".
+        format_mode: "strict" or "lenient".
+
+    Returns:
+        One function for each reward.
+
+    Raises:
+        UserError: an unknown reward, a value out of range; from the functions: a column is not there.
+    """
+    from rlcomm.rewards.embed import Embedder
+    from rlcomm.rewards.omega import default_omega
+
+    names = names or NAMES
+    model: Embedder | None = None
+    if NEED_EMBEDDER & set(names):
+        model = Embedder(embedder) if isinstance(embedder, str) else embedder
+        omega = default_omega(model.model_name) if omega is None else omega
+    functions = reward_functions(
+        dict.fromkeys(names, 1.0), format_mode=format_mode, omega=omega, avc_mode=avc_mode, embedder=model
+    )
+    needed = {
+        "format": (),
+        "accuracy": ("answer",),
+        "arr": ("answer", "reference"),
+        "avc": ("answer", *_COMPARED[avc_mode]),
+    }
+    return [_of_columns(function, needed[function.__name__]) for function in functions]
+
+
+def _of_columns(reward: RewardFunction, needed: Sequence[str]) -> RewardFunction:
+    """A reward of Samples as one of the columns of a data set."""
+    name = reward.__name__
+
+    def with_columns(
+        prompts: Sequence[Any], completions: Sequence[Completion], **columns: Any
+    ) -> list[float | None]:
+        if missing := [column for column in needed if columns.get(column) is None]:
+            raise UserError(
+                f"the reward {name!r} reads the column {missing[0]!r}, which the data set does not have; add "
+                f"it, or leave this reward out. There are: {', '.join(sorted(columns))}."
+            )
+        rows = [
+            _sample({column: columns[column][i] for column in _COLUMNS if columns.get(column) is not None})
+            for i in range(len(completions))
+        ]
+        return reward(prompts=prompts, completions=completions, sample=rows)
+
+    with_columns.__name__ = with_columns.__qualname__ = name
+    return with_columns
+
+
+def _sample(row: Mapping[str, Any]) -> "Sample":
+    from rlcomm.data.sample import Sample, Turn
+
+    turn = Turn("", str(row.get("answer") or ""), options=tuple(row.get("options") or ()))
+    return Sample("", (turn,), reference=row.get("reference"), sight=row.get("sight"))
 
 
 def completion_text(completion: Completion) -> str:

@@ -23,6 +23,15 @@ separates 100 %. tests/rewards/test_omega.py measures it again.
 """
 
 
+PAPER_OMEGA = 0.8
+"""RL-CoMM's, which belongs to Qwen3-Embedding-0.6B."""
+
+
+def default_omega(embedder: str) -> float:
+    """The threshold that belongs to an embedding model, by its name; the paper's for any but MiniLM."""
+    return MINILM_OMEGA if embedder == "minilm" else PAPER_OMEGA
+
+
 @dataclass(frozen=True)
 class Threshold:
     """Attributes:

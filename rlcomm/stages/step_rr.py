@@ -14,8 +14,9 @@ from rlcomm.config.step_rr import StepRRRecipe
 from rlcomm.data.sample import Sample
 from rlcomm.diagnostics import audit, degenerate
 from rlcomm.omni.encode import user_text
-from rlcomm.rewards import adapters, avc, omega
+from rlcomm.rewards import adapters, avc
 from rlcomm.rewards.embed import Embedder
+from rlcomm.rewards.omega import default_omega
 from rlcomm.stages.resume import open_run
 from rlcomm.stages.run import open_data, open_policy, run
 from rlcomm.stages.senses import check_senses
@@ -24,8 +25,6 @@ from rlcomm.utils import processes
 from rlcomm.utils.errors import UserError
 
 logger = logging.getLogger("rlcomm")
-
-PAPER_OMEGA = 0.8
 
 
 def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
@@ -110,7 +109,7 @@ def threshold(recipe: Any) -> float:
     """omega as set, else the one that belongs to the embedder."""
     if recipe.omega is not None:
         return recipe.omega
-    return omega.MINILM_OMEGA if recipe.embedder == "minilm" else PAPER_OMEGA
+    return default_omega(recipe.embedder)
 
 
 def decided_by(recipe: Any, weights: dict[str, float], samples: list[Sample]) -> dict[str, Any]:

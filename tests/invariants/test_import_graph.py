@@ -74,7 +74,6 @@ KNOWN_LONG_FUNCTIONS: set[str] = {
     "evaluation/benchmarks/mcr.py:read",
     "evaluation/runner.py:collect",
     "evaluation/runner.py:evaluate",
-    "omni/policy.py:load_policy",
     "omni/rollout.py:generate_ids",
     "omni/score.py:score",
     "orchestra/build.py:build",
