@@ -76,7 +76,7 @@ def test_a_stages_own_keys_come_before_those_it_shares_and_those_of_libraries():
 def test_the_command_lists_a_stage_and_refuses_what_is_none(capsys):
     assert main(["keys", "diagnose"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"^distractor +auto +one of auto, text, +what patching and probes", said, re.M)
+    assert re.search(r"^distractor +auto +one of auto, text, video, +what patching and probes", said, re.M)
     assert "learning_rate" not in said
     assert main(["keys", "step_r"]) == 2
     assert "stage is 'step_r', which is no stage; set it to one of ans_co" in capsys.readouterr().err
