@@ -65,7 +65,7 @@ def test_every_stage_logs_its_balance(stage, recipe, world, tmp_path):
         "diagnose/audio_reliance", "diagnose/text_prior",  # undefined where nothing is right
     }  # fmt: skip
     assert [row["step"] for row in metrics if "loss" in row] == [1, 2, 3, 4]  # no interval was cut short
-    curve = report.curve("", metrics, report.BALANCE)
+    curve = report.curve("run", metrics, report.BALANCE)
     assert "sign flips" in [key.words for key in curve.keys]
     drawn = (tmp_path / "run" / callback.PAGE).read_text()
     assert curve.svg in drawn
