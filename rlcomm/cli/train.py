@@ -100,28 +100,20 @@ def split_dotted(rest: list[str]) -> tuple[list[str], list[str]]:
 def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     recipe = load(arguments, ["--purpose" if item == "--for" else item for item in rest], "reference")
     from rlcomm.data.sample import read_jsonl
-    from rlcomm.reference import write as reference
+    from rlcomm.reference.rows import write_references
+    from rlcomm.reference.sights import policy_sight, sights, write_sights
+    from rlcomm.reference.warmup import write_warmup
     from rlcomm.stages.resume import other_stage
     from rlcomm.utils import files, processes
 
     samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
-    options = dict(
-        media=recipe.media(), cache_dir=recipe.media_cache_dir, batch_size=recipe.batch_size,
-        seed=recipe.seed, temperature=recipe.temperature, top_p=recipe.top_p,
-        max_new_tokens=recipe.max_new_tokens, revision=recipe.model_revision, dtype=recipe.dtype,
-        backend=recipe.reference_backend, window=recipe.audio_window, concurrency=recipe.concurrency,
-        timeout=recipe.timeout, retries=recipe.retries,
-    )  # fmt: skip
     started = time.time()
-    see = reference.policy_sight(
-        recipe.policy_model, recipe.media(), cache_dir=recipe.media_cache_dir,
-        batch_size=recipe.batch_size, dtype=recipe.dtype, device=processes.device(),
-    )  # fmt: skip
+    see = policy_sight(recipe)
     if recipe.purpose == "warmup":
-        report = reference.write_warmup(samples, recipe.model_name_or_path, recipe.output, see=see, **options)
+        report = write_warmup(samples, recipe, see=see)
     else:
-        kept = reference.sights(recipe.output) if recipe.sight else {}
-        report = reference.write_references(samples, recipe.model_name_or_path, recipe.output, **options)
+        kept = sights(recipe.output) if recipe.sight else {}
+        report = write_references(samples, recipe)
     if report is None:  # the first process speaks
         return
     if recipe.purpose == "warmup":
@@ -133,8 +125,12 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         else f"; it names exactly what sounds in {exact['value']:.1%} of {exact['n']} rows"
     )
     print(f"{recipe.output}: {report['with_reference']} of {report['rows']} rows have a reference{known}")
+    if report["failed"]:
+        print(
+            f"{len(report['failed'])} failed (meta.reference.failed says why); run again, they are tried anew"
+        )
     if recipe.purpose == "rl" and recipe.sight:
-        seen = reference.write_sights(recipe.output, see, recipe.policy_model, recipe.media(), kept)
+        seen = write_sights(recipe.output, see, recipe, kept)
         print(f"{recipe.output}: {seen} of {report['rows']} rows have a sight")
     if recipe.purpose == "rl" and not other_stage(Path(recipe.output).parent):  # a stage of a pipeline
         files.write_json(

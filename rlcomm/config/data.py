@@ -12,6 +12,12 @@ class DataFields(MediaFields):
 
     dataset: str = option("", "JSON Lines file of samples")
     max_rows: int | None = option(None, "the first so many rows", at_least=1)
+    max_failed_share: float = option(
+        0.1,
+        "rows without a reference, sight or target are left out up to this share, and listed",
+        at_least=0,
+        at_most=1,
+    )
 
 
 @dataclass

@@ -11,6 +11,11 @@ from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.options import like, option
 
+SIGHT_PROMPT = (
+    "Describe in one or two sentences what is visible here: the things, the people and what they do. "
+    "Say only what can be seen, and draw no conclusion about sounds."
+)
+
 
 @dataclass
 class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
@@ -41,6 +46,9 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
     temperature: float = option(0.5, "sampling temperature; 0: greedy", at_least=0)
     top_p: float = option(0.95, "nucleus share", at_least=1e-6, at_most=1)
     max_new_tokens: int = option(64, "at most so many", at_least=1)
+    attempts: int = option(3, "texts a row at most, each with another seed, until one will do", at_least=1)
+    sight_prompt: str = option(SIGHT_PROMPT, "for warmup and sight: what policy_model is asked")
+    sight_max_new_tokens: int = option(128, "of a description, at most so many", at_least=1)
     seed: int = option(0, "with the row's id, makes each row's own random stream", at_least=0)
     media_audio_seconds: float | None = like(
         MediaSettings,

@@ -24,8 +24,8 @@ from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.export import hub, model_card
 from rlcomm.omni.encode import INSTRUCTIONS, completion_ids
 from rlcomm.orchestra import nano
-from rlcomm.reference.hearer import encode as encode_audio
-from rlcomm.reference.write import reference_prompt
+from rlcomm.reference.audio_model import encode as encode_audio
+from rlcomm.reference.prompts import reference_prompt
 from rlcomm.stages import sft
 from rlcomm.stages.resume import DONE, open_run
 from rlcomm.stages.save import save_model

@@ -62,7 +62,6 @@ KNOWN_LONG_FILES: set[str] = {
     "export/convert.py",
     "orchestra/build.py",
     "orchestra/official.py",
-    "reference/write.py",
 }
 
 KNOWN_LONG_FUNCTIONS: set[str] = {
@@ -78,8 +77,6 @@ KNOWN_LONG_FUNCTIONS: set[str] = {
     "omni/score.py:score",
     "orchestra/build.py:build",
     "orchestra/questions.py:all_questions",
-    "reference/write.py:write_references",
-    "reference/write.py:write_warmup",
     "stages/pipeline.py:run_pipeline",
 }
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 import rlcomm
+from rlcomm.config.reference import ReferenceRecipe
 from rlcomm.data.sample import read_jsonl
 from rlcomm.evaluation import catalog, conflict, runner
 from rlcomm.omni.policy import load_policy
 from rlcomm.orchestra.build import build
-from rlcomm.reference import write as reference
+from rlcomm.reference.rows import write_references
 
 ASSETS = Path(rlcomm.__file__).parent / "assets"
 
@@ -76,9 +77,11 @@ def test_the_base_hears_and_yet_believes_the_text(world, tmp_path):
 def test_the_reference_names_what_sounds(world, tmp_path):
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_audio"]
     rows = read_jsonl(world / "train.jsonl")
-    report = reference.write_references(
-        rows, "nano_audio", tmp_path / "out.jsonl", batch_size=60, max_new_tokens=48, progress=False
-    )
+    recipe = ReferenceRecipe(
+        dataset=str(world / "train.jsonl"), output=str(tmp_path / "out.jsonl"), batch_size=60,
+        max_new_tokens=48,
+    )  # fmt: skip
+    report = write_references(rows, recipe, progress=False)
     assert report["hearing_exact"]["value"] >= recorded["hearing_exact"] - slack(
         recorded["hearing_exact"], 60
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,23 +13,22 @@ import rlcomm.utils.torchvision_ops  # noqa: F401
 import torch  # isort: skip
 from transformers import Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
 
-from rlcomm.data.media import MediaError, MediaSettings
+from rlcomm.config.load import load_recipe
+from rlcomm.config.reference import SIGHT_PROMPT
+from rlcomm.data.media import MediaError
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.data.write_media import write_audio, write_clip
+from rlcomm.omni.encode import user_text
 from rlcomm.orchestra.nano import nano_audio, nano_omni, omni_processor, train_tokenizer
-from rlcomm.reference import hearer as hearing
-from rlcomm.reference import write as reference
-from rlcomm.reference.hearer import encode, split_audio
-from rlcomm.reference.write import (
-    hearing_exact,
-    policy_sight,
-    reference_prompt,
-    sights,
-    write_references,
-    write_sights,
-    write_warmup,
-)
+from rlcomm.orchestra.questions import SEE
+from rlcomm.reference import audio_model, partial, rows
+from rlcomm.reference.audio_model import encode, split_audio
+from rlcomm.reference.prompts import reference_prompt, speaks_of_sight
+from rlcomm.reference.rows import hearing_exact, write_references
+from rlcomm.reference.sights import policy_sight, sights, write_sights
+from rlcomm.reference.warmup import write_warmup
 from rlcomm.utils.errors import UserError
+from tests.reference.recipes import recipe
 
 RATE, WINDOW = 16_000, 2
 
@@ -94,12 +94,12 @@ def says(monkeypatch):
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
-    monkeypatch.setattr(reference.Hearer, "write", write)
+    monkeypatch.setattr(audio_model.AudioModel, "write", write)
     return mouth
 
 
 def run(samples, folder, out, **options):
-    return write_references(samples, folder, out, progress=False, max_new_tokens=12, **options)
+    return write_references(samples, recipe(folder, out, max_new_tokens=12, **options), progress=False)
 
 
 # what the model is given
@@ -173,9 +173,9 @@ def test_real_window_is_thirty_seconds(hearer):
 
 def test_only_the_sound_is_ever_opened(samples, folder, tmp_path, monkeypatch):
     opened = []
-    load = reference.load_clip
+    load = rows.load_clip
     monkeypatch.setattr(
-        reference, "load_clip", lambda video, audio, *rest: opened.append(video) or load(video, audio, *rest)
+        rows, "load_clip", lambda video, audio, *rest: opened.append(video) or load(video, audio, *rest)
     )
     shown = [dataclasses.replace(sample, video=str(tmp_path / "not there.mp4")) for sample in samples]
     run(shown, folder, tmp_path / "out.jsonl")
@@ -188,7 +188,7 @@ def test_only_the_sound_is_ever_opened(samples, folder, tmp_path, monkeypatch):
 def test_row_sampler_draws_from_the_nucleus_with_the_right_frequencies():
     """p = (0.5, 0.3, 0.2) at temperature 1, top_p 0.7: tokens 0 and 1 remain, with 5/8 and 3/8."""
     scores = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    sampler = hearing.RowSampler([1], temperature=1.0, top_p=0.7)
+    sampler = audio_model.RowSampler([1], temperature=1.0, top_p=0.7)
     drawn = [int(sampler(torch.empty(0), scores.clone()).argmax()) for _ in range(2000)]
     assert 2 not in drawn
     assert np.mean(np.array(drawn) == 0) == pytest.approx(5 / 8, abs=0.035)  # three standard errors
@@ -198,11 +198,11 @@ def test_row_sampler_temperature_and_forbidden_tokens():
     """At temperature 0.5, p = (0.6, 0.4) becomes 0.36 : 0.16 = 9 : 4."""
     scores = torch.tensor([[0.6, 0.4, 9.0]])
     scores[0, :2] = scores[0, :2].log()
-    sampler = hearing.RowSampler([1], temperature=0.5, top_p=1.0, forbidden=[2])
+    sampler = audio_model.RowSampler([1], temperature=0.5, top_p=1.0, forbidden=[2])
     drawn = [int(sampler(torch.empty(0), scores.clone()).argmax()) for _ in range(2000)]
     assert np.mean(np.array(drawn) == 0) == pytest.approx(9 / 13, abs=0.035)
     assert set(drawn) == {0, 1}
-    greedy = hearing.RowSampler([1], temperature=0.0, top_p=1.0, forbidden=[2])
+    greedy = audio_model.RowSampler([1], temperature=0.0, top_p=1.0, forbidden=[2])
     assert {int(greedy(torch.empty(0), scores.clone()).argmax()) for _ in range(20)} == {0}
 
 
@@ -211,13 +211,13 @@ def texts(path):
 
 
 def test_a_row_says_the_same_whatever_stands_beside_it(samples, folder, tmp_path):
-    for name, rows, options in (
+    for name, order, options in (
         ("three", samples, {"batch_size": 3}),
         ("one", samples, {"batch_size": 1}),
         ("turned", samples[::-1], {"batch_size": 2}),
         ("other", samples, {"seed": 1}),
     ):
-        run(rows, folder, tmp_path / f"{name}.jsonl", attempts=1, temperature=2.0, top_p=1.0, **options)
+        run(order, folder, tmp_path / f"{name}.jsonl", attempts=1, temperature=2.0, top_p=1.0, **options)
     three = texts(tmp_path / "three.jsonl")
     assert three == texts(tmp_path / "one.jsonl") == texts(tmp_path / "turned.jsonl")
     assert three != texts(tmp_path / "other.jsonl")
@@ -236,13 +236,8 @@ def test_media_tokens_are_never_written(samples, folder, hearer, tmp_path, monke
     monkeypatch.setattr(Qwen2AudioForConditionalGeneration, "generate", keep)
     write_references(
         samples,
-        folder,
-        tmp_path / "out.jsonl",
+        recipe(folder, tmp_path / "out.jsonl", max_new_tokens=60, temperature=9.0, top_p=1.0, attempts=2),
         progress=False,
-        max_new_tokens=60,
-        temperature=9.0,
-        top_p=1.0,
-        attempts=2,
     )
     tokenizer = hearer[1].tokenizer
     forbidden = set(tokenizer.all_special_ids) - {tokenizer.eos_token_id, tokenizer.pad_token_id}
@@ -354,13 +349,8 @@ def test_other_sound_other_sampling_or_other_model_is_done_again(samples, folder
     write_audio(samples[1].audio, np.zeros(RATE, np.float32), RATE)
     assert run(samples, folder, out)["computed"] == 1
     assert run(samples, folder, out, temperature=0.6)["computed"] == 3
-    assert run(samples, folder, out, temperature=0.6, media=MediaSettings(audio_seconds=1.0))["computed"] == 3
-    assert (
-        run(samples, folder, out, temperature=0.6, media=MediaSettings(audio_seconds=1.0, fps=9.0))[
-            "computed"
-        ]
-        == 0
-    )
+    assert run(samples, folder, out, temperature=0.6, media_audio_seconds=1.0)["computed"] == 3
+    assert run(samples, folder, out, temperature=0.6, media_audio_seconds=1.0, media_fps=9.0)["computed"] == 0
     model, processor = hearer
     other = tmp_path / "other"
     with torch.no_grad():
@@ -368,10 +358,7 @@ def test_other_sound_other_sampling_or_other_model_is_done_again(samples, folder
         model.save_pretrained(other)
         model.lm_head.weight[0, 0] -= 1
     processor.save_pretrained(other)
-    assert (
-        run(samples, str(other), out, temperature=0.6, media=MediaSettings(audio_seconds=1.0))["computed"]
-        == 3
-    )
+    assert run(samples, str(other), out, temperature=0.6, media_audio_seconds=1.0)["computed"] == 3
 
 
 def test_interrupted_run_goes_on_where_it_stopped(samples, folder, tmp_path, says):
@@ -398,7 +385,7 @@ def test_interrupted_run_goes_on_where_it_stopped(samples, folder, tmp_path, say
 
 def test_nothing_to_do_loads_no_model(samples, folder, tmp_path, says, monkeypatch):
     run(samples, folder, tmp_path / "out.jsonl")
-    monkeypatch.setattr(reference, "Hearer", None)
+    monkeypatch.setattr(rows, "AudioModel", None)
     assert run(samples, folder, tmp_path / "out.jsonl")["computed"] == 0
 
 
@@ -420,7 +407,7 @@ def test_a_full_disk_keeps_what_was_there(samples, folder, tmp_path, says, monke
     def full(*args):
         raise UserError("disk full")
 
-    monkeypatch.setattr(reference, "write_jsonl", full)
+    monkeypatch.setattr(partial, "write_jsonl", full)
     with pytest.raises(UserError, match="disk full"):
         run(samples, folder, out, temperature=0.9)
     assert out.read_text() == good
@@ -480,10 +467,77 @@ def test_hearing_exact_by_hand():
     assert hearing_exact(rows[6:]) == {"value": None, "n": 0}
 
 
+# another try
+
+
+def test_a_second_run_tries_the_failed_rows_again_with_other_seeds(samples, folder, tmp_path, says):
+    """Trap: the failure is reused, and Step-RR never gets the row."""
+    out, seeds = tmp_path / "out.jsonl", []
+
+    def mumble(prompt, seed):
+        seeds.append(seed)
+        return "I hear a drum."
+
+    says["text"] = mumble
+    run(samples[:2], folder, out, attempts=2)
+    assert [row.meta["reference"]["attempt"] for row in read_jsonl(out)] == [2, 2]
+    report = run(samples[:2], folder, out, attempts=3)
+    assert (report["computed"], report["reused"], report["failed"]) == (2, 0, ["r0", "r1"])
+    assert [row.meta["reference"]["attempt"] for row in read_jsonl(out)] == [5, 5]
+    assert len(set(seeds)) == len(seeds) == 2 * 5
+    says["text"] = "<a-think> I hear a drum. </a-think>"
+    says.asked.clear()
+    assert run(samples, folder, out, attempts=1)["failed"] == []
+    assert [row.meta["reference"]["attempt"] for row in read_jsonl(out)] == [6, 6, 1]
+    assert run(samples, folder, out, attempts=4)["computed"] == 0  # how often is no matter to a good row
+
+
+def test_a_second_run_does_not_ask_a_greedy_model_again(samples, folder, tmp_path, says):
+    says["text"] = "I hear a drum."
+    run(samples, folder, tmp_path / "out.jsonl", temperature=0.0)
+    assert run(samples, folder, tmp_path / "out.jsonl", temperature=0.0)["computed"] == 0
+
+
+def test_a_second_run_that_is_cut_off_goes_on_like_any_other(samples, folder, tmp_path, says):
+    """What failed again before the cut is finished; what was not reached is still to be tried again."""
+    out = tmp_path / "out.jsonl"
+    says["text"] = "I hear a drum."
+    run(samples, folder, out, attempts=1)
+
+    def stop(prompt, seed):
+        if len(says.asked) == 3:
+            raise KeyboardInterrupt
+        return "I hear a drum."
+
+    says.asked.clear()
+    says["text"] = stop
+    with pytest.raises(KeyboardInterrupt):
+        run(samples, folder, out, attempts=1, batch_size=1)
+    says["text"] = "<a-think> I hear a drum. </a-think>"
+    assert run(samples, folder, out, attempts=1, batch_size=1)["computed"] == 1
+    found = read_jsonl(out)
+    assert [row.reference for row in found] == [None, None, "I hear a drum."]
+    assert [row.meta["reference"]["attempt"] for row in found] == [2, 2, 2]
+
+
 # warm-up rows
 
 
-def test_warmup_rows_are_made_of_what_each_sense_says_alone(samples, folder, tmp_path, says):
+@pytest.fixture
+def shown(samples, tmp_path):
+    """Five rows, each with a clip of its own but r3, which has none."""
+    for i in range(5):
+        (tmp_path / f"{i}.mp4").write_bytes(f"clip {i}".encode())
+    return [
+        Sample(
+            f"r{i}", (Turn(f"Q{i}", "no"),), audio=samples[0].audio,
+            video=None if i == 3 else str(tmp_path / f"{i}.mp4"),
+        )
+        for i in range(5)
+    ]  # fmt: skip
+
+
+def test_warmup_rows_are_made_of_what_each_sense_says_alone(samples, shown, folder, tmp_path, says):
     said = {
         "Q0": "<a-think> I hear a drum. </a-think>",
         "Q1": "<a-think> I see a drum. </a-think>",
@@ -492,22 +546,19 @@ def test_warmup_rows_are_made_of_what_each_sense_says_alone(samples, folder, tmp
         "Q4": "<a-think> I hear a harp. </a-think>",
     }
     says["text"] = lambda prompt, seed: said[prompt.split("\n")[1]]
-    rows = [
-        Sample(f"r{i}", (Turn(f"Q{i}", "no"),), video=None if i == 3 else "clip.mp4", audio=samples[0].audio)
-        for i in range(5)
-    ]
-    shown = []
+    asked = []
 
-    def see(deaf):
+    def see(deaf, attempt):
         assert gc.collect() >= 0
-        shown.extend(deaf)
+        asked.append([(row.id, row.audio, attempt) for row in deaf])
         return ["" if row.id == "r4" else "I see a harp." for row in deaf]
 
-    out = tmp_path / "warmup.jsonl"
-    report = write_warmup(rows, folder, out, see=see, progress=False)
+    keys = recipe(folder, tmp_path / "warmup.jsonl", max_failed_share=0.8)
+    report = write_warmup(shown, keys, see=see, progress=False)
 
-    assert [row.audio for row in shown] == [None] * 4  # the eyes are deaf
-    made = read_jsonl(out)
+    assert asked[0] == [(f"r{i}", None, 0) for i in (0, 1, 2, 4)]  # the eyes are deaf
+    assert asked[1:] == [[("r4", None, 1)], [("r4", None, 2)]]
+    made = read_jsonl(tmp_path / "warmup.jsonl")
     assert [row.id for row in made] == ["r0"]
     assert made[0].turns[0].target == (
         "<a-think> I hear a drum. </a-think> <v-think> I see a harp. </v-think> <answer> no </answer>"
@@ -518,22 +569,52 @@ def test_warmup_rows_are_made_of_what_each_sense_says_alone(samples, folder, tmp
     assert list(reasons) == ["r1", "r2", "r3", "r4"]
     assert "'see'" in reasons["r1"]
     assert "heard" in reasons["r2"]
-    assert "no picture" in reasons["r3"]
-    assert "<v-think>" in reasons["r4"]
+    assert "there is no picture" in reasons["r3"]
+    assert "nothing was said of the picture" in reasons["r4"]
+    assert report["rejected"][0]["a_think"] == "I see a drum."
     listed = [json.loads(line) for line in (tmp_path / "warmup.rejected.jsonl").read_text().splitlines()]
     assert listed == report["rejected"]
-    assert (report["written"], report["out"]) == (1, str(out))
+    assert (report["written"], report["out"]) == (1, keys.output)
+    assert len(says.asked[0]) == 5
+    assert [len(batch) for batch in says.asked[1:]] == [2, 2]  # r1 and r2, twice more
 
+
+def test_a_second_warmup_asks_for_the_rows_that_failed_alone(shown, folder, tmp_path, says):
+    says["text"] = lambda prompt, seed: (
+        "<a-think> I see a drum. </a-think>" if "Q1" in prompt else "<a-think> I hear a drum. </a-think>"
+    )
+    keys = recipe(folder, tmp_path / "warmup.jsonl", max_failed_share=0.8)
+    write_warmup(shown, keys, see=lambda deaf, n: [row.id.strip("r4") for row in deaf], progress=False)
     says.asked.clear()
-    write_warmup(rows, folder, out, see=see, progress=False)
-    assert says.asked == []  # heard once
+    says["text"] = "<a-think> I hear a drum. </a-think>"
+    asked = []
+
+    def see(deaf, attempt):
+        asked.extend((row.id, attempt) for row in deaf)
+        return ["A harp." for _ in deaf]
+
+    report = write_warmup(shown, keys, see=see, progress=False)
+    assert [prompt.split("\n")[1] for batch in says.asked for _, prompt, _ in batch] == ["Q1"]
+    assert asked == [("r4", 3)]
+    assert [row["id"] for row in report["rejected"]] == ["r3"]
+
+
+def test_too_many_failed_warmup_rows_are_one_sentence(shown, folder, tmp_path, says):
+    says["text"] = lambda prompt, seed: "drum" if "Q2" in prompt else "<a-think> I hear a drum. </a-think>"
+    options = dict(see=lambda deaf, n: ["A harp."] * len(deaf), progress=False)
+    with pytest.raises(UserError) as error:
+        write_warmup(shown, recipe(folder, tmp_path / "w.jsonl"), **options)
+    assert "2 of 5 rows gave no warm-up row, more than max_failed_share 0.1" in str(error.value)
+    assert not (tmp_path / "w.jsonl").exists()
+    assert (tmp_path / "w.rejected.jsonl").read_text().count("\n") == 2
+    assert write_warmup(shown, recipe(folder, tmp_path / "w.jsonl", max_failed_share=0.4), **options)
 
 
 def test_sights_are_written_once_for_each_picture_and_made_anew_for_another(tmp_path):
     """A sight that outlives its clip or its witness would be paid for years."""
     for name in "ab":
         (tmp_path / f"{name}.mp4").write_bytes(name.encode())
-    media, out = MediaSettings(), tmp_path / "train.jsonl"
+    out = tmp_path / "train.jsonl"
     rows = [
         Sample(f"{name}{i}", (Turn("q", "no"),), str(tmp_path / f"{name}.mp4"), str(tmp_path / f"{name}.mp4"))
         for name in "ab"
@@ -542,26 +623,60 @@ def test_sights_are_written_once_for_each_picture_and_made_anew_for_another(tmp_
     deaf = Sample("c0", (Turn("q", "no"),), audio=str(tmp_path / "a.mp4"))
     asked = []
 
-    def see(samples):
+    def see(samples, attempt):
         asked.append([(sample.id, sample.audio) for sample in samples])
         return [f"I see {sample.id[0]}." for sample in samples]
 
-    def again(model="eyes"):
+    def again(**keys):
         kept = sights(out)
         write_jsonl(out, [*rows, deaf])  # as write_references writes it: without them
         asked.clear()
-        return write_sights(out, see, model, media, kept)
+        return write_sights(out, see, recipe("nano_audio", out, **{"policy_model": "eyes", **keys}), kept)
 
     assert again() == 4
     assert asked == [[("a0", None), ("b0", None)]]  # without their sound, each picture once
-    assert [sample.sight for sample in read_jsonl(out)] == ["I see a."] * 2 + ["I see b."] * 2 + [None]
+    found = read_jsonl(out)
+    assert [sample.sight for sample in found] == ["I see a."] * 2 + ["I see b."] * 2 + [None]
+    assert len(found[0].meta["sight"].pop("inputs_hash")) == 40
+    assert found[0].meta["sight"] == {
+        "model": "eyes", "question": SIGHT_PROMPT, "attempt": 1, "failed": None,
+    }  # fmt: skip
     again()
     assert asked == []
     (tmp_path / "b.mp4").write_bytes(b"another clip")
     again()
     assert asked == [[("b0", None)]]
-    again("other eyes")
-    assert asked == [[("a0", None), ("b0", None)]]
+    for keys in ({"policy_model": "other eyes"}, {"sight_prompt": "What is it?"}, {"media_fps": 1.0}):
+        again(**keys)
+        assert asked == [[("a0", None), ("b0", None)]]
+
+
+def test_sights_that_failed_are_tried_again_and_the_others_are_not(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
+    out, asked, said = tmp_path / "train.jsonl", [], {"a": "A harp.", "b": " "}
+    rows = [Sample(name, (Turn("q", "no"),), str(tmp_path / f"{name}.mp4")) for name in "ab"]
+
+    def see(samples, attempt):
+        asked.append(([sample.id for sample in samples], attempt))
+        return [said[sample.id] for sample in samples]
+
+    def again():
+        kept = sights(out)
+        write_jsonl(out, rows)
+        asked.clear()
+        return write_sights(out, see, recipe("nano_audio", out, attempts=2), kept)
+
+    assert again() == 1
+    assert asked == [(["a", "b"], 0), (["b"], 1)]
+    meta = read_jsonl(out)[1].meta["sight"]
+    assert (meta["attempt"], meta["failed"]) == (2, "nothing was said")
+    assert again() == 1
+    assert asked == [(["b"], 2), (["b"], 3)]
+    said["b"] = "A drum."
+    assert again() == 2
+    assert asked == [(["b"], 4)]
+    assert read_jsonl(out)[1].sight == "A drum."
 
 
 def test_policy_sight_looks_without_hearing(hearer, tmp_path):
@@ -575,23 +690,50 @@ def test_policy_sight_looks_without_hearing(hearer, tmp_path):
         rows.append(
             Sample(f"r{index}", (Turn("Is there a drum sound?", "no"),), video=str(tmp_path / f"{index}.mp4"))
         )
-    see = policy_sight(str(tmp_path / "policy"), MediaSettings(height=56, width=56), max_new_tokens=4)
-    sights = see(rows)
-    assert len(sights) == 2
-    assert sights == see(rows)  # greedy
-    assert sights != policy_sight(
-        str(tmp_path / "policy"), MediaSettings(height=56, width=56), max_new_tokens=4, question="flute?"
-    )(rows)
+
+    def see(attempt=0, **keys):
+        keys = {"media_height": 56, "media_width": 56, "sight_max_new_tokens": 4, **keys}
+        keys["policy_model"] = str(tmp_path / "policy")
+        return policy_sight(recipe("nano_audio", tmp_path / "out.jsonl", **keys))(rows, attempt)
+
+    greedy = see()
+    assert len(greedy) == 2
+    assert greedy == see(seed=1)
+    assert greedy != see(sight_prompt="flute?")
+    sampled = [see(attempt, temperature=2.0, top_p=1.0) for attempt in (1, 1, 2)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    assert greedy not in sampled
+
+
+def test_a_witness_is_asked_for_a_description_and_nothing_else(hearer, tmp_path, monkeypatch):
+    """Trap: `Answer with a word or a phrase.` behind it, as behind every direct question."""
+    asked = []
+    monkeypatch.setattr("rlcomm.reference.sights.encode", lambda *args, text: asked.append(text))
+    monkeypatch.setattr("rlcomm.reference.sights.generate", lambda model, processor, prompts, **_: [["x"]])
+    monkeypatch.setattr(
+        "rlcomm.reference.sights.load_policy", lambda *_, **__: SimpleNamespace(model=0, processor=0)
+    )
+    monkeypatch.setattr("rlcomm.reference.sights.load_clip", lambda *_: None)
+    rows = [Sample("r0", (Turn("Is there a drum sound?", "no"),), video="clip.mp4")]
+    policy_sight(recipe("nano_audio", tmp_path / "out.jsonl"))(rows, 0)
+    assert asked == [SIGHT_PROMPT]
+    assert "Describe" in SIGHT_PROMPT
+    assert "word or a phrase" not in SIGHT_PROMPT
+
+
+def test_orchestras_recipe_asks_its_miniature_as_it_was_trained():
+    keys = load_recipe("recipes/orchestra/reference.yaml", [])
+    assert keys.sight_prompt == user_text(Turn(SEE, ""), "direct")
 
 
 def test_warmup_without_any_usable_row_is_an_error(samples, folder, tmp_path, says):
+    (tmp_path / "x.mp4").write_bytes(b"clip")
     says["text"] = "<a-think> the video shows a drum </a-think>"
     with pytest.raises(UserError, match="speaks of what is seen"):
         write_warmup(
-            [dataclasses.replace(row, video="x.mp4") for row in samples],
-            folder,
-            tmp_path / "w.jsonl",
-            see=lambda rows: ["I see a drum."] * len(rows),
+            [dataclasses.replace(row, video=str(tmp_path / "x.mp4")) for row in samples],
+            recipe(folder, tmp_path / "w.jsonl", max_failed_share=1.0),
+            see=lambda rows, attempt: ["I see a drum."] * len(rows),
             progress=False,
         )
     assert not (tmp_path / "w.jsonl").exists()
@@ -611,4 +753,4 @@ def test_warmup_without_any_usable_row_is_an_error(samples, folder, tmp_path, sa
     ],
 )
 def test_words_of_sight(text, word):
-    assert reference.speaks_of_sight(text) == word
+    assert speaks_of_sight(text) == word

@@ -1,6 +1,6 @@
 """A local audio-language model of transformers: what it takes, what it is given, how a row's text is drawn.
 
-    sound -> split_audio -> encode (the processor's own chat template) -> Hearer.write -> one text a row
+    sound -> split_audio -> encode (the processor's own chat template) -> AudioModel.write -> one text a row
 
 Any model of transformers that chats about sound: Qwen2-Audio, Audio Flamingo 3, Qwen2.5-Omni (its thinker),
 Gemma 3n, ... Which class it is, and whether it takes sound, is what transformers itself says.
@@ -116,7 +116,7 @@ def hearing_window(processor: Any) -> float | None:
 
 
 @dataclass(frozen=True)
-class Ear:
+class AudioModelInfo:
     """A model as far as it is known before its weights are loaded.
 
     Attributes:
@@ -146,7 +146,7 @@ class Ear:
         return hearing_window(self.processor)
 
 
-def open_ear(model_name_or_path: str, revision: str | None = None) -> Ear:
+def audio_model_info(model_name_or_path: str, revision: str | None = None) -> AudioModelInfo:
     """Looks at a model and loads its processor; its weights are left alone.
 
     Args:
@@ -164,7 +164,7 @@ def open_ear(model_name_or_path: str, revision: str | None = None) -> Ear:
             f"The reference model is {shown!r}, which cannot be read as a model "
             f"({str(error).splitlines()[0]}); give the folder or hub id of an audio-language model."
         ) from error
-    kind = _hears(config)
+    kind = _class_that_hears(config)
     if kind is None:
         raise UserError(
             f"The reference model is {shown!r}, a {config.model_type!r} model, which takes no sound in "
@@ -185,7 +185,7 @@ def open_ear(model_name_or_path: str, revision: str | None = None) -> Ear:
             f"The reference model is {shown!r}, whose processor has {lacks}, so it cannot be asked about a "
             "sound here; give another model, or serve this one and set reference_backend: endpoint."
         )
-    return Ear(name, commit, identity, kind, processor, hasattr(processor, "max_audio_len"))
+    return AudioModelInfo(name, commit, identity, kind, processor, hasattr(processor, "max_audio_len"))
 
 
 class RowSampler(LogitsProcessor):
@@ -225,21 +225,23 @@ class RowSampler(LogitsProcessor):
         return scores - noise.clamp_min(torch.finfo(torch.float32).tiny).log().to(scores.device)
 
 
-class Hearer:
+class AudioModel:
     """An audio-language model, loaded once; it is freed by `close`."""
 
-    def __init__(self, ear: Ear, dtype: str | None, device: Any = None, window: float | None = None) -> None:
+    def __init__(
+        self, info: AudioModelInfo, dtype: str | None, device: Any = None, window: float | None = None
+    ) -> None:
         self.device = torch.device(device or processes.device())
         kind = getattr(torch, dtype or ("bfloat16" if self.device.type == "cuda" else "float32"))
-        self.processor = ear.processor
-        self.window = window or ear.window
+        self.processor = info.processor
+        self.window = window or info.window
         try:
-            which: Any = {"revision": ear.revision, "dtype": kind, "use_safetensors": True}
-            model: Any = ear.kind.from_pretrained(ear.name, **which)
+            which: Any = {"revision": info.revision, "dtype": kind, "use_safetensors": True}
+            model: Any = info.kind.from_pretrained(info.name, **which)
             self.model = model.to(self.device).eval()
         except (OSError, ValueError) as error:
             raise UserError(
-                f"The reference model {ear.name!r} could not be loaded ({str(error).splitlines()[0]}); give "
+                f"The reference model {info.name!r} could not be loaded ({str(error).splitlines()[0]}); give "
                 "a complete model folder with safetensors weights."
             ) from error
         tokenizer = self.processor.tokenizer
@@ -302,7 +304,7 @@ class Hearer:
 # ------------------------------------------------------------------------------------------------ inner parts
 
 
-def _hears(config: Any) -> Any:
+def _class_that_hears(config: Any) -> Any:
     """The class of transformers that takes sound and writes text, for a configuration; None: there is none.
 
     Of a full omni model it is the thinker: the talker is not asked.

@@ -16,8 +16,9 @@ import torch  # isort: skip
 
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.data.write_media import write_audio
-from rlcomm.reference import write as reference
-from rlcomm.reference.write import write_references
+from rlcomm.reference import listen, partial
+from rlcomm.reference.rows import write_references
+from tests.reference.recipes import recipe
 
 ROWS, BATCH, RATE = 12, 2, 16_000
 OPTIONS = dict(batch_size=BATCH, temperature=1.5, max_new_tokens=16)
@@ -25,11 +26,11 @@ OPTIONS = dict(batch_size=BATCH, temperature=1.5, max_new_tokens=16)
 # rlcomm whose process RANK_ENDS ends at its AT-th batch, and which notes the rows that each process writes
 NOTED = """
 import json, os, signal, sys
-from rlcomm import reference
 from rlcomm.cli import main
+from rlcomm.reference import listen
 from rlcomm.utils.errors import UserError
-rank, listen, batches = os.environ["RANK"], reference._listen, []
-def noted(hearer, batch, *rest):
+rank, texts, batches = os.environ["RANK"], listen.texts, []
+def noted(model, batch, *rest):
     batches.append(1)
     if rank == os.environ.get("RANK_ENDS") and len(batches) == int(os.environ["AT"]):
         if os.environ["BY"] == "kill":
@@ -37,8 +38,8 @@ def noted(hearer, batch, *rest):
         raise UserError("this process gives up.")
     with open(os.environ["NOTES"], "a") as file:
         file.write("".join(f"{rank} {sample.id}\\n" for sample in batch))
-    return listen(hearer, batch, *rest)
-reference._listen = noted
+    return texts(model, batch, *rest)
+listen.texts = noted
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -102,7 +103,7 @@ def launch(rows, tmp_path):
 @pytest.mark.distributed
 def test_two_processes_give_the_bytes_of_one(launch, rows, tmp_path, one_thread):
     one, two = tmp_path / "one" / "out.jsonl", tmp_path / "two" / "out.jsonl"
-    report = write_references(rows, "nano_audio", one, progress=False, **OPTIONS)
+    report = write_references(rows, recipe("nano_audio", one, **OPTIONS), progress=False)
     code, said, computed = launch(two)
     assert code == 0, said[-3000:]
     assert said.count("rows have a reference") == 1  # the first process alone speaks
@@ -121,7 +122,7 @@ def test_a_process_that_fails_ends_all_and_nothing_finished_is_done_again(
 ):
     """First the second process gives up, then the first is killed, then one process alone goes on."""
     whole, out = tmp_path / "whole" / "out.jsonl", tmp_path / "out" / "out.jsonl"
-    write_references(rows, "nano_audio", whole, progress=False, **OPTIONS)
+    write_references(rows, recipe("nano_audio", whole, **OPTIONS), progress=False)
 
     code, said, _ = launch(out, RANK_ENDS="1", AT="2", BY="error")
     assert code != 0
@@ -138,11 +139,11 @@ def test_a_process_that_fails_ends_all_and_nothing_finished_is_done_again(
     assert len(second) < ROWS
 
     third = []
-    listen = reference._listen
+    texts = listen.texts
     monkeypatch.setattr(
-        reference, "_listen", lambda hearer, batch, *rest: third.extend(batch) or listen(hearer, batch, *rest)
+        listen, "texts", lambda model, batch, *rest: third.extend(batch) or texts(model, batch, *rest)
     )
-    report = write_references(rows, "nano_audio", out, progress=False, **OPTIONS)
+    report = write_references(rows, recipe("nano_audio", out, **OPTIONS), progress=False)
     assert {row.id for row in third} == {f"r{i}" for i in range(ROWS)} - set(second)
     assert (report["computed"], report["reused"]) == (ROWS - len(second), len(second))
     assert out.read_bytes() == whole.read_bytes()
@@ -155,15 +156,15 @@ def test_journals_of_any_number_of_processes_are_read_and_no_other_file(tmp_path
     others = ["o[1].jsonl.partial.1.jsonl.partial", "o1.jsonl.partial", "o[1].jsonl", "o[1].jsonl.partial.x"]
     for name in (*names, *others):
         (tmp_path / name).touch()
-    assert {path.name for path in reference._journals(tmp_path / "o[1].jsonl")} == set(names)
+    assert {path.name for path in partial.journals(tmp_path / "o[1].jsonl")} == set(names)
 
 
 @pytest.mark.parametrize("torn", [0, 1])
 def test_rows_of_any_journal_count_and_a_torn_one_does_not(rows, tmp_path, one_thread, monkeypatch, torn):
     """What several processes left is taken up by one; the rest is computed beside the same rows as before."""
     whole, out = tmp_path / "whole" / "out.jsonl", tmp_path / "out" / "out.jsonl"
-    options = {**OPTIONS, "attempts": 1, "progress": False}
-    write_references(rows, "nano_audio", whole, **options)
+    options = {**OPTIONS, "attempts": 1}
+    write_references(rows, recipe("nano_audio", whole, **options), progress=False)
     lines = []
     for row in read_jsonl(whole):
         if row.audio:
@@ -172,13 +173,11 @@ def test_rows_of_any_journal_count_and_a_torn_one_does_not(rows, tmp_path, one_t
     out.parent.mkdir()
     out.with_name("out.jsonl.partial.7").write_text(lines[0] + lines[1])
     out.with_name("out.jsonl.partial").write_text(lines[4] + (lines[5][:-9] if torn else lines[5]))
-    listen, batches = reference._listen, []
+    texts, batches = listen.texts, []
     monkeypatch.setattr(
-        reference,
-        "_listen",
-        lambda hearer, batch, *rest: batches.append(batch) or listen(hearer, batch, *rest),
+        listen, "texts", lambda model, batch, *rest: batches.append(batch) or texts(model, batch, *rest)
     )
-    report = write_references(rows, "nano_audio", out, **options)
+    report = write_references(rows, recipe("nano_audio", out, **options), progress=False)
     assert report["reused"] == 4 - torn
     # not packed anew: beside other rows a row is padded, and rounded, otherwise
     missing = [[2, 3], *[[5]] * torn, [6, 7], [8, 9], [10, 11]]

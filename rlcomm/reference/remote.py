@@ -3,7 +3,7 @@
     sound -> split_audio -> WAV, base64 -> input_audio parts + the prompt -> chat completion -> one text a row
 
 `RLCOMM_REFERENCE_BASE_URL` with `RLCOMM_REFERENCE_API_KEY` (else OpenAI's variables) say where; how it is
-asked is `rlcomm.llm_api`'s. It is used like a local `rlcomm.reference.hearer.Hearer`.
+asked is `rlcomm.llm_api`'s. It is used like a local `rlcomm.reference.audio_model.AudioModel`.
 """
 
 import base64
@@ -14,7 +14,7 @@ import numpy as np
 
 from rlcomm.data.write_media import wav_bytes
 from rlcomm.llm_api import Asking, Endpoint, Failure, ask, clean, from_environment, short
-from rlcomm.reference.hearer import split_audio
+from rlcomm.reference.audio_model import split_audio
 
 WHO = "reference model"
 RATE = 16_000  # Hz of what is sent; speech and audio models resample to this or hear it as it is
@@ -29,7 +29,7 @@ def endpoint() -> Endpoint:
     return from_environment("RLCOMM_REFERENCE", WHO)
 
 
-class RemoteHearer:
+class RemoteAudioModel:
     """A model at an endpoint; may be asked by several threads at once."""
 
     def __init__(self, asking: Asking, window: float | None = None) -> None:

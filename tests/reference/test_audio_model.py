@@ -22,9 +22,11 @@ from transformers import (
 from rlcomm.data.sample import Sample, Turn, read_jsonl
 from rlcomm.data.write_media import write_audio
 from rlcomm.orchestra import nano
-from rlcomm.reference.hearer import Hearer, encode, hearing_window, open_ear, split_audio
-from rlcomm.reference.write import reference_prompt, write_references
+from rlcomm.reference.audio_model import AudioModel, audio_model_info, encode, hearing_window, split_audio
+from rlcomm.reference.prompts import reference_prompt
+from rlcomm.reference.rows import write_references
 from rlcomm.utils.errors import UserError
+from tests.reference.recipes import recipe
 
 RATE, WINDOW = 16_000, 2
 PROMPTS = [reference_prompt("Is there a drum sound?", "no"), "a much shorter prompt"]
@@ -104,7 +106,7 @@ def rows(tmp_path):
 
 def test_qwen2_audio_is_given_what_it_always_was(qwen):
     """One template for all families: for Qwen2-Audio the tensors must be those of its own two steps."""
-    processor = open_ear(qwen).processor
+    processor = audio_model_info(qwen).processor
     sounds = [tone(5.0, 440, 4.0), tone(0.7, 300)]
     split = [split_audio(sound, RATE, WINDOW) for sound in sounds]
     texts = [
@@ -125,16 +127,16 @@ def test_qwen2_audio_is_given_what_it_always_was(qwen):
 
 
 def test_the_class_is_the_one_transformers_names(qwen, flamingo, thinker):
-    assert open_ear(qwen).kind is Qwen2AudioForConditionalGeneration
-    assert open_ear(flamingo).kind is AudioFlamingo3ForConditionalGeneration
-    assert open_ear(thinker).kind is Qwen2_5OmniThinkerForConditionalGeneration
+    assert audio_model_info(qwen).kind is Qwen2AudioForConditionalGeneration
+    assert audio_model_info(flamingo).kind is AudioFlamingo3ForConditionalGeneration
+    assert audio_model_info(thinker).kind is Qwen2_5OmniThinkerForConditionalGeneration
 
 
 @pytest.mark.parametrize("family", ["qwen", "flamingo", "thinker"])
 def test_decisive_sound_in_the_last_second_is_heard(family, request):
     """5 s, longer than a window of Qwen2-Audio and Audio Flamingo: an extractor alone would cut it there."""
-    ear = open_ear(request.getfixturevalue(family))
-    model = Hearer(ear, "float32", "cpu").model
+    ear = audio_model_info(request.getfixturevalue(family))
+    model = AudioModel(ear, "float32", "cpu").model
     last = []
     for sound in (tone(5.0, 440, 4.0), np.zeros(5 * RATE, np.float32)):
         with torch.no_grad():
@@ -168,12 +170,11 @@ def test_how_much_a_processor_hears_at_a_time(processor, seconds):
 def test_another_family_writes_references_row_by_row(family, rows, request, tmp_path):
     """Like Qwen2-Audio: a row's text depends on its sound and seed, not on the rows beside it."""
     model = request.getfixturevalue(family)
-    options = dict(temperature=2.0, top_p=1.0, max_new_tokens=12, attempts=1, progress=False, device="cpu")
+    options = dict(temperature=2.0, top_p=1.0, max_new_tokens=12, attempts=1)
     texts = {}
     for name, batch, order in (("three", 3, 1), ("one", 1, -1)):
-        report = write_references(
-            rows[::order], model, tmp_path / f"{name}.jsonl", batch_size=batch, **options
-        )
+        keys = recipe(model, tmp_path / f"{name}.jsonl", batch_size=batch, **options)
+        report = write_references(rows[::order], keys, progress=False, device="cpu")
         assert report["computed"] == 3
         found = read_jsonl(tmp_path / f"{name}.jsonl")
         texts[name] = {row.id: row.reference or row.meta["reference"]["failed"] for row in found}
@@ -185,18 +186,18 @@ def test_another_family_writes_references_row_by_row(family, rows, request, tmp_
 @pytest.mark.parametrize("family", ["qwen", "flamingo", "thinker"])
 def test_placeholders_of_sound_are_never_written(family, request):
     """To Audio Flamingo <sound> is an ordinary word; written, the next forward would look for sound."""
-    ear = open_ear(request.getfixturevalue(family))
-    hearer = Hearer(ear, "float32", "cpu")
+    ear = audio_model_info(request.getfixturevalue(family))
+    hearer = AudioModel(ear, "float32", "cpu")
     assert ear.processor.audio_token_id in hearer.forbidden
     assert ear.processor.tokenizer.eos_token_id not in hearer.forbidden
 
 
 def test_a_smaller_window_of_the_recipe_counts_and_is_provenance(qwen, rows, tmp_path):
-    options = dict(max_new_tokens=4, attempts=1, progress=False, device="cpu")
+    keys, options = dict(max_new_tokens=4, attempts=1), dict(progress=False, device="cpu")
     out = tmp_path / "out.jsonl"
-    write_references(rows, qwen, out, **options)
+    write_references(rows, recipe(qwen, out, **keys), **options)
     before = [row.meta["reference"]["parts"] for row in read_jsonl(out)]
-    assert write_references(rows, qwen, out, window=1.0, **options)["computed"] == 3
+    assert write_references(rows, recipe(qwen, out, audio_window=1.0, **keys), **options)["computed"] == 3
     meta = [row.meta["reference"] for row in read_jsonl(out)]
     assert before == [1, 1, 2]
     assert [one["parts"] for one in meta] == [1, 2, 3]
@@ -210,7 +211,7 @@ def test_a_sound_too_long_for_a_model_of_one_item_is_refused(flamingo, rows, tmp
     """Audio Flamingo would warn and cut it."""
     write_audio(tmp_path / "2.wav", tone(7.0, 300), RATE)
     with pytest.raises(UserError, match=r"2\.wav: lasts 7 s, and .* at most 6 s .* row 'r2'"):
-        write_references(rows, flamingo, tmp_path / "out.jsonl", progress=False, device="cpu")
+        write_references(rows, recipe(flamingo, tmp_path / "out.jsonl"), progress=False, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_a_sound_too_long_for_a_model_of_one_item_is_refused(flamingo, rows, tmp
 def test_a_model_that_takes_no_sound_is_refused_in_one_sentence(tmp_path, config):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError) as error:
-        open_ear(str(tmp_path))
+        audio_model_info(str(tmp_path))
     assert f"a '{config['model_type']}' model, which takes no sound in transformers" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -238,11 +239,11 @@ def test_a_processor_without_a_chat_template_is_refused(flamingo, tmp_path):
     AudioFlamingo3Config.from_pretrained(flamingo).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"has no chat template, so .* set reference_backend: endpoint"):
-        open_ear(str(tmp_path))
+        audio_model_info(str(tmp_path))
 
 
 def test_an_incomplete_folder_is_refused(qwen, tmp_path):
-    config = open_ear(qwen).kind.config_class.from_pretrained(qwen)
+    config = audio_model_info(qwen).kind.config_class.from_pretrained(qwen)
     config.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"The processor of the reference model .* could not be loaded"):
-        open_ear(str(tmp_path))
+        audio_model_info(str(tmp_path))

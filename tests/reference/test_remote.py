@@ -19,12 +19,14 @@ import yaml
 
 from rlcomm import llm_api as endpoint
 from rlcomm.cli import main
-from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.data.write_media import write_audio
-from rlcomm.reference.write import reference_prompt, write_references, write_warmup
+from rlcomm.reference.prompts import reference_prompt
+from rlcomm.reference.rows import write_references
+from rlcomm.reference.warmup import write_warmup
 from rlcomm.utils.errors import UserError
 from tests.fake_endpoint import Server, bare, completion, running
+from tests.reference.recipes import recipe
 
 KEY = "sk-very-secret-0123456789"
 MODEL = "audio-1"
@@ -71,8 +73,13 @@ def some(folder, n):
 
 
 def run(samples, out, **options):
-    settings = {"timeout": 5.0, "progress": False, **options}
-    return write_references(samples, MODEL, out, backend="endpoint", **settings)
+    progress = options.pop("progress", False)
+    return write_references(samples, far(out, **options), progress=progress)
+
+
+def far(out, model=MODEL, **options):
+    """The recipe of a model behind the endpoint."""
+    return recipe(model, out, reference_backend="endpoint", **{"timeout": 5.0, **options})
 
 
 def sounds(body):
@@ -144,7 +151,7 @@ def test_a_long_sound_is_sent_whole_or_in_parts(server, rows, tmp_path):
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE).astype(np.float32)
     write_audio(tmp_path / "0.wav", sound, RATE)
     run(rows[:1], tmp_path / "whole.jsonl")
-    run(rows[:1], tmp_path / "parts.jsonl", window=2.0)
+    run(rows[:1], tmp_path / "parts.jsonl", audio_window=2.0)
     whole, parts = (sounds(body) for _, _, body in server.requests)
     assert [len(part) for part in whole] == [5 * RATE]
     assert len(parts) == 3
@@ -176,7 +183,7 @@ def test_rows_and_provenance_are_like_those_of_a_local_model(server, rows, tmp_p
     assert len(meta.pop("inputs_hash")) == len(meta.pop("prompt_hash")) == 32
     assert meta == {
         "model": MODEL, "revision": None, "backend": "endpoint",
-        "sampling": {"temperature": 0.5, "top_p": 0.95, "max_new_tokens": 128, "attempts": 3, "seed": 0},
+        "sampling": {"temperature": 0.5, "top_p": 0.95, "max_new_tokens": 64, "attempts": 3, "seed": 0},
         "parts": 1, "attempt": 1, "failed": None,
     }  # fmt: skip
     assert found[4].meta["reference"]["failed"] == "no audio"
@@ -202,10 +209,9 @@ def test_a_second_run_asks_only_for_what_changed(server, rows, tmp_path, monkeyp
     ):
         run(changed, out, temperature=0.9)
     with pytest.raises(UserError, match="RLCOMM_REFERENCE_BASE_URL"):  # another model is asked anew
-        write_references(changed, "audio-2", out, backend="endpoint", progress=False)
-    media = MediaSettings(audio_seconds=0.2)
+        write_references(changed, far(out, "audio-2"), progress=False)
     with pytest.raises(UserError, match="RLCOMM_REFERENCE_BASE_URL"):
-        run(changed, out, media=media)
+        run(changed, out, media_audio_seconds=0.2)
 
 
 # ---- what is no reference ----
@@ -223,7 +229,6 @@ def test_a_malformed_reply_is_asked_again_and_then_recorded_as_missing(server, r
     assert sorted(server.asked) == ["Question 0?"] * 2 + ["Question 1?"] * 2
     seeds = [body["seed"] for _, _, body in server.requests]
     assert len(set(seeds)) == 4  # greedy servers aside, the same seed would say the same again
-    assert run(rows[:2], out, attempts=2)["computed"] == 0  # it is finished
     run(rows[:1], tmp_path / "greedy.jsonl", attempts=3, temperature=0.0)
     assert len(server.asked) == 5
 
@@ -365,10 +370,11 @@ def test_of_several_processes_the_first_alone_asks(server, rows, tmp_path, monke
 
 
 def test_warm_up_rows_from_an_endpoint(server, rows, tmp_path):
-    shown = [dataclasses.replace(row, video="clip.mp4") for row in rows]
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    shown = [dataclasses.replace(row, video=str(tmp_path / "clip.mp4")) for row in rows]
     report = write_warmup(
-        shown, MODEL, tmp_path / "warmup.jsonl", see=lambda rows: ["I see a harp."] * len(rows),
-        backend="endpoint", progress=False,
+        shown, far(tmp_path / "warmup.jsonl"), see=lambda rows, attempt: ["I see a harp."] * len(rows),
+        progress=False,
     )  # fmt: skip
     assert report["written"] == 4
     assert read_jsonl(tmp_path / "warmup.jsonl")[0].turns[0].target.startswith(GOOD)
@@ -426,14 +432,13 @@ def test_openais_key_is_not_for_somebody_elses_server(server, rows, tmp_path, mo
         ("concurrency", 0),
         ("timeout", 0),
         ("retries", -1),
-        ("window", 0.5),
-        ("backend", "x"),
+        ("audio_window", 0.5),
+        ("reference_backend", "x"),
     ],
 )
 def test_wrong_settings_are_one_sentence(server, rows, tmp_path, name, value):
-    options = {"backend": "endpoint", "progress": False, name: value}
     with pytest.raises(UserError, match=name):
-        write_references(rows, MODEL, tmp_path / "out.jsonl", **options)
+        recipe(MODEL, tmp_path / "out.jsonl", **{"reference_backend": "endpoint", name: value})
     assert server.asked == []
 
 
