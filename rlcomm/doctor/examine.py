@@ -33,7 +33,8 @@ from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
 from rlcomm.doctor import machine, memory, peak
 from rlcomm.omni.encode import conversation_pieces, encode
 from rlcomm.omni.policy import in_short, resolve_model
-from rlcomm.stages import sft, step_rr
+from rlcomm.stages import step_rr
+from rlcomm.stages.needs import usable
 from rlcomm.trainers.sft import targets
 from rlcomm.utils.errors import UserError
 
@@ -96,7 +97,7 @@ def examine(path: str, overrides: list[str], options: Options = Options()) -> di
     recipe = load_recipe(path, given)
     found: dict[str, Any] = {"recipe": str(path), "stage": recipe.stage, "output_dir": recipe.output_dir,
                              "problems": [], "notes": []}  # fmt: skip
-    samples = _rows(recipe, options, found["problems"])
+    samples = _rows(recipe, options, found["problems"], found["notes"])
     config = _config(recipe, found["problems"])
     if recipe.eval_data and not Path(recipe.eval_data).is_dir():
         found["problems"].append(f"eval_data is {recipe.eval_data!r}, where no folder is; correct the path.")
@@ -125,14 +126,12 @@ def examine(path: str, overrides: list[str], options: Options = Options()) -> di
     return found
 
 
-def _rows(recipe: Any, options: Options, problems: list[str]) -> list[Sample]:
+def _rows(recipe: Any, options: Options, problems: list[str], notes: list[str]) -> list[Sample]:
     """The first rows, checked with their clips; what the stage asks of all rows is checked of all."""
     try:
-        samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
-        if recipe.stage in ("sft", "warmup"):
-            sft.check_targets(recipe, samples)
-        else:
-            step_rr.check_references(recipe, samples)
+        samples, others = usable(recipe, read_jsonl(recipe.dataset)[: recipe.max_rows])
+        if others:
+            notes.append(f"{len(others)} rows of {recipe.dataset} lack what is needed and will be left out.")
         if recipe.stage in ("step_rr", "grpo"):
             step_rr.check_enough(recipe, len(samples))
     except UserError as error:

@@ -27,7 +27,7 @@ from rlcomm.rewards import format as format_reward
 from rlcomm.stages.resume import open_run
 from rlcomm.stages.run import open_data, open_policy, run
 from rlcomm.stages.senses import check_senses
-from rlcomm.stages.step_rr import check_references, reward_functions, reward_weights
+from rlcomm.stages.step_rr import reward_functions, reward_weights
 from rlcomm.trainers.ans_co import AnsCOCollator, AnsCOTrainer
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
@@ -42,14 +42,14 @@ def train(recipe: AnsCORecipe, finish: Callable[..., Any] = run) -> None:
         finish: what is done with the trainer (`rlcomm.doctor.peak` measures it).
 
     Raises:
-        UserError: no row has a usable rollout, missing references, a run folder of another recipe.
+        UserError: no row has a usable rollout, too many rows without a reference, a run folder of another
+            recipe.
     """
     started = time.time()
     open_run(recipe)
     policy = open_policy(recipe)
     samples, prompts = open_data(recipe, policy)
     check_senses(recipe, policy.model, samples)
-    check_references(recipe, samples)
     texts, skipped = targets(recipe, policy, samples, prompts)
     tokenizer = policy.processor.tokenizer
     chosen = [

@@ -11,6 +11,7 @@ from typing import Any
 from rlcomm.data.sample import read_jsonl, write_jsonl
 from rlcomm.diagnostics import audit, degenerate
 from rlcomm.stages import step_rr
+from rlcomm.stages.needs import usable
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
 
@@ -39,8 +40,7 @@ def run_audit(recipe: Any) -> str:
     Raises:
         UserError: rows that the rewards cannot compare with, or that tell nothing honest; no embedder.
     """
-    samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
-    step_rr.check_references(recipe, samples)
+    samples, _ = usable(recipe, read_jsonl(recipe.dataset)[: recipe.max_rows])
     weights = step_rr.reward_weights(recipe)
     functions = step_rr.reward_functions(recipe, weights)
     found = audit.audit(

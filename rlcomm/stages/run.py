@@ -21,6 +21,7 @@ from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.towers import Towers
 from rlcomm.stages.measure import callback_of_diagnosis, callback_of_evaluation, evaluate_run
+from rlcomm.stages.needs import leave_out
 from rlcomm.stages.resume import DONE
 from rlcomm.stages.save import save_model
 from rlcomm.trainers.checkpoints import last_checkpoint
@@ -82,8 +83,13 @@ def _check_adapters(recipe: Any, model: PeftModel) -> None:
 
 
 def open_data(recipe: Any, policy: Policy) -> tuple[list[Sample], Prompts]:
-    """Reads the rows of a recipe and makes the door through which they become prompts."""
-    samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
+    """Reads the rows of a recipe that have what it needs, and makes the door through which they become
+    prompts.
+
+    Raises:
+        UserError: too many rows lack something, unreadable rows, clips that do not exist.
+    """
+    samples = leave_out(recipe, read_jsonl(recipe.dataset)[: recipe.max_rows])
     missing = sorted({p for s in samples for p in (s.video, s.audio) if p and not Path(p).exists()})
     if missing:
         raise UserError(

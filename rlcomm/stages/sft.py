@@ -18,7 +18,6 @@ from rlcomm.stages.run import open_data, open_policy, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.clips import by_clip
 from rlcomm.trainers.sft import ConversationCollator, OmniSFTTrainer
-from rlcomm.utils.errors import UserError
 
 # Question types that one sense alone can answer, by the names of MUSIC-AVQA and Orchestra; the key is what is
 # left out.
@@ -38,14 +37,13 @@ def train(recipe: SFTRecipe, finish: Callable[..., Any] = run) -> None:
         finish: what is done with the trainer (`rlcomm.doctor.peak` measures it).
 
     Raises:
-        UserError: rows without a target under the step prompt, unreadable data, a run folder of another
-            recipe.
+        UserError: too many rows without a target under the step prompt, unreadable data, a run folder of
+            another recipe.
     """
     started = time.time()
     open_run(recipe)
     policy = open_policy(recipe)
     samples, prompts = open_data(recipe, policy)
-    check_targets(recipe, samples)
     steps = recipe.max_steps if recipe.max_steps > 0 else None
     window = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * recipe.world_size
     if steps is None:
@@ -110,20 +108,3 @@ def without(sample: Sample, lost: str, guess: bool = False) -> Sample | None:
     kept = _ANSWERABLE[lost] + (_GUESSED if guess else ())
     turns = tuple(turn for turn in sample.turns if turn.type.startswith(kept))
     return dataclasses.replace(sample.without(lost), turns=turns) if turns else None
-
-
-def check_targets(recipe: SFTRecipe, samples: Sequence[Sample]) -> None:
-    """Under the step prompt SFT imitates targets, so every row needs one.
-
-    Raises:
-        UserError: names the first row without a target.
-    """
-    if recipe.prompt_style == "direct":
-        return
-    for number, sample in enumerate(samples, 1):
-        if any(turn.target is None for turn in sample.turns):
-            raise UserError(
-                f"{recipe.dataset}, row {number}, field target: is missing, and under the step prompt SFT "
-                "has nothing to imitate; write warm-up rows with "
-                "`rlcomm reference RECIPE --for warmup`, or set prompt_style direct."
-            )

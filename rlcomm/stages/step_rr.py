@@ -14,7 +14,7 @@ from rlcomm.config.step_rr import StepRRRecipe
 from rlcomm.data.sample import Sample
 from rlcomm.diagnostics import audit, degenerate
 from rlcomm.omni.encode import user_text
-from rlcomm.rewards import adapters, avc
+from rlcomm.rewards import adapters
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import default_omega
 from rlcomm.stages.resume import open_run
@@ -35,8 +35,8 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
         finish: what is done with the trainer (`rlcomm.doctor.peak` measures it).
 
     Raises:
-        UserError: rows without a reference although ARR is on, unreadable data, a run folder of another
-            recipe.
+        UserError: too many rows without a reference although ARR is on, unreadable data, a run folder of
+            another recipe.
     """
     started = time.time()
     open_run(recipe)
@@ -44,7 +44,6 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     samples, prompts = open_data(recipe, policy)
     check_senses(recipe, policy.model, samples)
     weights = reward_weights(recipe)
-    check_references(recipe, samples)
     if processes.is_main():
         warn_without_audit(recipe, weights, samples)
     functions = reward_functions(recipe, weights)
@@ -137,26 +136,3 @@ def exploits(rollouts: list[Rollout]) -> dict[str, float]:
     """Metrics of a generation: the share of its completions that are each degenerate policy's."""
     shares = degenerate.shares([r.completion for r in rollouts], [r.sample for r in rollouts])
     return {f"exploits/{name}": share for name, share in shares.items()}
-
-
-def check_references(recipe: Any, samples: list[Sample]) -> None:
-    """ARR, calibrated and witnessed AVC compare with the reference's reasoning, so every row needs one;
-    witnessed AVC compares with the sight too.
-
-    Raises:
-        UserError: names the first row without a reference, or without a sight.
-    """
-    mode = recipe.avc_mode if "avc" in recipe.rewards else None
-    hears = "arr" in recipe.rewards or mode in avc.NEED_REFERENCE
-    for number, sample in enumerate(samples, 1):
-        if mode == "witnessed" and not sample.sight:
-            raise UserError(
-                f"{recipe.dataset}, row {number}, field sight: is missing, and avc_mode witnessed compares "
-                "with it; run `rlcomm reference RECIPE --sight true` on this file first and train on what it "
-                "writes."
-            )
-        if hears and not sample.reference:
-            raise UserError(
-                f"{recipe.dataset}, row {number}, field reference: is missing, and the rewards compare with "
-                "it; run `rlcomm reference RECIPE` on this file first and train on what it writes."
-            )
