@@ -14,6 +14,10 @@ goes on from there. A row's text depends on its id and the seed, not on the rows
 Several processes (`accelerate launch`) share the batches; each keeps its own in `<output>.partial.<n>`, and
 the first writes them all, in the order of the rows: the file is that of one process. They may be stopped and
 started again in another number. An endpoint is asked by the first process alone.
+
+`meta["reference"]` of every row: model, revision, prompt_hash, sampling, inputs_hash, parts (audio items
+heard), attempt (texts made so far), and `failed`: None, "no audio", or the text that would not do; of an
+endpoint also `backend`, and `refused` with the reason in `failed` where it would not answer.
 """
 
 import time
@@ -50,10 +54,6 @@ def write_references(
     A row without a usable text after `attempts` tries has no reference; the next run tries it again, with
     other seeds (not where it is greedy).
 
-    `meta["reference"]` of every row: model, revision, prompt_hash, sampling, inputs_hash, parts (audio items
-    heard), attempt (texts made so far), and `failed`: None, "no audio", or the text that would not do; of an
-    endpoint also `backend`, and `refused` with the reason in `failed` where it would not answer.
-
     Args:
         samples: rows; those without sound stay without reference.
         recipe: model, sampling, output, how much of a sound is heard.
@@ -85,12 +85,11 @@ def write_references(
         where = partial.journal(Path(recipe.output), rank)
         with partial.appending(where) as append:
             how = _listening(recipe, info, provenance, hashes, tried, append, accept)
-            if info is not None:
+            if info is None:
+                _listen_far(mine, recipe, how, where, progress)
+            else:
                 model = AudioModel(info, recipe.dtype, device, recipe.audio_window)
                 listen.by_batches(mine, model, how, progress and rank == 0)
-            else:
-                far = remote.RemoteAudioModel(_asking(recipe, where, progress), recipe.audio_window)
-                listen.at_once([sample for batch in mine for sample in batch], far, how)
     if world > 1:
         processes.wait()
     if rank != 0:
@@ -238,11 +237,20 @@ def _listening(
     return listen.Listening(provenance["sampling"], sound, keep, tried, accept)
 
 
-def _asking(recipe: ReferenceRecipe, place: Path, progress: bool) -> Asking:
-    return Asking(
+def _listen_far(
+    batches: Sequence[Sequence[Sample]],
+    recipe: ReferenceRecipe,
+    how: listen.Listening,
+    place: Path,
+    progress: bool,
+) -> None:
+    """Asks a model behind an endpoint."""
+    asking = Asking(
         remote.endpoint(), remote.WHO, recipe.model_name_or_path, recipe.timeout, recipe.retries,
         recipe.concurrency, unit="row", made="rows", place=place, progress=progress,
     )  # fmt: skip
+    model = remote.RemoteAudioModel(asking, recipe.audio_window)
+    listen.at_once([sample for batch in batches for sample in batch], model, how)
 
 
 def _check_length(sample: Sample, seconds: float, info: AudioModelInfo | None, window: float | None) -> None:
