@@ -128,7 +128,8 @@ def _allowed(hint: Any, limits: options.Limits) -> str:
     """What a value may be: its type and its limits, in words."""
     kinds = _kinds(hint)
     enums = [kind for kind in kinds if isinstance(kind, enum.EnumMeta)]
-    choices = limits.choices or tuple(str(one.value) for kind in enums for one in kind)
+    members: list[Any] = [member for kind in enums for member in kind.__members__.values()]
+    choices = limits.choices or tuple(str(member.value) for member in members)
     literal = next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is typing.Literal), ())
     lists = [kind for kind in kinds if kind is list or typing.get_origin(kind) is list]
     if choices or (literal and not lists):
