@@ -127,8 +127,8 @@ def _yaml(value: Any) -> str:
 def _allowed(hint: Any, limits: options.Limits) -> str:
     """What a value may be: its type and its limits, in words."""
     kinds = _kinds(hint)
-    enums = [kind for kind in kinds if isinstance(kind, enum.EnumMeta)]
-    members: list[Any] = [member for kind in enums for member in kind.__members__.values()]
+    enums: list[Any] = [kind for kind in kinds if isinstance(kind, enum.EnumMeta)]
+    members = [member for kind in enums for member in kind]
     choices = limits.choices or tuple(str(member.value) for member in members)
     literal = next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is typing.Literal), ())
     lists = [kind for kind in kinds if kind is list or typing.get_origin(kind) is list]
