@@ -20,6 +20,7 @@ from rlcomm.decoding.branches import branch_prompts
 from rlcomm.omni.encode import EncodedPrompt
 from rlcomm.omni.policy import Policy, load_policy
 from rlcomm.omni.tree import branch_scores
+from rlcomm.reports.tables import plain
 from rlcomm.utils.errors import UserError
 
 INSTRUMENTS = ["drum", "flute", "harp", "violin"]
@@ -147,18 +148,18 @@ def _row(number: int, seconds: float, question: str) -> tuple[Sample, Clip]:
 
 def format_gacl(result: dict[str, Any]) -> str:
     """The result as a table."""
-    lines = [
+    heads = ["form", "encode s", "score s", "total s", "score x", "total x"]
+    rows = [
+        [name, *(f"{entry[f'{part}_s']:.3f}" for part in ("encode", "score", "total")),
+         *(f"{entry[f'ratio_{part}']:.2f}" for part in ("score", "total"))]
+        for name, entry in result["forms"].items()
+    ]  # fmt: skip
+    told = (
         f"{result['items']} prompts of {result['prompt_tokens']} tokens, {result['labels']} labels behind "
         f"{result['text_tokens']} of text, {result['device']}, {result['threads']} threads, median of "
-        f"{result['rounds']}",
-        f"{'form':10s}{'encode s':>10s}{'score s':>10s}{'total s':>10s}{'score x':>10s}{'total x':>10s}",
-    ]
-    for name, entry in result["forms"].items():
-        lines.append(
-            f"{name:10s}{entry['encode_s']:10.3f}{entry['score_s']:10.3f}{entry['total_s']:10.3f}"
-            f"{entry['ratio_score']:10.2f}{entry['ratio_total']:10.2f}"
-        )
-    return "\n".join(lines)
+        f"{result['rounds']}"
+    )
+    return f"{told}\n{plain(heads, rows)}"
 
 
 def _timed(work: Callable[[], None]) -> float:

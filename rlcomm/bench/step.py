@@ -9,6 +9,7 @@ import copy
 import gc
 import itertools
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from rlcomm.omni.rollout import generate_ids
 from rlcomm.omni.score import score
 from rlcomm.omni.towers import Towers
 from rlcomm.orchestra.nano import nano_omni, omni_processor
+from rlcomm.reports.tables import plain
 from rlcomm.rewards import adapters
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import MINILM_OMEGA
@@ -416,10 +418,8 @@ def format_step(result: dict[str, Any]) -> str:
                 continue
             entries = shape[part]
             names = list(next(iter(entries.values())))
-            lines.append(f"  {part:12s}" + "".join(f"{name:>15s}" for name in names))
-            for form, entry in entries.items():
-                cells = "".join(f"{_cell(entry[name]):>15s}" for name in names)
-                lines.append(f"    {form:10s}{cells}")
+            rows = [[form, *(_cell(entry[name]) for name in names)] for form, entry in entries.items()]
+            lines.append(textwrap.indent(plain([part, *names], rows), "  "))
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
 from rlcomm.doctor import machine, memory, peak
 from rlcomm.omni.encode import conversation_pieces, encode
 from rlcomm.omni.policy import in_short, resolve_model
+from rlcomm.reports.tables import plain
 from rlcomm.stages import step_rr
 from rlcomm.stages.needs import usable
 from rlcomm.trainers.sft import targets
@@ -365,22 +367,24 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
     on = found["checkpointing"]
     columns = [found[name] for name in memory.STRATEGIES]
 
-    def row(name: str, values: list[Any]) -> str:
-        words = [value if isinstance(value, str) else f"{value / 1e9:.3g}" for value in values]
-        return f"  {name:24s}" + "".join(f"{word:>17s}" for word in words)
+    def row(name: str, values: list[Any]) -> list[str]:
+        return [name, *(value if isinstance(value, str) else f"{value / 1e9:.3g}" for value in values)]
 
     yield (
         f"memory of a rank in GB, estimated: per_device_train_batch_size {found['batch']}, gradient "
         f"checkpointing {'on' if on else 'off'}, ZeRO over {found['ranks']} ranks"
     )
-    yield row("", list(memory.STRATEGIES))
+    rows = []
     for term in dict.fromkeys(name for column in columns for name in column):
         values = [column.get(term, 0) for column in columns]
         if term not in ("peak", "at", "largest_batch", "other_peak") and any(values):
-            yield row(term, values)
-    yield row("peak", [column["peak"] for column in columns])
-    yield row("comes at", [column["at"] for column in columns])
-    yield row(f"peak, checkpointing {'off' if on else 'on'}", [column["other_peak"] for column in columns])
+            rows.append(row(term, values))
+    rows.append(row("peak", [column["peak"] for column in columns]))
+    rows.append(row("comes at", [column["at"] for column in columns]))
+    rows.append(
+        row(f"peak, checkpointing {'off' if on else 'on'}", [column["other_peak"] for column in columns])
+    )
     for number, room in enumerate(found["rooms_gb"]):
         batches = [str(column["largest_batch"][number]) for column in columns]
-        yield row(f"largest batch, {room:g} GB", batches)
+        rows.append(row(f"largest batch, {room:g} GB", batches))
+    yield textwrap.indent(plain(["", *memory.STRATEGIES], rows), "  ")

@@ -43,9 +43,9 @@ def test_ratios_are_those_of_the_times(tmp_path, capsys):
             assert entry[f"ratio_{part}"] == pytest.approx(entry[f"{part}_s"] / forms["joint"][f"{part}_s"])
     table = capsys.readouterr().out.splitlines()
     assert f"{found['prompt_tokens']} tokens" in table[0]
-    assert [line.split()[0] for line in table[2:]] == list(forms)
+    assert [line.split()[0] for line in table[3:]] == list(forms)  # behind the heads and their rule
     shown = [f"{forms['gacl'][name]:.2f}" for name in ("ratio_score", "ratio_total")]
-    assert table[3].split()[4:] == shown
+    assert table[4].split()[4:] == shown
 
 
 def test_labels_and_words_are_as_many_as_asked_for(monkeypatch):
