@@ -29,6 +29,13 @@ def test_the_equations_by_hand():
     assert result.prediction == 0  # not far enough
 
 
+def test_the_margin_is_over_the_audio_branchs_own_second():
+    # y_J = 2, which A puts last; A hesitates between 1 and 0, so it is hardly to be relied on
+    result = arbitrate([0.0, 1.0, 2.0], [0.8, 1.0, -5.0], Settings(**RAW))
+    assert result.margin == near(0.2)
+    assert result.reliability == near(0.4)
+
+
 def test_a_sure_audio_branch_repairs_the_answer():
     # margin 3 > tau: R_A = 1, alpha = 0.5: scores (1.5, 2.0) from (2, 1) and (1, 3) - half-way
     result = arbitrate([2.0, 1.0], [0.0, 3.0], Settings(**RAW))

@@ -1,5 +1,6 @@
 """Rollouts: as transformers' generate, media once per prompt, no token that would break the next forward."""
 
+import pytest
 import torch
 
 from rlcomm.omni.encode import merge_media
@@ -65,18 +66,19 @@ def test_special_tokens_are_never_sampled(policy):
     assert not forbidden & {t for c in groups[0] for t in c}
 
 
-def test_a_seed_repeats_and_sampling_follows_the_distribution(policy):
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_a_seed_repeats_and_sampling_follows_the_distribution(policy, temperature):
     """Chi-square of 4,000 first tokens against the model's own next-token probabilities."""
     prompt = make_prompt(policy, 0)
-    draws = generate_ids(policy.model, policy.processor, [prompt], 4000, 1, temperature=1.0, seed=7)[0]
-    again = generate_ids(policy.model, policy.processor, [prompt], 4000, 1, temperature=1.0, seed=7)[0]
+    draws = generate_ids(policy.model, policy.processor, [prompt], 4000, 1, temperature, seed=7)[0]
+    again = generate_ids(policy.model, policy.processor, [prompt], 4000, 1, temperature, seed=7)[0]
     assert draws == again
     logits = policy.model(
         input_ids=prompt.ids[None], position_ids=prompt.positions[:, None],
         **merge_media([prompt], torch.device("cpu"), torch.float32),
     ).logits[0, -1]  # fmt: skip
     logits[suppressed_tokens(policy.processor.tokenizer)] = -torch.inf
-    expected = logits.softmax(-1) * 4000
+    expected = (logits / temperature).softmax(-1) * 4000
     counts = torch.bincount(torch.tensor([d[0] for d in draws]), minlength=len(expected))
     likely = expected >= 5
     observed = torch.cat([counts[likely], counts[~likely].sum()[None]])

@@ -129,9 +129,13 @@ def test_candidate_scores_are_sums_over_label_tokens(policy):
         expected = plain(policy, prompt, ids)[0]
         assert sum_ == pytest.approx(expected.sum().item(), abs=1e-4)
         assert mean_ == pytest.approx(expected.mean().item(), abs=1e-4)
-    behind = candidate_scores(
-        policy.model, policy.processor, [prompt], [["yes"]], False, prefixes=["I hear"]
-    )[0][0]
+    sum_, mean_ = (
+        candidate_scores(
+            policy.model, policy.processor, [prompt], [["yes"]], normalise, prefixes=["I hear"]
+        )[0][0]
+        for normalise in (False, True)
+    )
     before, ids = (tokenizer(text)["input_ids"] for text in ("I hear", "yes"))
     expected = plain(policy, prompt, torch.tensor([*before, *ids, tokenizer.eos_token_id]))[0][len(before) :]
-    assert behind == pytest.approx(expected.sum().item(), abs=1e-4)
+    assert sum_ == pytest.approx(expected.sum().item(), abs=1e-4)
+    assert mean_ == pytest.approx(expected.mean().item(), abs=1e-4)

@@ -184,7 +184,7 @@ def test_gradients_equal_those_of_a_plain_forward(policy, clip_rows, tmp_path):
 # -- batches -------------------------------------------------------------------------------------------------
 
 
-def test_every_row_keeps_its_own_prompt_through_shuffle_and_split(policy, clip_rows, tmp_path):
+def test_every_row_keeps_its_own_prompt_through_shuffle_and_split(policy, clip_rows, tmp_path, monkeypatch):
     trainer = make(policy, clip_rows, tmp_path, steps_per_generation=2)
     rows = rows_of(4)
     marks = policy.processor.tokenizer("yes no a I", add_special_tokens=False)["input_ids"]
@@ -204,6 +204,18 @@ def test_every_row_keeps_its_own_prompt_through_shuffle_and_split(policy, clip_r
             seen.append(row)
     assert sorted(seen) == rows
     assert seen != rows  # it was shuffled
+
+    scored, score = [], grpo.score
+
+    def watched(model, prompts, *rest, **options):
+        scored.append(prompts)
+        return score(model, prompts, *rest, **options)
+
+    monkeypatch.setattr(grpo, "score", watched)
+    trainer.current_gradient_accumulation_steps = 1
+    for part in trainer._buffered_inputs:
+        trainer._compute_loss(trainer.model, part)
+        assert list(map(id, scored.pop())) == list(map(id, part["encoded"]))
 
 
 @pytest.mark.parametrize(("size", "parts", "prompts"), [(8, 2, [2, 2]), (4, 4, [1] * 4), (2, 8, [1] * 8)])
