@@ -103,12 +103,12 @@ def run_pipeline(
                 f"stage {name} ended with code {code} (its message stands above); mend that and run the "
                 "same command again, it goes on from the last finished stage."
             )
-        facts = json.loads((out / name / DONE).read_text(encoding="utf-8"))
-        peak = max(facts.get("peak_rss_mb", 0.0), spent(out)[name]["peak_rss_mb"])
+        ended = json.loads((out / name / DONE).read_text(encoding="utf-8"))
+        peak = max(ended.get("peak_rss_mb", 0.0), spent(out)[name]["peak_rss_mb"])
         files.write_json(
-            out / name / DONE, {**facts, "seconds": spent(out)[name]["seconds"], "peak_rss_mb": peak}
+            out / name / DONE, {**ended, "seconds": spent(out)[name]["seconds"], "peak_rss_mb": peak}
         )
-    return summarise(out, [name for name, _ in plan], seconds or {}, facts)
+    return summarise(out, [name for name, _ in plan], seconds or {}, **facts)
 
 
 @contextlib.contextmanager
@@ -269,16 +269,14 @@ def finished(folder: Path) -> bool:
     return (folder / DONE).exists()
 
 
-def summarise(
-    out: Path, names: list[str], seconds: dict[str, float], known: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def summarise(out: Path, names: list[str], seconds: dict[str, float], **known: Any) -> dict[str, Any]:
     """Reads the stages' folders and writes summary.json, results.json and report.html.
 
     Args:
         out: folder of the pipeline.
         names: of its stages' folders, in order.
         seconds: as in `run_pipeline`.
-        known: further entries of the summary.
+        **known: further entries of the summary.
     """
     stages, method = {}, 0.0
     peak = max((work["peak_rss_mb"] for work in spent(out).values()), default=0.0)
@@ -299,7 +297,7 @@ def summarise(
     summary = {
         "stages": {k: v for k, v in stages.items() if "muted_acc" in v},
         **({"reference": next(iter(references.values()))} if references else {}),
-        **(known or {}),
+        **known,
         "seconds_before": {k: round(v, 1) for k, v in seconds.items()},
         "seconds_method": round(method, 1),
         "seconds_total": round(method + sum(seconds.values()), 1),
