@@ -1,6 +1,7 @@
 """`rlcomm export`: what plain transformers and PEFT load back is the trained policy, the rest untouched."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -99,10 +100,11 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def others(folder: Path) -> dict[str, bytes]:
+    """Every file but weights and the adapters that were merged."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".safetensors"
+        if path.is_file() and path.suffix != ".safetensors" and path.parent != folder / "adapter"
     }
 
 
@@ -151,7 +153,7 @@ def test_never_more_than_a_shard_is_held_beside_the_thinker(bases, trained, tmp_
         held.append((Path(path).name, sum(tensor.nbytes for tensor in tensors.values())))
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr("rlcomm.export.convert.save_file", spy)
+    monkeypatch.setattr("rlcomm.export.full.save_file", spy)
     export(str(trained("qwen3")), "full", tmp_path / "out", str(bases["qwen3"]))
     shards = {}
     for name, (shard, tensor) in tensors(bases["qwen3"]).items():
@@ -248,7 +250,7 @@ def test_a_thinker_alone_is_the_policy(bases, trained, tmp_path, base, lora):
     assert torch.allclose(logits(policy, model), logits(policy, policy.model), atol=1e-5 if lora else 0)
     again = load_policy(str(tmp_path / "out"))
     assert make_prompt(again, 0).ids.tolist() == make_prompt(policy, 0).ids.tolist()
-    assert not list((tmp_path / "out").glob("adapter*"))
+    assert not list((tmp_path / "out").glob("adapter_*"))  # transformers would load them once more
 
 
 def test_a_thinker_keeps_the_stored_dtype_or_takes_the_one_asked_for(trained, tmp_path):
@@ -281,6 +283,60 @@ def test_adapters_can_be_given_the_new_place_of_their_base(bases, trained, tmp_p
     assert settings["base_model_name_or_path"] == str(base)
     assert {tensor.dtype for _, tensor in tensors(tmp_path / "out").values()} == {torch.bfloat16}
     load_policy(str(tmp_path / "out"))
+
+
+# -- merging -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", ["full", "thinker"])
+def test_merged_adapters_are_kept_beside_and_what_the_cast_loses_is_told(bases, trained, tmp_path, to):
+    run = trained("bf16", lora=True)
+    said = export(str(run), to, tmp_path / "out")
+    lost = re.search(r"the cast to bfloat16 loses (\d+\.\d)% \(--dtype float32 keeps all of it\)", said)
+    assert lost
+    assert 0 < float(lost[1]) < 50
+    exact = export(str(run), to, tmp_path / "exact", dtype="float32")
+    assert "nothing of them lost" in exact
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "out" / "adapter" / name).read_bytes() == (run / "model" / name).read_bytes()
+    again = load_policy(str(tmp_path / "out" / "adapter"))  # the policy as it was trained, over its base
+    policy = load_policy(str(run / "model"))
+    assert torch.equal(logits(policy, again.model), logits(policy, policy.model))
+    own = {name: tensor for name, (_, tensor) in tensors(tmp_path / "out").items()}
+    for name, (_, tensor) in tensors(tmp_path / "exact").items():
+        if to == "thinker" or name.startswith("thinker."):
+            assert torch.equal(own[name], tensor.to(own[name].dtype))  # rounded once
+
+
+def test_a_dtype_other_than_the_bases_does_not_make_it_look_like_another_base(bases, trained, tmp_path):
+    """Trap: a base read in the dtype that is written differs from itself."""
+    said = export(str(trained("sharded", lora=True)), "full", tmp_path / "out", dtype="bfloat16")
+    assert "the cast to bfloat16 loses" in said
+    plain_full(tmp_path / "out")
+
+
+def test_a_run_without_adapters_says_nothing_of_them(bases, trained, tmp_path):
+    said = export(str(trained("sharded")), "thinker", tmp_path / "out")
+    assert said.endswith("a thinker of 116 tensors in torch.float32")
+    assert not (tmp_path / "out" / "adapter").exists()
+
+
+# -- what the full class itself would save -------------------------------------------------------------------
+
+
+def test_the_full_class_does_not_save_what_it_read(bases, tmp_path):
+    """Why shards are rewritten here and not by the class's own `save_pretrained`: it gives thinker and talker
+    the dtype that config.json names, and leaves out the voices and every tensor that it does not read."""
+    base = shutil.copytree(bases["bf16"], tmp_path / "base")
+    [first, *_] = sorted(base.glob("*.safetensors"))
+    save_file({**load_file(first), "talker.left_over.weight": torch.ones(3)}, first, {"format": "pt"})
+    model = Qwen2_5OmniForConditionalGeneration.from_pretrained(base, dtype="auto")
+    model.save_pretrained(tmp_path / "saved", max_shard_size="1MB")
+    was, now = tensors(base), tensors(tmp_path / "saved")
+    unlike = {name for name in was if name in now and not same_bits(was[name][1], now[name][1])}
+    assert {name.split(".")[0] for name in unlike} == {"thinker", "talker"}
+    assert was.keys() - now.keys() == {"talker.left_over.weight"}
+    assert "spk_dict.pt" in others(base).keys() - others(tmp_path / "saved").keys()
 
 
 # -- refusals ------------------------------------------------------------------------------------------------

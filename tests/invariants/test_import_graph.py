@@ -59,7 +59,6 @@ KNOWN_LONG_FILES: set[str] = {
     "evaluation/conflict.py",
     "evaluation/decide.py",
     "evaluation/runner.py",
-    "export/convert.py",
     "orchestra/build.py",
     "orchestra/official.py",
 }
