@@ -130,9 +130,9 @@ def test_candidate_scores_are_sums_over_label_tokens(policy):
         assert sum_ == pytest.approx(expected.sum().item(), abs=1e-4)
         assert mean_ == pytest.approx(expected.mean().item(), abs=1e-4)
     sum_, mean_ = (
-        candidate_scores(
-            policy.model, policy.processor, [prompt], [["yes"]], normalise, prefixes=["I hear"]
-        )[0][0]
+        candidate_scores(policy.model, policy.processor, [prompt], [["yes"]], normalise, prefixes=["I hear"])[
+            0
+        ][0]
         for normalise in (False, True)
     )
     before, ids = (tokenizer(text)["input_ids"] for text in ("I hear", "yes"))
