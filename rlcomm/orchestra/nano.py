@@ -7,7 +7,9 @@ models; nothing outside this file knows that they are small. `rlcomm.orchestra.m
 from collections.abc import Iterable
 from typing import Any
 
-import torch
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before transformers, which imports torchvision)
+
+import torch  # isort: skip
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import (

@@ -34,7 +34,7 @@ except KeyboardInterrupt:
 def test_a_stage_is_told_to_end_and_has_time_to_leave(word, whom, tmp_path):
     """Killed at once, an accelerate launcher would leave its ranks behind, training on."""
     driver = (
-        "import os, sys\nfrom rlcomm import child\n"
+        "import os, sys\nfrom rlcomm.utils import child\n"
         f"child.LEAVE_TAKING = {4 if word == signal.SIGINT else 90}\n"
         f"child.run_process([sys.executable, '-c', {LEAVING!r}, {str(tmp_path)!r}], os.environ)\n"
     )
