@@ -19,9 +19,10 @@ from transformers import TrainingArguments
 
 from rlcomm import cli, steps
 from rlcomm.cli import train
-from rlcomm.config.load import load_recipe, read_yaml
+from rlcomm.config.load import load_recipe
 from rlcomm.config.stages import STAGES
 from rlcomm.config.step_rr import check_groups
+from rlcomm.config.yaml_file import read_yaml
 from rlcomm.data import media
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample, Turn

@@ -8,7 +8,6 @@ import enum
 import importlib.metadata
 import inspect
 import shutil
-import types
 import typing
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 from tabulate import tabulate
 
 from rlcomm.config.load import no_stage
+from rlcomm.config.parser import kinds_of
 from rlcomm.config.stages import STAGES
 from rlcomm.utils import options
 
@@ -126,7 +126,7 @@ def _yaml(value: Any) -> str:
 
 def _allowed(hint: Any, limits: options.Limits) -> str:
     """What a value may be: its type and its limits, in words."""
-    kinds = _kinds(hint)
+    kinds = kinds_of(hint)
     enums: list[Any] = [kind for kind in kinds if isinstance(kind, enum.EnumMeta)]
     members = [member for kind in enums for member in kind]
     choices = limits.choices or tuple(str(member.value) for member in members)
@@ -143,14 +143,7 @@ def _allowed(hint: Any, limits: options.Limits) -> str:
         items = {name for kind in lists for one in typing.get_args(kind) if (name := _NAMES.get(one))}
         words += [f"list of {items.pop() if items else 'text'}s".replace("texts", "text")] if lists else []
         said = ", ".join(filter(None, [" or ".join(words) or "text", limits.words()]))
-    return f"{said}, or null" if type(None) in kinds else said
-
-
-def _kinds(hint: Any) -> list[Any]:
-    """The members of a union, or the type itself."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [kind for one in typing.get_args(hint) for kind in _kinds(one)]
-    return [hint]
+    return f"{said}, or null" if type(None) in kinds and limits.null else said
 
 
 def table(stage: str | None = None) -> str:

@@ -1,22 +1,16 @@
-"""Reads a recipe: YAML, overridden by `--key value`, checked by the dataclass of its stage."""
+"""Reads a recipe: YAML, overridden by `--key value` (null unsets), checked by the dataclass of its stage."""
 
-import copy
 import dataclasses
 import difflib
 import enum
 import os
-import re
-import types
-from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any
 
 import yaml
 
-import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
-
-from trl import TrlParser  # isort: skip
-
+from rlcomm.config.parser import Parser
 from rlcomm.config.stages import STAGES
+from rlcomm.config.yaml_file import read_yaml
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
 
@@ -35,19 +29,25 @@ def load_recipe(path: str | os.PathLike, overrides: list[str] | None = None) -> 
         UserError: unknown key (with the nearest known one), wrong type, value out of range, missing file.
     """
     overrides = list(overrides or [])
-    values, given, cls = check_keys(path, overrides)
+    values, _, cls = check_keys(path, overrides)
     if overrides and not overrides[0].startswith("--"):
         raise UserError(f"the command line: {overrides[0]!r} stands where a key must; write `--key value`.")
-    parser = _Parser(cls, allow_abbrev=False)
+    parser = Parser(cls)
+    overrides, unset = take_nulls(overrides)
+    values = {key: value for key, value in values.items() if value is not None or parser.may_be_null(key)}
+    for key in unset:
+        values.pop(key, None)
+        if parser.may_be_null(key):
+            values[key] = None
     try:
         parser.set_defaults_with_config(**{key: parser.readable(key, value) for key, value in values.items()})
-        recipe = parser.parse_args_into_dataclasses(args=overrides)[0]
-        recipe.given = {**values, **{key: _plain(getattr(recipe, key)) for key in given}}
-        return recipe
+        recipe = parser.parse_args_into_dataclasses(args=overrides, look_for_args_file=False)[0]
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}; correct the value and run again.") from error
+    recipe.given = {**values, **{key: _plain(getattr(recipe, key)) for key in keys_of(overrides)}}
+    return recipe
 
 
 def check_keys(path: str | os.PathLike, overrides: list[str]) -> tuple[dict[str, Any], list[str], Any]:
@@ -97,52 +97,25 @@ def keys_of(overrides: list[str]) -> list[str]:
     return [item[2:].split("=")[0].replace("-", "_") for item in overrides if item.startswith("--")]
 
 
-class _Parser(TrlParser):
-    def __init__(self, cls: Any, **options: Any) -> None:
-        super().__init__(cls, **options)
-        self.cls = cls
+def take_nulls(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Takes `--key null` out of `["--key", "value", ...]`: it unsets the key, wherever it was set before.
 
-    @staticmethod
-    def _parse_dataclass_field(parser: Any, field: dataclasses.Field) -> None:
-        """Metadata become keywords of argparse; ours are none."""
-        field = copy.copy(field)
-        field.metadata = types.MappingProxyType(  # type: ignore[assignment]
-            {key: value for key, value in field.metadata.items() if key not in ("limits", "commas")}
-        )
-        TrlParser._parse_dataclass_field(parser, field)
-
-    def readable(self, key: str, value: Any) -> Any:
-        """A YAML value in the form in which its type is checked like one from the command line.
-
-        Raises:
-            UserError: a list or mapping where one value is wanted, or the other way round.
-        """
-        action = self._option_string_actions[f"--{key}"]
-        hint = str(get_type_hints(self.cls)[key])
-        if action.nargs in ("+", "*"):
-            return value if value is None and "None" in hint else _readable_list(key, value, action.type)
-        if isinstance(value, (list, dict)) and not re.search(r"\b(list|dict|Any)\b", hint):
-            wanted = "number" if re.search(r"\b(int|float)\b", hint) else "value"
-            raise UserError(
-                f"{key} is {value!r}, where one {wanted} is wanted; correct the value and run again."
-            )
-        return str(value) if isinstance(value, (bool, int, float)) else value
-
-    def error(self, message: str) -> NoReturn:
-        if found := re.match(r"argument --(\w+)\S*: invalid (\w+) value: (.*)$", message):
-            kind = {"int": "whole number", "float": "number"}.get(found[2], found[2])
-            message = f"{found[1]} is {found[3]}, which is no {kind}"
-        raise UserError(f"{message}; correct the value and run again.")
-
-
-def _readable_list(key: str, value: Any, kind: Any) -> Any:
-    """A YAML value of a key that holds a list of `kind`; one value alone is a list of it."""
-    items = value if isinstance(value, list) else [value]
-    if odd := [item for item in items if not isinstance(item, (str, int, float))]:
-        raise UserError(
-            f"{key} has {odd[0]!r}, where a list of plain values is wanted; correct the value and run again."
-        )
-    return [str(item) for item in items] if kind is str else items
+    Returns:
+        The other overrides, and the keys that are unset.
+    """
+    kept: list[list[str]] = []
+    unset: list[str] = []
+    starts = [at for at, item in enumerate(overrides) if item.startswith("--")]
+    for start, end in zip(starts, [*starts, len(overrides)][1:], strict=True):
+        words = overrides[start:end]
+        (key,) = keys_of(words)
+        unset = [one for one in unset if one != key]
+        if words[1:] == ["null"] or words == [f"{words[0].partition('=')[0]}=null"]:
+            kept = [one for one in kept if keys_of(one) != [key]]
+            unset.append(key)
+        else:
+            kept.append(words)
+    return [word for words in kept for word in words], unset
 
 
 def _override(overrides: list[str], key: str) -> str | None:
@@ -153,23 +126,6 @@ def _override(overrides: list[str], key: str) -> str | None:
         if item == f"--{key}":
             return overrides[at + 1] if at + 1 < len(overrides) else None
     return None
-
-
-def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
-    """A YAML file that holds a flat mapping.
-
-    Raises:
-        UserError: it is missing, not YAML, or not a mapping.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: is not valid YAML ({str(error).splitlines()[0]}); correct it.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no `key: value` lines; a recipe is a flat mapping.")
-    return values
 
 
 def _plain(value: Any) -> Any:

@@ -32,17 +32,18 @@ GRPO_REFUSED = {
     "min_p": (None, "the rollout that carries the media has temperature, top_p, top_k"),
     "repetition_penalty": (1.0, "the rollout would ignore it silently"),
     "generation_kwargs": (None, "the rollout would ignore them silently"),
+    "sync_ref_model": (False, "there is no second model to keep in step"),
     "beta": (0.0, "the reference is another model, a KL to it means nothing"),
 }
 
 # Of trl.GRPOConfig's own keys. Those of vLLM have none: it is refused.
 GRPO_LIMITS = {
-    "num_generations": Limits(at_least=1),
+    "num_generations": Limits(at_least=1, null=False),
     "num_generations_eval": Limits(at_least=1),
     "generation_batch_size": Limits(at_least=1),
     "steps_per_generation": Limits(at_least=1),
     "num_iterations": Limits(at_least=1),
-    "max_completion_length": Limits(at_least=1),
+    "max_completion_length": Limits(at_least=1, null=False),
     "temperature": Limits(at_least=1e-6),
     "top_p": Limits(at_least=1e-6, at_most=1),
     "top_k": Limits(at_least=0),

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from rlcomm.config.data import DataFields
 from rlcomm.config.during import DuringFields, check_during
 from rlcomm.config.measured import AskedFields
+from rlcomm.config.optimiser import check_optimiser
 from rlcomm.config.policy import PolicyFields
 from rlcomm.config.watch import WatchFields, check_watched
 from rlcomm.config.workers import WorkerFields
@@ -65,6 +66,7 @@ class TrainerFields(WatchFields):
             raise UserError(f"{_said(error)}; correct the value and run again.") from error
         options.check(self)  # JSON in a value has been read by now
         check_watched(self)
+        check_optimiser(self)
 
 
 def _said(error: Exception) -> str:

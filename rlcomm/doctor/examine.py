@@ -25,8 +25,9 @@ from huggingface_hub import try_to_load_from_cache
 from peft import LoraConfig
 from transformers import AutoConfig, AutoProcessor
 
-from rlcomm.config.load import load_recipe, read_yaml
+from rlcomm.config.load import load_recipe
 from rlcomm.config.stages import STAGES
+from rlcomm.config.yaml_file import read_yaml
 from rlcomm.data.check import check
 from rlcomm.data.clips import load_clip
 from rlcomm.data.probe import probe

@@ -17,8 +17,8 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rlcomm.config.load import read_yaml
 from rlcomm.config.media import MediaFields
+from rlcomm.config.yaml_file import read_yaml
 from rlcomm.omni.encode import INSTRUCTIONS
 from rlcomm.reports.stages import format_table
 from rlcomm.utils import files

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlcomm.config.load import check_keys, keys_of, read_yaml, save_recipe
+from rlcomm.config.load import check_keys, keys_of, save_recipe
 from rlcomm.config.pipeline import PipelineRecipe
 from rlcomm.config.stages import STAGES
+from rlcomm.config.yaml_file import read_yaml
 from rlcomm.evaluation import runner
 from rlcomm.export import model_card
 from rlcomm.reports import stages as report

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rlcomm.config.load import read_yaml, resolved, save_recipe
+from rlcomm.config.load import resolved, save_recipe
+from rlcomm.config.yaml_file import read_yaml
 from rlcomm.export import hub
 from rlcomm.trainers.checkpoints import last_checkpoint
 from rlcomm.utils import processes

@@ -16,11 +16,12 @@ from typing import Any
 from rlcomm.utils.errors import UserError
 
 LARGEST = 2**63 - 1  # of a whole number: what 64 bits hold
+SHOWN = 200  # characters of a value in a sentence
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a value may be; None and () are no limit, a value that is None is not looked at.
+    """What a value may be; None and () are no limit.
 
     Attributes:
         at_least: least number.
@@ -30,6 +31,7 @@ class Limits:
         even: a whole number that 2 divides.
         choices: the words it may be; of a list: those that may stand in it.
         called: what one of the choices of a list is, where it is not simply unknown.
+        null: whether it may be None where its type says so.
     """
 
     at_least: float | None = None
@@ -39,6 +41,7 @@ class Limits:
     even: bool = False
     choices: tuple[str, ...] = ()
     called: str = ""
+    null: bool = True
 
     def words(self) -> str:
         """The limits in plain English: `at least 1`, `between 0 and 1`, `above 0`; "" where there is none."""
@@ -119,22 +122,24 @@ def refusal(name: str, value: Any, limits: Limits = NONE) -> str | None:
         limits: of the option.
     """
     if value is None:
-        return None
-    for number in _numbers(value):  # first: a number of thousands of digits cannot even be written out
-        if isinstance(number, int) and abs(number) > LARGEST:
+        return None if limits.null else f"{name} is null, where a value is needed; give it one."
+    for one in _leaves(value):  # first: a number of thousands of digits cannot even be written out
+        if isinstance(one, int) and abs(one) > LARGEST:
             return f"{name} is a number of more than 64 bits; correct it and run again."
     several = isinstance(value, (list, tuple))
     for one in value if several else [value]:
         if limits.choices and one not in limits.choices:
             what = f"no {limits.called}" if limits.called else "unknown"
             use = f"use {'some' if several else 'one'} of {', '.join(limits.choices)}"
-            return f"{name} {'has' if several else 'is'} {one!r}, which is {what}; {use}."
+            return f"{name} {'has' if several else 'is'} {shown(one)}, which is {what}; {use}."
         if limits != NONE and _is_number(one) and not limits.hold(one):
             must = f"it must be {limits.words()}{'' if math.isfinite(one) else ' and finite'}"
-            return f"{name} {'has' if several else 'is'} {one!r}, which is out of range; {must}."
-    for number in _numbers(value):
-        if not math.isfinite(number):
-            return f"{name} is {value!r}, and {number!r} is no finite number; correct it and run again."
+            return f"{name} {'has' if several else 'is'} {shown(one)}, which is out of range; {must}."
+    for one in _leaves(value):
+        if isinstance(one, float) and not math.isfinite(one):
+            return f"{name} is {shown(value)}, and {one!r} is no finite number; correct it and run again."
+        if isinstance(one, str) and not _is_text(one):
+            return f"{name} is {shown(value)}, which no file can hold as text; correct it and run again."
     return None
 
 
@@ -159,19 +164,30 @@ def split_commas(instance: Any) -> None:
             setattr(instance, field.name, [part for item in items for part in item.split(",") if part])
 
 
+def shown(value: Any) -> str:
+    """A value for a sentence, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    """The numbers in a value, however deep in lists and mappings."""
+def _leaves(value: Any) -> Iterator[Any]:
+    """The plain values in a value, however deep in lists and mappings, the keys of these too."""
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [*value, *value.values()]
     if isinstance(value, (list, tuple)):
         for one in value:
-            yield from _numbers(one)
-    elif _is_number(value):
+            yield from _leaves(one)
+    else:
         yield value
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can stand in a file and name one: no null character, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _short(bound: float) -> str:

@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rlcomm.cli import main
-from rlcomm.config.load import load_recipe, read_yaml
+from rlcomm.config.load import load_recipe
 from rlcomm.config.sft import SFTRecipe
+from rlcomm.config.yaml_file import read_yaml
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy
 from rlcomm.omni.prompts import Prompts

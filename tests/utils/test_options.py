@@ -121,3 +121,4 @@ def test_commas_part_the_items_of_lists_that_say_so():
 def test_limits_in_words(limits, words):
     assert limits.words() == words
     assert refusal("x", None, limits) is None
+    assert "is null, where a value is needed" in str(refusal("x", None, Limits(null=False)))
