@@ -9,7 +9,6 @@ with the URL) are turned off, and it never holds the key: a hook puts it on the 
 
 import json
 import logging
-import math
 import os
 import ssl
 import threading
@@ -208,19 +207,6 @@ def short(text: str) -> str:
     """One line of at most SHOWN characters."""
     line = " ".join(text.split())
     return line if len(line) <= SHOWN else line[:SHOWN] + "..."
-
-
-def check(who: str, model: Any, concurrency: Any, timeout: Any, retries: Any) -> None:
-    """Refuses settings with which nothing can be asked, by a UserError that names the first wrong one."""
-    whole, number = type(concurrency) is int, type(timeout) in (int, float)
-    for name, value, fine, words in (
-        ("model", model, isinstance(model, str) and model.strip(), "its name at the endpoint"),
-        ("concurrency", concurrency, whole and concurrency > 0, "an integer of at least 1"),
-        ("retries", retries, type(retries) is int and retries >= 0, "an integer of at least 0"),
-        ("timeout", timeout, number and 0 < timeout < math.inf, "a number of seconds above 0"),
-    ):
-        if not fine:
-            raise UserError(f"{who}: {name} is {value!r}, with which nothing can be asked; give {words}.")
 
 
 # ---- the client, and what its answers and errors mean ----

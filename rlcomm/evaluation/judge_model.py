@@ -10,6 +10,7 @@ prompt is unpublished: the wording of `PROMPT` is ours, so scores are not to be 
 
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 from rlcomm.data.sample import read_text
 from rlcomm.evaluation.judge import Judgement
-from rlcomm.llm_api import Asking, Endpoint, ask, ask_each, check, clean, from_environment, short
+from rlcomm.llm_api import Asking, Endpoint, ask, ask_each, clean, from_environment, short
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.files import write_failure
 
@@ -114,7 +115,7 @@ def judge_all(
         UserError: a wrong argument; no endpoint; it refused the request (not retried); the cache cannot be
             read or written; or items remain without a judgement, all others being cached.
     """
-    check(WHO, model, concurrency, timeout, retries)
+    _check(model, concurrency, timeout, retries)
     known = read_cache(cache_path)
     digests = [digest(item, model) for item in items]
     missing = {d: item for d, item in zip(digests, items, strict=True) if d not in known}
@@ -251,6 +252,19 @@ def _append(cache: Path, row: dict[str, Any]) -> None:
 
 
 # ---- small parts ----
+
+
+def _check(model: Any, concurrency: Any, timeout: Any, retries: Any) -> None:
+    """Refuses settings with which nothing can be asked, by a UserError that names the first wrong one."""
+    whole, number = type(concurrency) is int, type(timeout) in (int, float)
+    for name, value, fine, words in (
+        ("model", model, isinstance(model, str) and model.strip(), "its name at the endpoint"),
+        ("concurrency", concurrency, whole and concurrency > 0, "an integer of at least 1"),
+        ("retries", retries, type(retries) is int and retries >= 0, "an integer of at least 0"),
+        ("timeout", timeout, number and 0 < timeout < math.inf, "a number of seconds above 0"),
+    ):
+        if not fine:
+            raise UserError(f"{WHO}: {name} is {value!r}, with which nothing can be asked; give {words}.")
 
 
 def _objects(text: str) -> list[dict]:
