@@ -199,8 +199,8 @@ FAULTS = [
     # -- data ------------------------------------------------------------------------------------------------
     Fault(
         "the sound keeps its own rate",
-        'av.AudioResampler(format="fltp", rate=rate)',
-        'av.AudioResampler(format="fltp", rate=sound.codec_context.sample_rate)',
+        'self._shape = av.AudioResampler(format="fltp", rate=self.rate), shape',
+        'self._shape = av.AudioResampler(format="fltp", rate=frame.sample_rate), shape',
         "tests/data/test_media.py::test_odd_rates_and_channels_give_16_khz_mono",
     ),
     Fault(
@@ -218,8 +218,8 @@ FAULTS = [
     # -- export, doctor, endpoint ----------------------------------------------------------------------------
     Fault(
         "adapters are dropped, not merged",
-        "policy.model = policy.model.merge_and_unload(safe_merge=True)",
-        "policy.model = policy.model.unload()",
+        "        layer.merge(safe_merge=True)\n",
+        "",
         "tests/export/test_export.py::test_a_thinker_alone_is_the_policy",
     ),
     Fault(
@@ -242,8 +242,8 @@ FAULTS = [
     ),
     Fault(
         "the picture is opened for the audio model",
-        "audio = load_clip(None, sample.audio, media, cache_dir).audio",
-        "audio = load_clip(sample.video, sample.audio, media, cache_dir).audio",
+        "audio = load_clip(None, sample.audio, media, recipe.media_cache_dir).audio",
+        "audio = load_clip(sample.video, sample.audio, media, recipe.media_cache_dir).audio",
         "tests/reference/test_reference.py::test_only_the_sound_is_ever_opened",
     ),
     Fault(
