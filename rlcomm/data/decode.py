@@ -16,6 +16,7 @@ What every kind of file gives:
     junk or a bad packet between          passed over; more than a tenth of the packets: MediaError
     zero bytes, not media, playlists      MediaError
     cut off, where the container shows    MediaError (.mp4, .wav, .avi, .mkv, .webm: `data.whole`)
+    a stream that ends before its header  MediaError
     NaN or infinite samples               MediaError
 """
 
@@ -35,7 +36,6 @@ from rlcomm.data.probe import (
     end_of,
     is_image,
     opened,
-    packets_of,
     picture_of,
     sound_of,
     start_of,
@@ -200,11 +200,14 @@ def decoded(
     """The frames of a stream; damaged packets are passed over, as ffmpeg does, as long as they are few.
 
     Raises:
-        MediaError: they are not.
+        MediaError: they are not, or the packets end far before the stream does by its own header.
     """
-    seen, bad = 0, 0
-    for packet in packets_of(container, stream):
+    seen, bad, end = 0, 0, 0.0
+    announced = announced_end(container, stream)
+    for packet in container.demux(stream):
         seen += 1
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         try:
             yield from packet.decode()
         except av.error.InvalidDataError:
@@ -213,6 +216,12 @@ def decoded(
         raise MediaError(
             f"{path}: {bad} of {seen} packets of its {stream.type} cannot be decoded; it is damaged, so "
             "copy, download or convert it again."
+        )
+    end -= start_of(container)
+    if announced is not None and end < announced - max(1.0, 0.1 * announced):  # headers are a little off
+        raise MediaError(
+            f"{path}: is cut off or damaged: its {stream.type} ends after {end:.2f} of {announced:.2f} s; "
+            "copy or download it again."
         )
 
 

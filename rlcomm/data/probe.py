@@ -205,20 +205,10 @@ def _last_packet(path: str | os.PathLike, index: int) -> float:
         stream = container.streams[index]
         ends = [
             (packet.pts + (packet.duration or 0)) * packet.time_base
-            for packet in packets_of(container, stream)
+            for packet in container.demux(stream)
             if packet.pts is not None
         ]
     return float(max(ends, default=0))
-
-
-def packets_of(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
-    """Packets up to the end, or to junk behind them (a tag, padding): what ffmpeg reads."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            yield next(packets)
-        except (StopIteration, av.error.InvalidDataError):
-            return
 
 
 def start_of(container: av.container.InputContainer) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlcomm.data.decode import decoded, pixels_of, upright
 from rlcomm.data.media import MediaError
-from rlcomm.data.probe import DISK_ERRORS, decodable, end_of, opened, packets_of, picture_of, probe, start_of
+from rlcomm.data.probe import DISK_ERRORS, decodable, end_of, opened, picture_of, probe, start_of
 from rlcomm.data.write_media import encode_audio
 from rlcomm.utils import files
 
@@ -97,7 +97,7 @@ def _copied(
 
 
 def _filled(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
-    return (packet for packet in packets_of(container, stream) if packet.size)  # the last one is a flush
+    return (packet for packet in container.demux(stream) if packet.size)  # the last one is a flush
 
 
 def _encoded(

@@ -63,15 +63,19 @@ def mix(stems: Mapping[str, np.ndarray], without: str, length: int) -> np.ndarra
 
 def own_rate(source: Path) -> int:
     """Sampling rate to write: the clip's own where AAC knows it, else 48 kHz."""
-    rate = probe(source).audio_rate
-    return rate if rate in (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000) else 48_000
+    return _writable(probe(source).audio_rate)
 
 
 def own_sound(source: Path) -> tuple[np.ndarray, int]:
     """The clip's own sound at the rate to write, as long as its picture; silence where it has no track."""
-    found, rate = probe(source), own_rate(source)
+    found = probe(source)
+    rate = _writable(found.audio_rate)
     length = round(found.seconds * rate)
     if not found.has_audio:
         return np.zeros(length, np.float32), rate
     audio = decode_audio(source, rate)
     return np.pad(audio, (0, max(0, length - len(audio)))), rate
+
+
+def _writable(rate: int | None) -> int:
+    return rate if rate in (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000) else 48_000

@@ -195,6 +195,37 @@ def test_a_stream_of_sound_that_changes_midway(tmp_path, other):
     assert np.abs(audio).max() > 0.4
 
 
+@pytest.mark.parametrize("kind", ["mkv", "webm"])
+def test_a_download_that_stopped_halfway_is_refused(tmp_path, kind):
+    """The size of the whole was reserved, the second half is zeros."""
+    clip = write(tmp_path / f"a.{kind}", 10.0, sound=10.0)
+    data = clip.read_bytes()
+    clip.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    for decode in (lambda: decode_audio(clip, RATE), lambda: decode_frames(clip, WHOLE)):
+        with pytest.raises(
+            MediaError, match=r"cut off or damaged: its (audio|video) ends after [\d.]+ of 10\."
+        ):
+            decode()
+
+
+def test_a_sound_that_ends_before_its_header_says_is_refused(tmp_path):
+    flac = tmp_path / "a.flac"
+    with av.open(str(flac), "w") as out:
+        stream = out.add_stream("flac", rate=48_000)
+        stream.layout = "mono"
+        noise = np.random.default_rng(0).standard_normal(48_000 * 8).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray((noise * 3000).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    assert len(decode_audio(flac, RATE)) == 8 * RATE
+    flac.write_bytes(flac.read_bytes()[: flac.stat().st_size // 2])
+    with pytest.raises(
+        MediaError, match=r"a\.flac: is cut off or damaged: its audio ends after 4\.\d\d of 8"
+    ):
+        decode_audio(flac, RATE)
+
+
 @pytest.mark.parametrize("place", ["behind", "before"])
 def test_junk_around_an_mp3_is_passed_over(tmp_path, place):
     path = tmp_path / "a.mp3"
