@@ -61,15 +61,21 @@ def _gacl(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 def _step(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.bench.step import Options, format_step, step
-    from rlcomm.utils import files
+    from rlcomm.omni.policy import load_policy
+    from rlcomm.orchestra.untrained import untrained
+    from rlcomm.utils import files, processes
 
     options = Options(
         parts=arguments.parts, scorings=arguments.scorings, rounds=arguments.rounds,
         memory=not arguments.no_memory, clock=arguments.clock, embedder=arguments.embedder,
     )  # fmt: skip
+    if arguments.model_name_or_path:
+        policy = load_policy(arguments.model_name_or_path, arguments.dtype, device=processes.device())
+    else:
+        policy = untrained(arguments.hidden, arguments.layers, arguments.dtype, max(arguments.prompt_lengths))
     result = step(
-        arguments.prompt_lengths, arguments.completion_lengths, arguments.generations, arguments.prompts,
-        arguments.model_name_or_path, arguments.hidden, arguments.layers, arguments.dtype, options,
+        policy, arguments.prompt_lengths, arguments.completion_lengths, arguments.generations,
+        arguments.prompts, options,
     )  # fmt: skip
     if arguments.json:
         files.write_json(arguments.json, result)

@@ -14,7 +14,7 @@ class PipelineRecipe:
 
     stage: str = option("pipeline", "pipeline")
     output_dir: str = option("runs/pipeline", "a folder per stage, summary.json, report.html")
-    model_name_or_path: str = option("nano_omni", "the base the first stage starts from")
+    model_name_or_path: str = option("", "the base the first stage starts from; must be set")
     stages: list[str] = option([], "recipe files, in order, beside this one")
     data: str | None = option(
         None, "data folder with warmup.jsonl, train.jsonl, test/: replaces the stages' own"

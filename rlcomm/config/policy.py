@@ -12,7 +12,7 @@ ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 class ModelFields:
     """Which model."""
 
-    model_name_or_path: str = option("nano_omni", "folder, hub id, or nano_omni")
+    model_name_or_path: str = option("", "folder, hub id, or a model that ships with rlcomm; must be set")
     model_revision: str | None = option(None, "hub revision")
     dtype: str = option("float32", "of the loaded weights", choices=DTYPES)
 

@@ -10,6 +10,7 @@ from rlcomm.data.media import MediaSettings
 from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.options import like, option
+from rlcomm.utils.shipped import shipped_model
 
 SIGHT_PROMPT = (
     "Describe in one or two sentences what is visible here: the things, the people and what they do. "
@@ -28,7 +29,7 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
         choices=("transformers", "endpoint"),
     )
     model_name_or_path: str = option(
-        "nano_audio", "audio-language model of transformers, nano_audio, or the name at the endpoint"
+        "", "audio-language model of transformers, one that ships with rlcomm, or the name at the endpoint"
     )
     audio_window: float | None = option(
         None, "seconds heard at a time; null: what the model takes, an endpoint all", at_least=1
@@ -41,7 +42,7 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
         "rl", "rl, or warmup: write warm-up rows from reference and policy", choices=("rl", "warmup")
     )
     sight: bool = option(False, "for rl: also what policy_model sees without sound, for avc_mode witnessed")
-    policy_model: str = option("nano_omni", "for warmup and sight: the model that says what is seen")
+    policy_model: str = option("", "for warmup and sight: the model that says what is seen")
     batch_size: int = option(32, "rows at a time", at_least=1)
     temperature: float = option(0.5, "sampling temperature; 0: greedy", at_least=0)
     top_p: float = option(0.95, "nucleus share", at_least=1e-6, at_most=1)
@@ -64,9 +65,15 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
             raise UserError(
                 "dataset and output are not both set; name the rows to read and the file to write."
             )
-        if self.reference_backend == "endpoint" and self.model_name_or_path == "nano_audio":
+        at_endpoint = self.reference_backend == "endpoint"
+        if at_endpoint and (not self.model_name_or_path or shipped_model(self.model_name_or_path)):
             raise UserError(
-                "model_name_or_path is 'nano_audio', which is no model at an endpoint; give its name there."
+                f"model_name_or_path is {self.model_name_or_path!r}, which is no model at an endpoint; "
+                "give its name there."
+            )
+        if not self.policy_model and (self.sight or self.purpose == "warmup"):
+            raise UserError(
+                "policy_model is not set, so nobody says what is seen; name the model that will be trained."
             )
         if self.reference_backend == "endpoint" and self.model_revision is not None:
             raise UserError(

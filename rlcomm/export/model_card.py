@@ -22,6 +22,7 @@ from rlcomm.config.yaml_file import read_yaml
 from rlcomm.omni.encode import INSTRUCTIONS
 from rlcomm.reports.stages import format_table
 from rlcomm.utils import files
+from rlcomm.utils.shipped import shipped_model
 
 PACKAGES = ("rlcomm", "torch", "transformers", "trl", "peft", "accelerate")
 STAGES = {
@@ -89,7 +90,7 @@ def lineage(run_dir: str | os.PathLike) -> tuple[str, list[dict[str, Any]]]:
         stages.insert(0, recipe)
         if recipe["stage"] in ("base", "audio"):
             return "random weights", stages
-        start = str(recipe.get("model_name_or_path", "nano_omni"))
+        start = str(recipe["model_name_or_path"])
         if not (Path(start).is_dir() and (Path(start).parent / "recipe.yaml").exists()):
             return start, stages
         folder = Path(start).parent
@@ -163,4 +164,4 @@ def _named(base: str) -> str:
     """A base in words; of a folder its name alone, the rest means nothing elsewhere."""
     if _on_hub(base):
         return f"[{base}](https://huggingface.co/{base})"
-    return {"nano_omni": "nano_omni, the miniature Qwen2.5-Omni inside rlcomm"}.get(base, Path(base).name)
+    return f"{base}, a miniature inside rlcomm" if shipped_model(base) else Path(base).name

@@ -24,6 +24,7 @@ from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head
 
 from rlcomm.utils.errors import UserError
+from rlcomm.utils.shipped import shipped_model
 
 # Where there are no Triton kernels TRL's head scores every position, prompt and media included; only those
 # of completions are asked for (tests/omni/test_score.py counts them).
@@ -224,14 +225,18 @@ def _has_processor(path: str) -> bool:
 
 
 def resolve_model(name: str) -> str:
-    """`nano_omni` and `nano_audio` are the miniatures inside the package; anything else is itself.
+    """The folder of a model that rlcomm ships, by its name; anything else is itself.
 
     Raises:
-        UserError: `name` looks like a path and nothing is there.
+        UserError: `name` is empty, or looks like a path and nothing is there.
     """
-    packaged = Path(__file__).resolve().parent.parent / "assets" / name
-    if name in ("nano_omni", "nano_audio"):
-        return str(packaged)
+    if not name:
+        raise UserError(
+            "model_name_or_path is not set; give a folder, a hub id such as Qwen/Qwen2.5-Omni-7B, or "
+            "nano_omni, the miniature that ships with rlcomm."
+        )
+    if folder := shipped_model(name):
+        return str(folder)
     if not Path(name).exists() and (name.startswith((".", "/", "~", "runs/")) or name.count("/") != 1):
         raise UserError(
             f"model_name_or_path is {name!r}, where no folder is; train the stage that writes it first, or "

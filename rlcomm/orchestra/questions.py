@@ -4,6 +4,7 @@ Every question is asked only where the scene answers it beyond doubt: loudness w
 order where one instrument enters late. What is silent is never called first, loudest or sounding.
 """
 
+import itertools
 import json
 from dataclasses import dataclass
 
@@ -115,97 +116,77 @@ def existence(scene: Scene, name: str) -> Question:
 
 def all_questions(scene: Scene) -> list[Question]:
     """Every question the scene answers, except the open ones, in a fixed order."""
-    seen, heard = sorted(scene.visible), scene.audible
+    return [*_of_the_sound(scene), *_of_the_picture(scene), *_of_both(scene)]
+
+
+def _of_the_sound(scene: Scene) -> list[Question]:
     ask = [existence(scene, name) for name in INSTRUMENTS]
+    how_many = "How many musical instruments were heard throughout the video?"
+    ask.append(Question("Audio/Counting", how_many, (), NUMBERS[len(scene.audible)]))
+    for one, other in itertools.permutations(scene.audible, 2):
+        difference = scene.loudness[one] - scene.loudness[other]
+        if abs(difference) > _LOUDER:
+            louder = "Is the <Object> louder than the <Object>?"
+            ask.append(Question("Audio/Comparative", louder, (one, other), _yes(difference > 0)))
+    return ask
 
-    def add(type: str, template: str, values: tuple[str, ...], answer: str) -> None:
-        ask.append(Question(type, template, values, answer))
 
-    add(
-        "Audio/Counting",
-        "How many musical instruments were heard throughout the video?",
-        (),
-        NUMBERS[len(heard)],
-    )
-    for one in heard:
-        for other in heard:
-            if abs(scene.loudness[one] - scene.loudness[other]) > _LOUDER:
-                add(
-                    "Audio/Comparative",
-                    "Is the <Object> louder than the <Object>?",
-                    (one, other),
-                    "yes" if scene.loudness[one] > scene.loudness[other] else "no",
-                )
-
-    for name in INSTRUMENTS:
-        add(
-            "Visual/Existential",
-            "Is there a <Object> in the entire video?",
-            (name,),
-            "yes" if name in seen else "no",
-        )
-    add(
-        "Visual/Counting",
-        "How many types of musical instruments appeared in the entire video?",
-        (),
-        NUMBERS[len(seen)],
-    )
+def _of_the_picture(scene: Scene) -> list[Question]:
+    seen = sorted(scene.visible)
+    there = "Is there a <Object> in the entire video?"
+    ask = [Question("Visual/Existential", there, (name,), _yes(name in seen)) for name in INSTRUMENTS]
+    how_many = "How many types of musical instruments appeared in the entire video?"
+    ask.append(Question("Visual/Counting", how_many, (), NUMBERS[len(seen)]))
     if len(seen) == 1:
-        add("Visual/Location", "What kind of musical instrument is it?", (), seen[0])
+        ask.append(Question("Visual/Location", "What kind of musical instrument is it?", (), seen[0]))
     for name in seen:
         where = PLACES.index(scene.place(name))
         for side, others in (("left", scene.places[:where]), ("right", scene.places[where + 1 :])):
             standing = [other for other in others if other]
             if len(standing) == 1:
-                add(
-                    "Visual/Location",
-                    "What is the instrument on the <LR> of <Object>?",
-                    (side, name),
-                    standing[0],
-                )
+                beside = "What is the instrument on the <LR> of <Object>?"
+                ask.append(Question("Visual/Location", beside, (side, name), standing[0]))
+    return ask
 
+
+def _of_both(scene: Scene) -> list[Question]:
+    seen, heard, late = sorted(scene.visible), scene.audible, scene.late
+    ask = []
     if heard or scene.ambient:
-        add(
-            "Audio-Visual/Existential",
-            "Is this sound from the instrument in the video?",
-            (),
-            "yes" if heard else "no",
-        )
-    for name in seen:
-        if name != scene.late:  # one that enters late sounds, but not always
-            add(
-                "Audio-Visual/Existential",
-                "Is the <Object> in the video always playing?",
-                (name,),
-                "yes" if name in heard else "no",
-            )
-    add("Audio-Visual/Counting", "How many instruments are sounding in the video?", (), NUMBERS[len(heard)])
+        from_it = "Is this sound from the instrument in the video?"
+        ask.append(Question("Audio-Visual/Existential", from_it, (), _yes(bool(heard))))
+    always = "Is the <Object> in the video always playing?"
+    ask += [
+        Question("Audio-Visual/Existential", always, (name,), _yes(name in heard))
+        for name in seen
+        if name != late  # one that enters late sounds, but not always
+    ]
+    how_many = "How many instruments are sounding in the video?"
+    ask.append(Question("Audio-Visual/Counting", how_many, (), NUMBERS[len(heard)]))
     if heard:
         loudest, *rest = sorted(heard, key=lambda name: -scene.loudness[name])
         if not rest or scene.loudness[loudest] - scene.loudness[rest[0]] >= _LOUDEST:
-            add("Audio-Visual/Location", "Where is the <LL> instrument?", ("loudest",), scene.place(loudest))
-    if scene.late:
-        add(
-            "Audio-Visual/Location",
-            "Where is the <FL> sounding instrument?",
-            ("last",),
-            scene.place(scene.late),
-        )
+            where = "Where is the <LL> instrument?"
+            ask.append(Question("Audio-Visual/Location", where, ("loudest",), scene.place(loudest)))
+    sounding = "Where is the <FL> sounding instrument?"
+    if late:
+        ask.append(Question("Audio-Visual/Location", sounding, ("last",), scene.place(late)))
     if len(heard) == 2:
+        temporal = "Audio-Visual/Temporal"
         first = "What is the <TH> instrument that comes in?"
-        if scene.late is None:
-            add("Audio-Visual/Temporal", first, ("first",), "simultaneously")
-        else:
-            early = next(name for name in heard if name != scene.late)
-            add(
-                "Audio-Visual/Location",
-                "Where is the <FL> sounding instrument?",
-                ("first",),
-                scene.place(early),
-            )
-            add("Audio-Visual/Temporal", first, ("first",), early)
-            add("Audio-Visual/Temporal", first, ("second",), scene.late)
-            beside = "Which instrument makes sounds <BA> the <Object>?"
-            add("Audio-Visual/Temporal", beside, ("before", scene.late), early)
-            add("Audio-Visual/Temporal", beside, ("after", early), scene.late)
+        beside = "Which instrument makes sounds <BA> the <Object>?"
+        if late is None:
+            return [*ask, Question(temporal, first, ("first",), "simultaneously")]
+        early = next(name for name in heard if name != late)
+        ask += [
+            Question("Audio-Visual/Location", sounding, ("first",), scene.place(early)),
+            Question(temporal, first, ("first",), early),
+            Question(temporal, first, ("second",), late),
+            Question(temporal, beside, ("before", late), early),
+            Question(temporal, beside, ("after", early), late),
+        ]
     return ask
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"

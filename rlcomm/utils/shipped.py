@@ -1,5 +1,6 @@
-"""Where the recipes and launch configurations are that rlcomm ships: beside the package or inside it."""
+"""Where the recipes, launch configurations and models are that rlcomm ships."""
 
+import re
 from pathlib import Path
 
 from rlcomm.utils.errors import UserError
@@ -25,6 +26,12 @@ def shipped(name: str) -> Path:
     raise UserError(
         f"{name}: is not among the files that rlcomm ships; `rlcomm recipes list` names the recipes."
     )
+
+
+def shipped_model(name: str) -> Path | None:
+    """The folder of a model that rlcomm ships (`nano_omni`, `nano_audio`); None: of that name it has none."""
+    folder = _PACKAGE / "assets" / name
+    return folder if re.fullmatch(r"\w+", name) and (folder / "config.json").exists() else None
 
 
 def given_or_shipped(path: str) -> str:

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from rlcomm.bench import step as bench_step
-from rlcomm.bench.step import Options, Shape, Work
+from rlcomm.bench import work as bench_work
+from rlcomm.bench.step import Options
+from rlcomm.bench.work import Shape, Work
 from rlcomm.cli import main
-from rlcomm.omni.policy import Policy
+from rlcomm.omni.policy import Policy, set_trainable
 from rlcomm.omni.score import score
+from rlcomm.orchestra.untrained import untrained
 from tests.cli.test_cli import told
 
 TINY = ["--prompt_lengths", "64", "--completion_lengths", "3", "--generations", "2", "--hidden", "128"]
@@ -18,7 +21,9 @@ TINY += ["--layers", "1", "--rounds", "1", "--embedder", "none"]
 
 @pytest.fixture(scope="module")
 def tiny() -> Policy:
-    return bench_step._policy(None, 128, 1, "float32", 301)
+    policy = untrained(128, 1, longest=301)
+    set_trainable(policy.model, freeze_encoders=True)
+    return policy
 
 
 def test_every_part_is_in_the_table_and_in_the_file(tmp_path, capsys):
@@ -57,7 +62,7 @@ def test_a_whole_step_has_its_peak_of_memory_and_the_first_form_pays_for_nobody(
     options = Options(parts=["step"], rounds=1, embedder="none")
     found = bench_step.measure(tiny, Shape(128, 2, 8, 1), options)["step"]
     assert 0 < found["rlcomm"]["peak_mb"] < found["trl"]["peak_mb"]
-    again = bench_step.Work(tiny, Shape(128, 2, 8, 1))
+    again = Work(tiny, Shape(128, 2, 8, 1))
     again.settle()
     moments = sum(2 * parameter.numel() * 4 for parameter in again.trained) / 2**20
     later = [bench_step._peak(lambda: again.step("generate", "rows")) / 2**20 for _ in range(2)]
@@ -83,7 +88,7 @@ def test_every_combination_of_the_lengths_is_measured(capsys):
 
 def test_prompts_have_the_length_asked_for_and_are_clips(tiny):
     for tokens in (64, 100, 301):
-        prompt = bench_step.make_prompt(tiny, tokens)
+        prompt = bench_work.make_prompt(tiny, tokens)
         assert len(prompt) == tokens
         assert {"input_features", "pixel_values_videos"} <= set(prompt.media)
     heard = (prompt.ids == tiny.config.audio_token_id) | (prompt.ids == tiny.config.video_token_id)
@@ -144,7 +149,7 @@ def test_rewards_of_a_step_embed_texts_they_do_not_know(tiny, monkeypatch):
             return 0.5
 
     calls: list[int] = []
-    monkeypatch.setattr(bench_step, "Embedder", Seen)
+    monkeypatch.setattr(bench_work, "Embedder", Seen)
     work = Work(tiny, Shape(64, 2, 2, 1), "minilm")
     for _ in range(2):
         work.step("shared", "auto")

@@ -201,7 +201,7 @@ def test_a_scoring_that_the_attention_cannot_do_is_found_before_the_model_is_rea
         ("step_rr", "attn_implementation", "eager"),
         ("ans_co", "ansco_uncertainty", "1-pmax"),
         ("ans_co", "ansco_target", "gold_answer"),
-        ("reference", "purpose", "warmup"),
+        ("reference", "purpose", "rl"),
         ("eval", "prompt_style", "steps"),
     ],
 )
@@ -400,3 +400,11 @@ def test_decoders_need_benchmarks_and_places_need_names(tmp_path):
     assert "not name=path" in refused(tmp_path, "eval", benchmark_files=["/data/mmau.json"])
     assert "candidate_score is 'max'" in refused(tmp_path, "eval", candidate_score="max")
     assert "budget_points" in refused(tmp_path, "eval", budget_points=-1)
+
+
+def test_what_is_seen_is_asked_of_a_model_that_is_named(tmp_path):
+    for keys in ({"purpose": "warmup"}, {"sight": True}):
+        assert "policy_model is not set, so nobody says what is seen" in refused(
+            tmp_path, "reference", **keys
+        )
+        load_recipe(written(tmp_path, "reference", policy_model="nano_omni", **keys))

@@ -44,23 +44,17 @@ MOST_LONG_FUNCTIONS = 5
 #: Functions that stay long, each with the reason why two halves would read worse than the whole.
 LONG_WITH_A_REASON: dict[str, str] = {}
 
-KNOWN_UPWARD: set[tuple[str, str]] = {
-    ("bench.step", "doctor.peak"),
-    ("bench.step", "orchestra.nano"),
-}
+KNOWN_UPWARD: set[tuple[str, str]] = set()
 
 KNOWN_CIRCLES: set[tuple[str, ...]] = {
     ("evaluation.beside", "evaluation.conflict", "evaluation.decide"),
 }
 
 KNOWN_LONG_FILES: set[str] = {
-    "bench/step.py",
     "doctor/memory.py",
     "evaluation/conflict.py",
     "evaluation/decide.py",
     "evaluation/runner.py",
-    "orchestra/build.py",
-    "orchestra/official.py",
 }
 
 KNOWN_LONG_FUNCTIONS: set[str] = {
@@ -74,8 +68,6 @@ KNOWN_LONG_FUNCTIONS: set[str] = {
     "evaluation/runner.py:evaluate",
     "omni/rollout.py:generate_ids",
     "omni/score.py:score",
-    "orchestra/build.py:build",
-    "orchestra/questions.py:all_questions",
     "stages/pipeline.py:run_pipeline",
 }
 

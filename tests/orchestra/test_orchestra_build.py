@@ -18,10 +18,12 @@ from rlcomm import steps
 from rlcomm.data.sample import Sample, read_jsonl
 from rlcomm.evaluation.benchmarks import mcr
 from rlcomm.orchestra import scenes
-from rlcomm.orchestra.build import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, _Builder, _chosen, _kind, _train, build
+from rlcomm.orchestra.asking import chosen, kind_of
+from rlcomm.orchestra.build import build
 from rlcomm.orchestra.evidence import CONDITIONS, FAMILIES, MOODS, TASKS
 from rlcomm.orchestra.instruments import BY_NAME, INSTRUMENTS
 from rlcomm.orchestra.sounds import SOUNDS
+from rlcomm.orchestra.splits import BELIEVED, SYNC_AMBIENT, SYNC_MUTED, Gathered, train
 from rlcomm.utils.errors import UserError
 
 SIZES = {"sync": 30, "warmup": 10, "train": 40, "conflict": 36, "test": 20}
@@ -138,13 +140,13 @@ def test_sync_asks_about_every_instrument_in_every_scene(world: Path) -> None:
     )
     assert kinds == {"same": 29, "ambient": 1}
     rows = range(2000)
-    assert sum(_chosen(i, SYNC_MUTED) for i in rows) == 10
-    assert not any(_chosen(i, SYNC_MUTED) and _chosen(i + 10, SYNC_AMBIENT) for i in rows)
+    assert sum(chosen(i, SYNC_MUTED) for i in rows) == 10
+    assert not any(chosen(i, SYNC_MUTED) and chosen(i + 10, SYNC_AMBIENT) for i in rows)
 
 
 @pytest.mark.parametrize(("muted", "ambient"), [(0.005, 0.03), (0.5, 0.05), (0.5, 0.1), (0.0, 0.1)])
 def test_silent_and_ambient_scenes_have_their_exact_shares(muted: float, ambient: float) -> None:
-    kinds = Counter(_kind(index, muted, ambient) for index in range(2000))
+    kinds = Counter(kind_of(index, muted, ambient) for index in range(2000))
     assert kinds["muted"] == 2000 * muted
     assert abs(kinds["ambient"] - 2000 * ambient) <= 1
 
@@ -203,8 +205,8 @@ def test_warmup_targets_are_well_formed_and_true(world: Path) -> None:
 
 
 def test_training_questions_ask_where_it_matters(tmp_path: Path) -> None:
-    builder = _Builder(tmp_path, seed=0)
-    rows = _train(builder, 1200, 0.5)
+    builder = Gathered(tmp_path, seed=0)
+    rows = train(builder, 1200, 0.5)
     scene_of = {scene.id: scene for scene in builder.scenes}
     existence = [row for row in rows if row["type"] == '["Audio", "Existential"]']
     assert 0.55 < len(existence) / 1200 < 0.65
