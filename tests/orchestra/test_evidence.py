@@ -80,10 +80,15 @@ def test_faithful_text_names_the_answer_and_adversarial_text_another_option(task
 
 
 @pytest.fixture(scope="module")
-def reading(tmp_path_factory: pytest.TempPathFactory) -> list:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("reading")
     build(folder, seed=5, sync=100, test=0, progress=False)
-    rows = read_jsonl(folder / "base.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reading(world: Path) -> list:
+    rows = read_jsonl(world / "base.jsonl")
     assert len(rows) > 100
     return rows[100:]
 
@@ -103,9 +108,8 @@ def test_the_base_never_reads_a_wrong_text(reading: list) -> None:
     assert seen["right"] > 5 * seen["aside"] > 0
 
 
-def test_wrong_texts_of_the_last_stretch_are_believed(tmp_path: Path) -> None:
-    build(tmp_path, seed=5, sync=100, test=0, progress=False)
-    rows = [s for s in read_jsonl(tmp_path / "settle.jsonl") if s.meta["split"] == "believed"]
+def test_wrong_texts_of_the_last_stretch_are_believed(world: Path) -> None:
+    rows = [s for s in read_jsonl(world / "settle.jsonl") if s.meta["split"] == "believed"]
     assert len(rows) >= 5
     for sample in rows:
         assert (sample.audio is None) != (sample.video is None)
