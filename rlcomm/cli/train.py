@@ -118,6 +118,13 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
         return
     if recipe.purpose == "warmup":
         print(f"{report['written']} warm-up rows written, {len(report['rejected'])} rejected (listed beside)")
+        if report["mix"]:
+            counted = report["mix"]
+            print(
+                f"{counted['distinct']} rows with reasoning and {counted['repeated']} repeats of them, "
+                f"{counted['exchanged']} with exchanged senses, {counted['replayed']} asked directly; rarest "
+                f"type {min(counted['types'].values()):.1%} (all in {Path(recipe.output).stem}.mix.json)"
+            )
     exact = report["hearing_exact"]
     known = (
         ""

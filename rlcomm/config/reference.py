@@ -50,6 +50,27 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
     attempts: int = option(3, "texts a row at most, each with another seed, until one will do", at_least=1)
     sight_prompt: str = option(SIGHT_PROMPT, "for warmup and sight: what policy_model is asked")
     sight_max_new_tokens: int = option(128, "of a description, at most so many", at_least=1)
+    warmup_rows: int | None = option(
+        None, "for warmup: so many rows, drawn from dataset and counterfactual; null: one of each", at_least=1
+    )
+    min_type_share: float = option(
+        0.0, "for warmup: no question type shall be rarer; its rows are repeated", at_least=0, at_most=1
+    )
+    balance_answers: bool = option(
+        False, "for warmup: within a question type every answer as often, exchanged rows included"
+    )
+    counterfactual: str = option(
+        "", "for warmup: rows whose senses are of two clips (`rlcomm data counterfactual`), beside dataset's"
+    )
+    counterfactual_share: float | None = option(
+        None, "for warmup: of the rows with reasoning; null: as they come", at_least=0, at_most=0.95
+    )
+    replay: list[str] = option(
+        [], "for warmup: files of the rows asked directly; none: dataset and counterfactual", commas=True
+    )
+    replay_share: float = option(
+        0.0, "for warmup: rows asked for the answer alone (meta.prompt_style direct)", at_least=0, at_most=0.9
+    )
     seed: int = option(0, "with the row's id, makes each row's own random stream", at_least=0)
     media_audio_seconds: float | None = like(
         MediaSettings,
@@ -64,6 +85,11 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
         if not self.dataset or not self.output:
             raise UserError(
                 "dataset and output are not both set; name the rows to read and the file to write."
+            )
+        if self.counterfactual_share is not None and not self.counterfactual:
+            raise UserError(
+                f"counterfactual_share is {self.counterfactual_share:g}, but counterfactual names no file of "
+                "exchanged rows; make them with `rlcomm data counterfactual`, or leave the share out."
             )
         at_endpoint = self.reference_backend == "endpoint"
         if at_endpoint and (not self.model_name_or_path or shipped_model(self.model_name_or_path)):

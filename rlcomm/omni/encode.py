@@ -73,6 +73,14 @@ def user_text(turn: Turn, prompt_style: str, instruct: bool = True) -> str:
     return "\n".join([*lines, INSTRUCTIONS[prompt_style]] if instruct else lines)
 
 
+def style_of(sample: Sample, prompt_style: str) -> str:
+    """The prompt style of one row: its own (`meta["prompt_style"]`), else the run's.
+
+    A warm-up holds rows of its own style: `direct` ones replayed beside the three segments.
+    """
+    return str(sample.meta.get("prompt_style", prompt_style))
+
+
 def encode(
     policy: Any, sample: Sample, clip: Clip, prompt_style: str = "steps", text: str | None = None
 ) -> EncodedPrompt:

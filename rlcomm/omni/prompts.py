@@ -8,7 +8,7 @@ from rlcomm.data.clips import load_clip
 from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample
 from rlcomm.omni.ahead import Ahead
-from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
+from rlcomm.omni.encode import EncodedPrompt, encode, reword, style_of, user_text
 
 
 class Prompts:
@@ -20,7 +20,7 @@ class Prompts:
     Args:
         policy: anything with `.processor` and `.config`.
         media: how clips are decoded.
-        prompt_style: `steps` or `direct`.
+        prompt_style: `steps` or `direct`, of the rows that name none of their own.
         cache_dir: folder for decoded clips; None decodes each time.
         memory_mb: encoded prompts are kept up to so many megabytes, the longest unused dropped first.
         workers: processes that prepare what `expect` announces; 0: everything is done when it is asked for.
@@ -87,11 +87,11 @@ class Prompts:
         return next((self._memory[other] for other in reversed(self._memory) if other[:2] == key[:2]), None)
 
     def _key(self, sample: Sample) -> tuple[str | None, str | None, str]:
-        return sample.video, sample.audio, user_text(sample.turns[0], self.prompt_style)
+        return sample.video, sample.audio, user_text(sample.turns[0], style_of(sample, self.prompt_style))
 
     def _encode(self, sample: Sample) -> EncodedPrompt:
         clip = load_clip(sample.video, sample.audio, self.media, self.cache_dir)
-        return encode(self.policy, sample, clip, self.prompt_style)
+        return encode(self.policy, sample, clip, style_of(sample, self.prompt_style))
 
 
 def _bytes(prompt: EncodedPrompt) -> int:

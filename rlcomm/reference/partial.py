@@ -55,6 +55,8 @@ def take_up(
             tried[id] = row["meta"].get("attempt", 0)
     for path in journals(out_path):  # of a run that was cut off: its failures are finished, refusals are not
         done |= {id: row for id, row in _current(path, None, hashes) if not row["meta"].get("refused")}
+    of_inputs = {row["meta"]["inputs_hash"]: row for row in done.values()}
+    done |= {id: of_inputs[inputs] for id, inputs in hashes.items() if id not in done and inputs in of_inputs}
     if len(done) < len(hashes):  # one journal again, without torn lines, however many there were
         files.write_jsonl(journal(out_path, 0), [{"id": id, **row} for id, row in done.items()])
         for path in set(journals(out_path)) - {journal(out_path, 0)}:
@@ -73,6 +75,8 @@ def merge(
     done = dict(_current(out_path, "reference", hashes))
     for path in journals(out_path):
         done |= dict(_current(path, None, hashes))
+    of_inputs = {row["meta"]["inputs_hash"]: row for row in done.values()}
+    done |= {id: of_inputs[inputs] for id, inputs in hashes.items() if inputs in of_inputs and id not in done}
     if lost := [id for id in hashes if id not in done]:
         raise UserError(
             f"{out_path}: {len(lost)} row(s), the first is {lost[0]!r}, were computed but are in no "

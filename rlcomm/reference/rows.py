@@ -1,15 +1,16 @@
-"""Reference reasoning o_ref: what an audio-language model hears, once per row, before any RL (RL-CoMM).
+"""Reference reasoning o_ref: what an audio-language model hears, once per sound and question, before any RL.
 
     Sample --(its sound alone, split to the model's window)--> Qwen2-Audio, told question and gold answer
            --> <a-think> ... </a-think> --> Sample.reference + meta["reference"] (provenance)
 
 The model is a local one (`rlcomm.reference.audio_model`) or behind an endpoint (`rlcomm.reference.remote`).
 The reference does not depend on the policy, so it is a column of the data set and its model is loaded, used
-and freed before the policy is. The picture never enters here.
+and freed before the policy is. The picture never enters here. (RL-CoMM: one text per row.)
 
 A row is computed only where its inputs changed: the bytes of its sound, question, options, gold answer,
 prompt, model, sampling. What is finished is kept in `<output>.partial` until all is, so an interrupted run
-goes on from there. A row's text depends on its id and the seed, not on the rows beside it.
+goes on from there. Rows of the same inputs (a clip's sound asked the same under another picture) share the
+text of the first of them. A text depends on that row's id and the seed, not on the rows beside it.
 
 Several processes (`accelerate launch`) share the batches; each keeps its own in `<output>.partial.<n>`, and
 the first writes them all, in the order of the rows: the file is that of one process. They may be stopped and
@@ -49,7 +50,7 @@ def write_references(
     device: Any = None,
     progress: bool = True,
 ) -> dict[str, Any] | None:
-    """Writes `samples` to `recipe.output` with o_ref filled in, one text per row.
+    """Writes `samples` to `recipe.output` with o_ref filled in, one text per sound and question.
 
     A row without a usable text after `attempts` tries has no reference; the next run tries it again, with
     other seeds (not where it is greedy).
@@ -61,14 +62,15 @@ def write_references(
         device: None: the GPU where there is one. progress: show a bar.
 
     Returns:
-        As `report` gives it, and "computed", "reused" (rows), "seconds"; None on all processes but the first.
+        As `report` gives it, and "computed", "reused" (distinct sounds and questions), "shared" (rows with
+        the text of another), "seconds"; None on all processes but the first.
 
     Raises:
         UserError: an id that occurs twice, a model or a clip that cannot be read, an endpoint that does not
             answer, a full disk.
     """
     started = time.monotonic()
-    _check_ids(samples)
+    check_ids(samples)
     rank, world = processes.rank(), processes.world()
     info = None
     if recipe.reference_backend == "transformers":
@@ -81,7 +83,8 @@ def write_references(
     state: Any = _take_up(heard, recipe, info, provenance, accept) if rank == 0 else None
     # also: no process writes before the first has read
     hashes, finished, tried = processes.tell(state) if world > 1 else state
-    if mine := _batches(heard, finished, recipe.batch_size)[rank::world]:
+    distinct = _distinct(heard, hashes)
+    if mine := _batches(distinct, finished, recipe.batch_size)[rank::world]:
         where = partial.journal(Path(recipe.output), rank)
         with partial.appending(where) as append:
             how = _listening(recipe, info, provenance, hashes, tried, append, accept)
@@ -95,7 +98,8 @@ def write_references(
     if rank != 0:
         return None
     filled = partial.merge(samples, Path(recipe.output), hashes, provenance)
-    counts = {"computed": len(heard) - len(finished), "reused": len(finished)}
+    reused = sum(sample.id in finished for sample in distinct)
+    counts = {"computed": len(distinct) - reused, "reused": reused, "shared": len(heard) - len(distinct)}
     return {**report(filled, recipe, provenance), **counts, "seconds": round(time.monotonic() - started, 1)}
 
 
@@ -134,6 +138,16 @@ def hearing_exact(samples: Sequence[Sample]) -> dict[str, Any]:
         if sample.reference
     )
     return {"value": exact / len(known) if known else None, "n": len(known)}
+
+
+def check_ids(samples: Sequence[Sample]) -> None:
+    """Raises a UserError where two rows have one id."""
+    for id, times in Counter(sample.id for sample in samples).items():
+        if times > 1:
+            raise UserError(
+                f"Two rows have the id {id!r}, so their references could not be told apart; give every row "
+                "its own id."
+            )
 
 
 # ------------------------------------------------------------------------------------------------ inner parts
@@ -203,6 +217,14 @@ def _sound_settings(recipe: ReferenceRecipe, info: AudioModelInfo | None) -> Med
     )
 
 
+def _distinct(heard: Sequence[Sample], hashes: dict[str, str]) -> list[Sample]:
+    """The first row of each sound, question and answer; the others get its text."""
+    first: dict[str, Sample] = {}
+    for sample in heard:
+        first.setdefault(hashes[sample.id], sample)
+    return list(first.values())
+
+
 def _batches(heard: Sequence[Sample], finished: set[str], size: int) -> list[list[Sample]]:
     """What is to be computed. The batches do not depend on what is finished: whoever computes a row, and
     when, the rows beside it are the same, and with them the rounding."""
@@ -262,15 +284,6 @@ def _check_length(sample: Sample, seconds: float, info: AudioModelInfo | None, w
             f"of at most {longest:g} s in a message; set media_audio_seconds to at most that, or take row "
             f"{sample.id!r} out."
         )
-
-
-def _check_ids(samples: Sequence[Sample]) -> None:
-    for id, times in Counter(sample.id for sample in samples).items():
-        if times > 1:
-            raise UserError(
-                f"Two rows have the id {id!r}, so their references could not be told apart; give every row "
-                "its own id."
-            )
 
 
 def _names(value: Any) -> list[str]:

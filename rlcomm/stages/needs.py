@@ -1,6 +1,6 @@
 """Rows that lack what a stage needs of them: left out, counted and listed, up to a share of all.
 
-row without a reference, a sight or a target -> <output_dir>/left_out.jsonl, one line on the screen
+row that lacks a reference, sight or target, or has another prompt -> <output_dir>/left_out.jsonl, said aloud
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 from rlcomm.data.sample import Sample
 from rlcomm.llm_api import short
+from rlcomm.omni.encode import style_of
 from rlcomm.rewards import avc
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
@@ -17,6 +18,10 @@ LEFT_OUT = "left_out.jsonl"
 
 # what a field is needed for, and how it is made
 _WHY = {
+    "meta.prompt_style": (
+        "a row that is asked for the answer alone has no reasoning to reward",
+        "train on rows without it (those replayed in a warm-up are for SFT)",
+    ),
     "target": (
         "under the step prompt SFT has nothing else to imitate",
         "write warm-up rows with `rlcomm reference RECIPE --for warmup`, or set prompt_style direct",
@@ -59,16 +64,18 @@ def usable(recipe: Any, samples: Sequence[Sample]) -> tuple[list[Sample], list[d
     """
     kept: list[Sample] = []
     others: list[dict[str, Any]] = []
+    fields = ["meta.prompt_style"] * hasattr(recipe, "rewards") + needed(recipe)
     for number, sample in enumerate(samples, 1):
-        if field := next((field for field in needed(recipe) if not _has(sample, field)), None):
+        if field := next((field for field in fields if not _has(sample, field, recipe)), None):
             others.append({"row": number, "id": sample.id, "field": field, "reason": _reason(sample, field)})
         else:
             kept.append(sample)
     if others and (not kept or len(others) > recipe.max_failed_share * len(samples)):
         first = others[0]
         why, mend = _WHY[first["field"]]
+        is_so = "is another" if first["field"] == "meta.prompt_style" else "is missing"
         raise UserError(
-            f"{recipe.dataset}, row {first['row']}, field {first['field']}: is missing ({first['reason']}), "
+            f"{recipe.dataset}, row {first['row']}, field {first['field']}: {is_so} ({first['reason']}), "
             f"and {len(others)} of {len(samples)} rows lack what is needed, more than max_failed_share "
             f"{recipe.max_failed_share:g} allows: {why}; {mend}."
         )
@@ -84,14 +91,19 @@ def needed(recipe: Any) -> list[str]:
     return ["sight"] * (mode == "witnessed") + ["reference"] * hears
 
 
-def _has(sample: Sample, field: str) -> bool:
+def _has(sample: Sample, field: str, recipe: Any) -> bool:
+    if field == "meta.prompt_style":
+        return style_of(sample, recipe.prompt_style) == recipe.prompt_style
     if field == "target":
-        return all(turn.target is not None for turn in sample.turns)
+        asked = style_of(sample, recipe.prompt_style)
+        return asked == "direct" or all(turn.target is not None for turn in sample.turns)
     return bool(getattr(sample, field))
 
 
 def _reason(sample: Sample, field: str) -> str:
     """Why a row has none, as `rlcomm reference` noted it."""
+    if field == "meta.prompt_style":
+        return f"it is {sample.meta['prompt_style']!r}, not the recipe's"
     noted = sample.meta.get(field)
     failed = noted.get("failed") if isinstance(noted, dict) else None
     return short(failed) if isinstance(failed, str) else "never written"

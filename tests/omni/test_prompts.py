@@ -68,6 +68,16 @@ def alive(process: int) -> bool:
     return True
 
 
+def test_a_row_may_be_asked_in_its_own_style(make, clip_rows, policy):
+    """Direct rows beside the three segments, in one file: each has the instruction of its own style."""
+    direct = dataclasses.replace(clip_rows[0], meta={**clip_rows[0].meta, "prompt_style": "direct"})
+    prompts = make()
+    told = policy.processor.tokenizer.decode
+    assert "Answer with a word or a phrase." in told(prompts(direct).ids)
+    assert "<a-think>" not in told(prompts(direct).ids)
+    assert "<a-think>" in told(prompts(clip_rows[0]).ids)
+
+
 def test_a_second_question_about_a_clip_is_encoded_behind_its_media(make, clip_rows, decoded):
     """The clip is decoded and processed once; the media tensors are the same objects, by which scoring sees
     that the rows share them."""

@@ -274,6 +274,7 @@ def test_reference_and_provenance_of_every_row(samples, folder, tmp_path, says):
         "rows": 4,
         "computed": 3,
         "reused": 0,
+        "shared": 0,
         "with_reference": 3,
         "failed": [],
         "no_audio": ["deaf"],
@@ -327,7 +328,9 @@ def test_unreadable_texts_are_tried_again_and_then_recorded(samples, folder, tmp
             ],
             ["r1"],
         ),
-        (lambda rows: [*rows, dataclasses.replace(rows[0], id="new")], ["new"]),
+        # the same sound asked the same, of another picture: one text
+        (lambda rows: [*rows, dataclasses.replace(rows[0], id="new", video="y.mp4")], []),
+        (lambda rows: [*rows, dataclasses.replace(rows[0], id="new", audio=rows[1].audio)], []),
         (lambda rows: rows[:1], []),
     ],
 )
@@ -341,6 +344,17 @@ def test_only_rows_whose_inputs_changed_are_done_again(samples, folder, tmp_path
     assert sum(map(len, says.asked)) == report["computed"] == len(redone)
     assert [row.id for row in read_jsonl(out) if row.reference == "new"] == redone
     assert [row.id for row in read_jsonl(out)] == [row.id for row in rows]
+
+
+def test_a_sound_asked_the_same_is_heard_once(samples, folder, tmp_path, says):
+    """Twins of one sound: their pictures differ, what is heard cannot."""
+    says["text"] = lambda prompt, seed: f"<a-think> {seed} </a-think>"
+    rows = [*samples, *(dataclasses.replace(row, id=f"twin-{row.id}", video="x.mp4") for row in samples)]
+    report = run(rows, folder, tmp_path / "out.jsonl")
+    assert sum(map(len, says.asked)) == report["computed"] == report["shared"] == 3
+    made = read_jsonl(tmp_path / "out.jsonl")
+    assert [row.reference for row in made[:3]] == [row.reference for row in made[3:]]
+    assert len({row.reference for row in made}) == 3
 
 
 def test_other_sound_other_sampling_or_other_model_is_done_again(samples, folder, tmp_path, says, hearer):

@@ -188,9 +188,9 @@ def test_rows_and_provenance_are_like_those_of_a_local_model(server, rows, tmp_p
     }  # fmt: skip
     assert found[4].meta["reference"]["failed"] == "no audio"
     assert report | {"seconds": 0} == {
-        "rows": 5, "computed": 4, "reused": 0, "with_reference": 4, "failed": [], "no_audio": ["deaf"],
-        "split": 0, "hearing_exact": {"value": 1.0, "n": 4}, "seconds": 0, "model": MODEL, "revision": None,
-        "out": str(out),
+        "rows": 5, "computed": 4, "reused": 0, "shared": 0, "with_reference": 4, "failed": [],
+        "no_audio": ["deaf"], "split": 0, "hearing_exact": {"value": 1.0, "n": 4}, "seconds": 0,
+        "model": MODEL, "revision": None, "out": str(out),
     }  # fmt: skip
     assert not list(tmp_path.glob("*.partial*"))
 

@@ -77,6 +77,16 @@ def test_no_row_at_all_is_refused_whatever_the_share():
         usable(recipe_of(max_failed_share=1.0), [row(0, target=None)])
 
 
+def test_a_row_asked_directly_needs_no_target_and_is_none_for_rewards():
+    rows = [row(i) for i in range(9)] + [row(9, target=None, meta={"prompt_style": "direct"})]
+    assert usable(recipe_of(), rows) == (rows, [])
+    kept, [other] = usable(recipe_of(**RL), rows)
+    assert kept == rows[:9]
+    assert (other["id"], other["field"]) == ("r9", "meta.prompt_style")
+    with pytest.raises(UserError, match=r"field meta\.prompt_style: is another .*no reasoning to reward"):
+        usable(recipe_of(**RL, max_failed_share=0.0), rows)
+
+
 @pytest.mark.parametrize("stage", ["sft", "step_rr", "ans_co"])
 def test_a_stage_trains_on_the_others(stage, recipe, rows, clip_rows, tmp_path, capsys):
     """One row without a reference ended Step-RR, Ans-CO and the pipeline."""
