@@ -12,7 +12,9 @@ from rlcomm.cli import main
 from rlcomm.config.during import DIAGNOSES
 from rlcomm.diagnostics import compare, flips, probes, reliance, run
 from rlcomm.diagnostics.run import Plan
+from rlcomm.evaluation import catalog
 from rlcomm.utils.errors import UserError
+from tests.conftest import fresh
 from tests.diagnostics.conftest import BENCHMARKS, MEDIA
 
 WHICH = ("flips", "reliance")
@@ -36,16 +38,24 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(run, "BLOCK", 1)
 
 
+@pytest.fixture(scope="module")
+def whole(loaded, diagnosed_world, tmp_path_factory):
+    """A diagnosis made in one go, in blocks of one clip: what it found, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "BLOCK", 1)
+        return diagnose(fresh(loaded), catalog.open_sets(diagnosed_world, BENCHMARKS), folder), folder
+
+
 def blocks_of(sets) -> int:
     return sum(len(run.blocks(run.units(name, sets, plan()), 1)) for name in WHICH)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3])
 def test_an_interrupted_diagnosis_ends_in_the_same_bytes(
-    stop, policy, sets, tmp_path, monkeypatch, small_blocks
+    stop, policy, sets, whole, tmp_path, monkeypatch, small_blocks
 ):
-    diagnose(policy, sets, tmp_path / "whole")
-    whole = {"flips": flips.measure, "reliance": reliance.measure}
+    measures = {"flips": flips.measure, "reliance": reliance.measure}
     calls: list[str] = []
 
     def counting(name, last):
@@ -53,7 +63,7 @@ def test_an_interrupted_diagnosis_ends_in_the_same_bytes(
             if len(calls) == last:
                 raise KeyboardInterrupt
             calls.append(name)
-            return whole[name](*args, **kwargs)
+            return measures[name](*args, **kwargs)
 
         return measure
 
@@ -68,18 +78,29 @@ def test_an_interrupted_diagnosis_ends_in_the_same_bytes(
         monkeypatch.setattr(module, "measure", counting(module.__name__.split(".")[-1], -1))
     diagnose(policy, sets, tmp_path / "cut")
     assert len(calls) == blocks_of(sets) - stop  # what was done is not done again
-    assert written(tmp_path / "cut") == written(tmp_path / "whole")
+    assert written(tmp_path / "cut") == written(whole[1])
     assert not (tmp_path / "cut" / "measured").exists()
+
+
+@pytest.fixture(scope="module")
+def inside(loaded, diagnosed_world, tmp_path_factory):
+    """The folder of a whole diagnosis of patching and probes."""
+    folder = tmp_path_factory.mktemp("inside")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "BLOCK", 1)
+        patched.setattr(probes, "TREES", 3)
+        sets = catalog.open_sets(diagnosed_world, BENCHMARKS)
+        diagnose(fresh(loaded), sets, folder, which=("patching", "probes"))
+    return folder
 
 
 @pytest.mark.parametrize("cut", ["patching", "probes"])
 def test_patching_and_probes_interrupted_end_in_the_same_bytes(
-    cut, policy, sets, tmp_path, monkeypatch, small_blocks
+    cut, policy, sets, inside, tmp_path, monkeypatch, small_blocks
 ):
     """Trap: hidden states or patches that change a little on their way through the journal."""
     monkeypatch.setattr(probes, "TREES", 3)
     options = {"which": ("patching", "probes")}
-    diagnose(policy, sets, tmp_path / "whole", **options)
     part = run.part_of(cut)
     measure, calls = part.measure, []
 
@@ -95,24 +116,24 @@ def test_patching_and_probes_interrupted_end_in_the_same_bytes(
             diagnose(policy, sets, tmp_path / "cut", **options)
     diagnose(policy, sets, tmp_path / "cut", **options)
     for name in ("diagnosis.json", "diagnosis.html", "patching.jsonl", "probes.jsonl"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert (tmp_path / "cut" / name).read_bytes() == (inside / name).read_bytes(), name
 
 
-def test_a_diagnosis_cut_off_while_it_is_written_ends_in_the_same_bytes(policy, sets, tmp_path, monkeypatch):
+def test_a_diagnosis_cut_off_while_it_is_written_ends_in_the_same_bytes(
+    policy, sets, whole, tmp_path, monkeypatch, small_blocks
+):
     """Trap: everything is measured, one of the files is written, and the journal is gone too early."""
     from rlcomm.reports import diagnosis as report
 
-    diagnose(policy, sets, tmp_path / "whole")
     with monkeypatch.context() as patched:
         patched.setattr(report, "write_report", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             diagnose(policy, sets, tmp_path / "cut")
     diagnose(policy, sets, tmp_path / "cut")
-    assert written(tmp_path / "cut") == written(tmp_path / "whole")
+    assert written(tmp_path / "cut") == written(whole[1])
 
 
-def test_processes_that_share_the_blocks_give_the_same_bytes(policy, sets, tmp_path, small_blocks):
-    diagnose(policy, sets, tmp_path / "one")
+def test_processes_that_share_the_blocks_give_the_same_bytes(policy, sets, whole, tmp_path, small_blocks):
     journal = run._journal(tmp_path / "two", policy, sets, plan(), first=True)
     parts = [run.measured(policy, sets, plan(), journal, None, False, rank, 2) for rank in (0, 1)]
     for name in WHICH:
@@ -120,7 +141,7 @@ def test_processes_that_share_the_blocks_give_the_same_bytes(policy, sets, tmp_p
         assert keys[0].isdisjoint(keys[1])
         assert all(keys)
     diagnose(policy, sets, tmp_path / "two")
-    assert written(tmp_path / "two") == written(tmp_path / "one")
+    assert written(tmp_path / "two") == written(whole[1])
 
 
 def test_a_journal_of_another_diagnosis_is_refused(policy, sets, tmp_path, monkeypatch):
@@ -134,29 +155,28 @@ def test_a_journal_of_another_diagnosis_is_refused(policy, sets, tmp_path, monke
         diagnose(policy, sets, tmp_path, seed=1)
 
 
-def test_diagnosis_json_holds_values_and_no_times(policy, sets, tmp_path):
-    found = diagnose(policy, sets, tmp_path)
-    assert found == json.loads((tmp_path / "diagnosis.json").read_text())
+def test_diagnosis_json_holds_values_and_no_times(sets, whole):
+    found, folder = whole
+    assert found == json.loads((folder / "diagnosis.json").read_text())
     assert list(found) == ["model", "settings", "items", "balance", "flips", "reliance"]
     assert found["items"] == {"flips": 14, "reliance": 6}  # 4 x 2 senses and 2 x 3 texts; 4 and 2 neutral
     assert set(found["balance"]) <= {
         "audio_reliance", "visual_reliance", "text_prior", "sign_flip_rate", "muted_acc",
     }  # fmt: skip
-    text = (tmp_path / "diagnosis.json").read_text()
+    text = (folder / "diagnosis.json").read_text()
     assert not re.search(r"seconds\"|time|date", text.replace("audio_seconds", ""))
-    keys = [json.loads(line)["key"] for line in (tmp_path / "flips.jsonl").read_text().splitlines()]
+    keys = [json.loads(line)["key"] for line in (folder / "flips.jsonl").read_text().splitlines()]
     assert keys == [one.key for one in run.units("flips", sets, plan())]  # in the order of the files
 
 
-def test_the_page_needs_nothing_else(policy, sets, tmp_path):
-    diagnose(policy, sets, tmp_path / "base")
-    earlier = [compare.load(tmp_path / "base")]
+def test_the_page_needs_nothing_else(policy, sets, whole, tmp_path):
+    earlier = [compare.load(whole[1])]
     run.diagnose(policy, sets, plan(), tmp_path / "tuned", before=earlier, progress=False)
     text = (tmp_path / "tuned" / "diagnosis.html").read_text()
     assert not re.search(r"<script|src=|href=|@import|url\(", text)
     for words in ("Before and after", "Was the evidence missing", "needs the sense", "<svg"):
         assert words in text
-    assert "Before and after" not in (tmp_path / "base" / "diagnosis.html").read_text()
+    assert "Before and after" not in (whole[1] / "diagnosis.html").read_text()
 
 
 def test_a_part_that_records_strangely_is_still_put_in_order(policy, sets, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from rlcomm.trainers.sft import targets
 from tests.real_shapes import save_config
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("traced_once")
 
 
 @pytest.fixture

@@ -55,6 +55,17 @@ def nano_config(nano_folder):
     return AutoConfig.from_pretrained(nano_folder)
 
 
+@pytest.fixture
+def this_way_alone(monkeypatch, traced_once):
+    """Leaves out what is not compared: other ways to train, and the largest batch."""
+
+    def only(strategy: str) -> None:
+        monkeypatch.setattr(memory, "STRATEGIES", (strategy,))
+        monkeypatch.setattr(memory, "largest_batch", lambda *_: 0)
+
+    return only
+
+
 # -- against the truth ---------------------------------------------------------------------------------------
 
 
@@ -79,8 +90,9 @@ def nano_config(nano_folder):
     ],
     ids=lambda keys: " ".join(f"{k} {v}" for k, v in keys.items() if k in CHANGED),
 )  # fmt: skip
-def test_the_estimate_is_what_real_steps_take(keys, long_rows, nano_folder, tmp_path):
+def test_the_estimate_is_what_real_steps_take(keys, long_rows, nano_folder, tmp_path, this_way_alone):
     """The peak of torch's own allocator over two steps of the real stage; the weights are a third at most."""
+    this_way_alone("LoRA" if "use_peft" in keys else "single")
     path = tmp_path / "recipe.yaml"
     values = {"model_name_or_path": str(nano_folder), "dataset": str(long_rows), **COMMON, **keys}
     path.write_text(yaml.safe_dump(values | {"output_dir": str(tmp_path / "run")}))
@@ -92,8 +104,9 @@ def test_the_estimate_is_what_real_steps_take(keys, long_rows, nano_folder, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpointing_saves_what_is_estimated(long_rows, nano_folder, tmp_path):
+def test_checkpointing_saves_what_is_estimated(long_rows, nano_folder, tmp_path, this_way_alone):
     """The difference of two peaks is what the layers keep, and nothing else."""
+    this_way_alone("single")
     peaks = []
     for on in (False, True):
         path = tmp_path / "recipe.yaml"

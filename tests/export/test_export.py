@@ -270,10 +270,8 @@ def test_adapters_are_what_plain_peft_loads(bases, trained, tmp_path, base):
     model = PeftModel.from_pretrained(bare, tmp_path / "out").eval()
     assert torch.allclose(logits(policy, model), logits(policy, policy.model), atol=1e-6)
     assert (logits(policy, model) - before).abs().max() > 1e-2
-    assert all(
-        same_bits(tensor, tensors(run / "model")[name][1])
-        for name, (_, tensor) in tensors(tmp_path / "out").items()
-    )
+    own = tensors(run / "model")
+    assert all(same_bits(tensor, own[name][1]) for name, (_, tensor) in tensors(tmp_path / "out").items())
 
 
 def test_adapters_can_be_given_the_new_place_of_their_base(bases, trained, tmp_path):
@@ -437,7 +435,8 @@ def test_a_stage_trained_on_a_full_checkpoint_goes_back_into_it(bases, recipe, t
     export(str(tmp_path / "run"), "full", out, str(bases["sharded"]))
     policy = load_policy(str(tmp_path / "run" / "model"))
     assert torch.allclose(logits(policy, plain_full(out).thinker), logits(policy, policy.model), atol=1e-5)
-    moved = [n for n, (_, t) in tensors(out).items() if not same_bits(t, tensors(bases["sharded"])[n][1])]
+    was = tensors(bases["sharded"])
+    moved = [name for name, (_, tensor) in tensors(out).items() if not same_bits(tensor, was[name][1])]
     assert moved
     assert all(name.startswith(("thinker.model.", "thinker.lm_head.")) for name in moved)  # towers: frozen
     export(str(tmp_path / "run" / "checkpoint-1"), "thinker", tmp_path / "thinker")

@@ -5,8 +5,11 @@ tests' own conftest imports it, so that a module without it fails for users alon
 """
 
 import ast
+import importlib
+import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -54,9 +57,26 @@ def test_torchvision_ops_comes_before_what_needs_it(module):
     assert unsafe(module, set()) is None
 
 
+@pytest.mark.parametrize("module", ["rlcomm.evaluation.callback", "rlcomm.diagnostics.callback"])
+def test_a_callback_needs_nothing_of_ours_imported_before_it(module):
+    """In a child that has the libraries, which take ten seconds, and none of our modules."""
+    child = os.fork()
+    if child == 0:
+        try:
+            for name in [name for name in sys.modules if name.split(".")[0] == "rlcomm"]:
+                del sys.modules[name]
+            importlib.import_module(module)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
 @pytest.mark.slow
-def test_a_trainer_can_be_imported_first():
-    done = subprocess.run(
-        [sys.executable, "-c", "import rlcomm.trainers.grpo"], capture_output=True, text=True
-    )
+@pytest.mark.parametrize("module", ["rlcomm.trainers.grpo", "rlcomm.evaluation.callback"])
+def test_a_module_can_be_imported_first(module):
+    done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -222,16 +220,6 @@ def test_scores_are_taken_at_temperature_one_whatever_the_trainer_set(policy):
     assert inside == plain
     assert after == hot
     assert hot != plain
-
-
-def test_the_callback_imports_by_itself():
-    done = subprocess.run(
-        [sys.executable, "-c", "import rlcomm.evaluation.callback"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 # -- several processes ---------------------------------------------------------------------------------------
