@@ -2,7 +2,9 @@
 
 from typing import Any
 
-import torch
+import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
+
+import torch  # isort: skip
 from transformers import AutoProcessor
 from trl.trainer.utils import add_fused_lm_head
 

@@ -84,7 +84,8 @@ def test_the_reference_names_what_sounds(world, tmp_path):
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_audio"]
     rows = read_jsonl(world / "train.jsonl")
     recipe = ReferenceRecipe(
-        dataset=str(world / "train.jsonl"), output=str(tmp_path / "out.jsonl"), batch_size=60,
+        dataset=str(world / "train.jsonl"), model_name_or_path="nano_audio",
+        output=str(tmp_path / "out.jsonl"), batch_size=60,
         max_new_tokens=48,
     )  # fmt: skip
     report = write_references(rows, recipe, progress=False)
