@@ -4,6 +4,7 @@ import argparse
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 from rlcomm.cli.common import Commands, command, load, print_summary
 
@@ -107,6 +108,12 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
     from rlcomm.utils import files, processes
 
     samples = read_jsonl(recipe.dataset)[: recipe.max_rows]
+    if recipe.purpose == "labels":
+        if processes.is_main():
+            from rlcomm.reference.labels import write_labels
+
+            _print_labels(write_labels(samples, recipe))
+        return
     started = time.time()
     see = policy_sight(recipe)
     if recipe.purpose == "warmup":
@@ -146,3 +153,12 @@ def _reference(arguments: argparse.Namespace, rest: list[str]) -> None:
              "peak_rss_mb": processes.peak_rss_mb(), "hearing_exact": exact["value"], "rows": report["rows"],
              "with_reference": report["with_reference"]},
         )  # fmt: skip
+
+
+def _print_labels(report: dict[str, Any]) -> None:
+    agree, mixed = report["agree"], report["mix"]
+    known = f", {agree['value']:.1%} as the row itself says" if agree["n"] else ""
+    print(f"{report['out']}: {report['rows']} rows, {report['labelled']} labels compared{known}")
+    for reason, count in report["left_out"].items():
+        print(f"left out: {count} ({reason})")
+    print(f"{mixed['distinct']} distinct rows, rarest type {min(mixed['types'].values()):.1%}")

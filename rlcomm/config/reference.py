@@ -39,10 +39,15 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
     retries: int = option(4, "of a request that failed", at_least=0)
     output: str = option("", "JSON Lines file with the reference filled in")
     purpose: str = option(
-        "rl", "rl, or warmup: write warm-up rows from reference and policy", choices=("rl", "warmup")
+        "rl",
+        "rl; warmup: write warm-up rows from reference and policy; labels: rows of exchanged senses answered "
+        "by policy_model from one sense alone",
+        choices=("rl", "warmup", "labels"),
     )
     sight: bool = option(False, "for rl: also what policy_model sees without sound, for avc_mode witnessed")
-    policy_model: str = option("", "for warmup and sight: the model that says what is seen")
+    policy_model: str = option(
+        "", "for warmup and sight: the model that says what is seen; for labels: that answers"
+    )
     batch_size: int = option(32, "rows at a time", at_least=1)
     temperature: float = option(0.5, "sampling temperature; 0: greedy", at_least=0)
     top_p: float = option(0.95, "nucleus share", at_least=1e-6, at_most=1)
@@ -51,19 +56,28 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
     sight_prompt: str = option(SIGHT_PROMPT, "for warmup and sight: what policy_model is asked")
     sight_max_new_tokens: int = option(128, "of a description, at most so many", at_least=1)
     warmup_rows: int | None = option(
-        None, "for warmup: so many rows, drawn from dataset and counterfactual; null: one of each", at_least=1
+        None,
+        "for warmup and labels: so many rows, drawn from dataset and counterfactual; null: one of each",
+        at_least=1,
     )
     min_type_share: float = option(
-        0.0, "for warmup: no question type shall be rarer; its rows are repeated", at_least=0, at_most=1
+        0.0,
+        "for warmup and labels: no question type shall be rarer; its rows are repeated",
+        at_least=0,
+        at_most=1,
     )
     balance_answers: bool = option(
-        False, "for warmup: within a question type every answer as often, exchanged rows included"
+        False, "for warmup and labels: within a question type every answer as often, exchanged rows included"
     )
     counterfactual: str = option(
-        "", "for warmup: rows whose senses are of two clips (`rlcomm data counterfactual`), beside dataset's"
+        "",
+        "for warmup and labels: rows of two clips (`rlcomm data counterfactual`), beside dataset's",
     )
     counterfactual_share: float | None = option(
-        None, "for warmup: of the rows with reasoning; null: as they come", at_least=0, at_most=0.95
+        None,
+        "for warmup and labels: of the rows with reasoning; null: as they come",
+        at_least=0,
+        at_most=0.95,
     )
     replay: list[str] = option(
         [], "for warmup: files of the rows asked directly; none: dataset and counterfactual", commas=True
@@ -71,6 +85,24 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
     replay_share: float = option(
         0.0, "for warmup: rows asked for the answer alone (meta.prompt_style direct)", at_least=0, at_most=0.9
     )
+    ordinary_labels: str = option(
+        "gold",
+        "for labels: dataset's rows keep their answer, are answered by both senses, or are left out",
+        choices=("gold", "joint", "none"),
+    )
+    label_margin: float = option(
+        0.0, "for labels: nats a label must be ahead of the next; others are left out", at_least=0
+    )
+    texts: str = option(
+        "", "for labels: rows beside a text (meta.without_text); each gets another's, answered without it"
+    )
+    names: list[str] = option(
+        [], "for labels: things that clips may hold; pairs of dataset's clips are asked for them", commas=True
+    )
+    pairs: int = option(600, "for labels with names: pairs of clips drawn blindly", at_least=1)
+    heard_question: str = option("Is there a {} sound?", "for labels with names: asked of the sound")
+    seen_question: str = option("Is there a {} in the entire video?", "the same of the picture")
+    heard_type: str = option("Audio/Existential", "for labels with names: question type of the rows")
     seed: int = option(0, "with the row's id, makes each row's own random stream", at_least=0)
     media_audio_seconds: float | None = like(
         MediaSettings,
@@ -86,7 +118,8 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
             raise UserError(
                 "dataset and output are not both set; name the rows to read and the file to write."
             )
-        if self.counterfactual_share is not None and not self.counterfactual:
+        exchanged = self.counterfactual or (self.purpose == "labels" and (self.names or self.texts))
+        if self.counterfactual_share is not None and not exchanged:
             raise UserError(
                 f"counterfactual_share is {self.counterfactual_share:g}, but counterfactual names no file of "
                 "exchanged rows; make them with `rlcomm data counterfactual`, or leave the share out."
@@ -97,7 +130,7 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
                 f"model_name_or_path is {self.model_name_or_path!r}, which is no model at an endpoint; "
                 "give its name there."
             )
-        if not self.policy_model and (self.sight or self.purpose == "warmup"):
+        if not self.policy_model and (self.sight or self.purpose in ("warmup", "labels")):
             raise UserError(
                 "policy_model is not set, so nobody says what is seen; name the model that will be trained."
             )

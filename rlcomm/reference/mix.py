@@ -8,6 +8,7 @@ the video?": always yes), so that rows drawn as they come teach that answer and 
 weights are raked to the margins (iterative proportional fitting; Deming and Stephan, 1940).
 """
 
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -78,6 +79,11 @@ def copies(
         weights = _fitted(weights, of_type, _floored(np.bincount(of_type, weights), min_type_share))
         weights = _capped(weights, total)
     return _systematic(weights, total, list(zip(strange, of_type, of_answer, strict=True)), seed)
+
+
+def again(row: Sample, number: int) -> Sample:
+    """The row as it stands in the file for the `number`th time."""
+    return row if number == 1 else dataclasses.replace(row, id=f"{row.id}#{number}")
 
 
 def described(samples: Sequence[Sample], taken: Sequence[int]) -> dict[str, Any]:

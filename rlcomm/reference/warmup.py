@@ -76,7 +76,7 @@ def write_warmup(
         mixed["exchanged"] = sum(taken[row.id] for row in rows if row.id in exchanged)
         mixed["replayed"] = len(replayed)
         files.write_json(out_path.with_name(out_path.stem + ".mix.json"), mixed)
-        rows = [_again(row, n) for row in rows for n in range(1, taken[row.id] + 1)] + replayed
+        rows = [mix.again(row, n) for row in rows for n in range(1, taken[row.id] + 1)] + replayed
         random.Random(recipe.seed).shuffle(rows)
     write_jsonl(out_path, rows)
     written = {"written": len(rows), "replayed": len(replayed), "mix": mixed}
@@ -137,17 +137,12 @@ def _replayed(pool: Sequence[Sample], recipe: ReferenceRecipe) -> list[Sample]:
     )  # fmt: skip
     return [
         dataclasses.replace(
-            _again(row, number), id=f"direct-{_again(row, number).id}", reference=None, sight=None,
+            mix.again(row, number), id=f"direct-{mix.again(row, number).id}", reference=None, sight=None,
             turns=tuple(dataclasses.replace(turn, target=None) for turn in row.turns),
             meta={**row.meta, "prompt_style": "direct"},
         )
         for row, times in zip(rows, counts, strict=True) for number in range(1, times + 1)
     ]  # fmt: skip
-
-
-def _again(row: Sample, number: int) -> Sample:
-    """The row as it stands in the file for the `number`th time."""
-    return row if number == 1 else dataclasses.replace(row, id=f"{row.id}#{number}")
 
 
 def _sorted_out(samples: Sequence[Sample]) -> tuple[list[Sample], list[dict[str, Any]]]:
