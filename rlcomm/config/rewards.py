@@ -29,8 +29,15 @@ def check_rewards(recipe: Any) -> None:
     """Whether the rewards can be computed and weighed.
 
     Raises:
-        UserError: none, no embedder, or not one weight for each.
+        UserError: none, no embedder, not one weight for each, or a reward of twins where none are drawn.
     """
+    twins = [name for name in recipe.rewards if name in adapters.OF_TWINS]
+    if twins and not getattr(recipe, "counterfactual_share", 0):
+        none = "is 0" if hasattr(recipe, "counterfactual_share") else "is no key of this stage"
+        raise UserError(
+            f"rewards has {twins[0]}, which compares a row with its twin, but counterfactual_share {none}, "
+            f"so no row is asked beside its twin; set it in Step-RR, or leave {twins[0]} out."
+        )
     if not recipe.rewards or not recipe.embedder:
         name = "embedder" if recipe.rewards else "rewards"
         raise UserError(f"{name} is empty; leave the key out for its default, or give it a value.")

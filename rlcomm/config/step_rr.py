@@ -86,6 +86,17 @@ class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
         "0: the towers run every time",
         at_least=0,
     )
+    counterfactual_share: float = option(
+        0.0,
+        "share of the prompts of a generation that come with their twin (meta.twin of a row); 0: twins are "
+        "rows like any other",
+        at_least=0,
+        at_most=1,
+    )
+    twin_baseline: bool = option(False, "one baseline over the 2 x num_generations completions of twins")
+    even_types: bool = option(
+        False, "ask every type of question equally often, rows of a rare type again and again"
+    )
     loss_type: str = option("grpo", "as TRL's; the paper's GRPO by default", choices=GRPO_LOSSES)
     rollouts_every: int = option(
         50, "steps between two looks at the rollouts in W&B or TensorBoard; 0: none", at_least=0
@@ -100,6 +111,7 @@ class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
         super().__post_init__()
         check_trained(self)
         check_rewards(self)
+        check_twins(self)
         takes = {"grouped": ("sdpa",), "packed": ("sdpa", "eager")}.get(self.scoring, ATTENTIONS)
         if self.attn_implementation not in takes:
             raise UserError(
@@ -148,3 +160,38 @@ def check_groups(recipe: Any) -> None:
         f"generation = {total} completions, which is no multiple of num_generations {group}, so a group "
         f"would be cut; use {fewer}per_device_train_batch_size {' or '.join(map(str, batch))}."
     )
+
+
+def check_twins(recipe: Any) -> None:
+    """Whether a generation has room for its pairs, and whether what is asked of them can be done.
+
+    Raises:
+        UserError: one prompt a generation, a share that would cut a pair, a baseline without pairs.
+    """
+    share = recipe.counterfactual_share
+    if recipe.twin_baseline and not share:
+        raise UserError(
+            "twin_baseline is true, but counterfactual_share is 0, so no row is asked beside its twin; set "
+            "counterfactual_share, or twin_baseline false."
+        )
+    if recipe.twin_baseline and recipe.multi_objective_aggregation != "sum_then_normalize":
+        raise UserError(
+            f"twin_baseline is true, but multi_objective_aggregation is "
+            f"{recipe.multi_objective_aggregation!r}, which has a baseline for each reward; set it to "
+            "sum_then_normalize, or twin_baseline false."
+        )
+    if not share:
+        return
+    prompts = recipe.generation_batch_size // recipe.num_generations
+    if prompts < 2:
+        raise UserError(
+            f"counterfactual_share is {share:g}, but a generation asks {prompts} prompt (generation batch "
+            f"{recipe.generation_batch_size} / num_generations {recipe.num_generations}), which has no room "
+            "for its twin; double per_device_train_batch_size or gradient_accumulation_steps."
+        )
+    if math.ceil(share * prompts / 2 - 1e-9) > prompts // 2:
+        raise UserError(
+            f"counterfactual_share is {share:g}, but of the {prompts} prompts of a generation only "
+            f"{prompts - 1} can stand in pairs; set it to at most {(prompts - 1) / prompts:.3f} or make the "
+            "number of prompts even."
+        )

@@ -137,6 +137,7 @@ def _rows(recipe: Any, options: Options, problems: list[str], notes: list[str]) 
             notes.append(f"{len(others)} rows of {recipe.dataset} lack what is needed and will be left out.")
         if recipe.stage in ("step_rr", "grpo"):
             step_rr.check_enough(recipe, len(samples))
+            step_rr.check_drawn(recipe)
     except UserError as error:
         problems.append(str(error))
         return []

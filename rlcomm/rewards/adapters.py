@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from rlcomm.rewards import accuracy, arr, avc, format
+from rlcomm.rewards import accuracy, arr, avc, consistency, format
 from rlcomm.steps import Steps, parse
 from rlcomm.utils.errors import UserError
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Completion = str | Sequence[Mapping[str, Any]]
 RewardFunction = Callable[..., list[float | None]]
 
-NAMES: tuple[str, ...] = ("format", "arr", "avc", "accuracy")
+NAMES: tuple[str, ...] = ("format", "arr", "avc", "accuracy", "consistency")
+OF_TWINS: frozenset[str] = frozenset({"consistency"})
+"""What reads the completions of a row's twin too, which `OmniGRPOTrainer` alone gathers."""
 NEED_EMBEDDER: frozenset[str] = frozenset({"arr", "avc"})
 _COLUMNS = ("answer", "options", "reference", "sight")
 _COMPARED = {
@@ -40,7 +42,8 @@ def reward_functions(
 
     Each has the name of its reward as `__name__` and is called as `(prompts, completions, sample=[...],
     **columns)` with one `Sample` for each completion; it returns one float, or None (not applicable), for
-    each. Each batch is parsed once and its texts embedded in one model call, whichever function asks first.
+    each. `consistency` reads the column `twin` too: for each completion the twin's Sample and completions, or
+    None. Each batch is parsed once and its texts embedded in one model call, whichever function asks first.
     `function.begin(completions, samples)` has another thread do so for all of them, while the caller does
     what needs no reward; whoever asks first waits for it.
 
@@ -76,17 +79,16 @@ def reward_functions(
             "The rewards arr and avc compare sentence embeddings, but there is no embedder; name one."
         )
 
-    read = _Reader(
-        embedder, with_arr="arr" in weights, with_avc="avc" in weights,
-        calibrated=avc_mode in avc.NEED_REFERENCE, witnessed=avc_mode == "witnessed",
-    )  # fmt: skip
+    calibrated, witnessed = avc_mode in avc.NEED_REFERENCE, avc_mode == "witnessed"
+    read = _Reader(embedder, "arr" in weights, "avc" in weights, calibrated, witnessed)
     scores: dict[str, Callable[[Steps, Sample], float | None]] = {
         "format": lambda steps, sample: format.score(steps, sample, lenient=format_mode == "lenient"),
         "arr": lambda steps, sample: arr.score(steps, sample, embedder, omega),  # type: ignore[arg-type]
         "avc": lambda steps, sample: avc.score(steps, sample, embedder, avc_mode, omega),  # type: ignore[arg-type]
         "accuracy": accuracy.score,
     }
-    return [_adapt(name, scores[name], read) for name in NAMES if name in weights]
+    asked = [name for name in NAMES if name in weights]
+    return [_adapt(name, scores[name], read) if name in scores else _of_twins(name) for name in asked]
 
 
 def trl_rewards(
@@ -104,8 +106,8 @@ def trl_rewards(
     be texts or chat messages.
 
     Args:
-        names: of NAMES, each once; none: all of them. GRPOConfig's `reward_weights` go by the functions'
-            order, which is that of NAMES: `[function.__name__ for function in functions]`.
+        names: of NAMES but "consistency", each once; none: all of them. GRPOConfig's `reward_weights` go by
+            the functions' order, which is that of NAMES: `[function.__name__ for function in functions]`.
         embedder: for arr and avc: an `Embedder`, or the name of its model.
         omega: threshold of arr and of witnessed avc in [-1, 1]; None: 0.984 for "minilm" (and short
             sentences), else the paper's 0.8, which belongs to "Qwen/Qwen3-Embedding-0.6B".
@@ -121,7 +123,12 @@ def trl_rewards(
     from rlcomm.rewards.embed import Embedder
     from rlcomm.rewards.omega import default_omega
 
-    names = names or NAMES
+    names = names or tuple(name for name in NAMES if name not in OF_TWINS)
+    if twins := sorted(OF_TWINS & set(names)):
+        raise UserError(
+            f"The reward {twins[0]} compares a row with the completions of its twin, which a plain trainer "
+            "does not gather; leave it out, or train with a step_rr recipe and counterfactual_share."
+        )
     model: Embedder | None = None
     if NEED_EMBEDDER & set(names):
         model = Embedder(embedder) if isinstance(embedder, str) else embedder
@@ -194,6 +201,35 @@ def _adapt(name: str, score: "Callable[[Steps, Sample], float | None]", read: "_
 
     reward.__name__ = reward.__qualname__ = name
     reward.begin = read.begin  # type: ignore[attr-defined]
+    return reward
+
+
+def _of_twins(name: str) -> RewardFunction:
+    def reward(
+        prompts: Sequence[Any],
+        completions: Sequence[Completion],
+        sample: "Sequence[Sample]" = (),
+        twin: "Sequence[tuple[Sample, Sequence[Completion]] | None] | None" = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        known: dict[str, Steps] = {}
+
+        def steps(completion: Completion) -> Steps:
+            text = completion_text(completion)
+            if text not in known:
+                known[text] = parse(text)
+            return known[text]
+
+        earned: list[float | None] = [None] * len(completions)  # not applicable to a row without its twin
+        for i, other in enumerate(twin or ()):
+            if other is not None:
+                row, texts = other
+                earned[i] = consistency.score(
+                    steps(completions[i]), sample[i], [steps(text) for text in texts], row
+                )
+        return earned
+
+    reward.__name__ = reward.__qualname__ = name
     return reward
 
 

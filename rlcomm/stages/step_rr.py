@@ -5,22 +5,25 @@ row -> prompt -> G rollouts -> <a-think> <v-think> <answer> -> r_format + r_arr 
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset
 
 from rlcomm.config.step_rr import StepRRRecipe
-from rlcomm.data.sample import Sample
+from rlcomm.data.sample import Sample, read_jsonl
+from rlcomm.data.twins import check_twins, twin_rows
 from rlcomm.diagnostics import audit, degenerate
 from rlcomm.omni.encode import user_text
 from rlcomm.rewards import adapters
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import default_omega
+from rlcomm.stages.needs import usable
 from rlcomm.stages.resume import open_run
 from rlcomm.stages.run import open_data, open_policy, run
 from rlcomm.stages.senses import check_senses
 from rlcomm.trainers.grpo import OmniGRPOTrainer, Rollout
+from rlcomm.trainers.order import Drawing
 from rlcomm.utils import processes
 from rlcomm.utils.errors import UserError
 
@@ -40,6 +43,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     """
     started = time.time()
     open_run(recipe)
+    check_drawn(recipe)
     policy = open_policy(recipe)
     samples, prompts = open_data(recipe, policy)
     check_senses(recipe, policy.model, samples)
@@ -53,7 +57,7 @@ def train(recipe: StepRRRecipe, finish: Callable[..., Any] = run) -> None:
     trainer = OmniGRPOTrainer(
         model=policy.model, args=recipe, reward_funcs=functions, train_dataset=Dataset.from_list(rows),
         processing_class=policy.processor, samples=samples, prompts=prompts, scoring=recipe.scoring,
-        observe=exploits,
+        observe=exploits, drawing=drawing(recipe, samples), twin_baseline=recipe.twin_baseline,
     )  # fmt: skip
     if processes.is_main():
         rollouts = recipe.generation_batch_size or 0
@@ -83,6 +87,41 @@ def check_enough(recipe: StepRRRecipe, rows: int) -> None:
             f"(generation batch {recipe.generation_batch_size} / num_generations {recipe.num_generations}); "
             "give more rows or a smaller batch."
         )
+
+
+def check_drawn(recipe: StepRRRecipe) -> None:
+    """Whether the rows allow what the recipe draws of them; reads them alone, no weights and no clip.
+
+    Raises:
+        UserError: a twin that is none, or as `drawing`.
+    """
+    if recipe.counterfactual_share or recipe.even_types:
+        rows = read_jsonl(recipe.dataset)
+        if recipe.counterfactual_share:
+            check_twins(rows, recipe.dataset)
+        drawing(recipe, usable(recipe, rows[: recipe.max_rows])[0])
+
+
+def drawing(recipe: StepRRRecipe, samples: Sequence[Sample]) -> Drawing | None:
+    """Which rows a generation asks, where the recipe wants twins or every type of question alike.
+
+    Raises:
+        UserError: fewer rows have a twin than are to be asked with it, or all questions are of one type.
+    """
+    share, twins = recipe.counterfactual_share, twin_rows(samples)
+    if share > len(twins) / len(samples):
+        raise UserError(
+            f"{recipe.dataset}: {len(twins)} of {len(samples)} rows have a twin among them (meta.twin), "
+            f"{len(twins) / len(samples):.3f} of all, but counterfactual_share is {share:g}; set it to at "
+            "most that, or add rows (`rlcomm data counterfactual`)."
+        )
+    types = [sample.turns[0].type for sample in samples] if recipe.even_types else None
+    if types is not None and len(set(types)) < 2:
+        raise UserError(
+            f"{recipe.dataset}: even_types is true, but all {len(samples)} rows have the type "
+            f"{types[0]!r}; name the types in the rows' field type, or set even_types false."
+        )
+    return Drawing(twins, share, types) if share or types else None
 
 
 def _messages(sample: Sample, prompt_style: str) -> list[dict[str, str]]:

@@ -9,12 +9,12 @@ TRL's.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from accelerate.utils import gather_object
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
@@ -26,7 +26,9 @@ from rlcomm.omni.rollout import generate_ids
 from rlcomm.omni.score import score
 from rlcomm.rewards.adapters import completion_text
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
+from rlcomm.trainers.order import Drawing, OrderOfEpoch
 from rlcomm.trainers.times import StepTimes
+from rlcomm.trainers.twins import advantages, twin_groups
 
 logger = logging.getLogger("rlcomm")
 
@@ -53,31 +55,6 @@ class Rollout:
     completion: str
     rewards: dict[str, float | None]
     advantage: float
-
-
-class OrderOfEpoch(Sampler):
-    """TRL's sampler, whose order of an epoch is the same in a resumed run.
-
-    TRL's own draws one order after the other; a process that resumes in the third epoch would draw the first
-    one again, and see some rows twice and others never.
-
-    Args:
-        sampler: TRL's RepeatSampler.
-        trainer: whose `state.epoch` says how far the run is.
-    """
-
-    def __init__(self, sampler: Any, trainer: Any):
-        self.sampler, self.trainer = sampler, trainer
-
-    def __iter__(self) -> Iterator[int]:
-        if self.sampler.shuffle:
-            self.sampler.generator.manual_seed(self.sampler.seed)
-            for _ in range(int((self.trainer.state.epoch or 0) + 1e-6)):  # those of the epochs before
-                torch.randperm(self.sampler.num_samples, generator=self.sampler.generator)
-        return iter(self.sampler)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
 
 
 def group_order(prompts: Sequence[int], size: int) -> list[int]:
@@ -129,6 +106,8 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         prompts: makes the encoded prompt of a sample, once.
         scoring: `auto`, `grouped`, `packed` or `rows` (see `rlcomm.omni.score`).
         observe: the latest generation to further metrics; called on the main process alone.
+        drawing: which rows a generation asks, twins among them; None: as TRL shuffles them.
+        twin_baseline: one baseline over the 2G completions of a pair of twins.
         *args, **kwargs: TRL's.
     """
 
@@ -150,10 +129,13 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         prompts: Prompts,
         scoring: str = "auto",
         observe: Callable[[list["Rollout"]], dict[str, float]] | None = None,
+        drawing: Drawing | None = None,
+        twin_baseline: bool = False,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.samples, self.prompts, self.scoring, self.observe = samples, prompts, scoring, observe
+        self.drawing, self.twin_baseline = drawing, twin_baseline
         # Fetching rows, which are numbers, needs no worker; in one, nothing could be announced to `prompts`.
         self.args.dataloader_num_workers, self.args.dataloader_prefetch_factor = 0, None
         self.args.dataloader_persistent_workers = False
@@ -161,6 +143,8 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         self._announced: list[int] = []
         self._encoded: list[EncodedPrompt] = []  # of the rows at work, one per completion
         self._asked: list[Sample] = []  # those rows
+        self._pairs: list[tuple[int, int]] = []  # groups of twins among all ranks' in the latest generation
+        self._earned = torch.empty(0)  # (completions of all ranks, rewards) of it
         self._silent = {"format": 0, "flat": 0}
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -168,7 +152,7 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
             self._signature_columns = ["prompt", "row"]
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> OrderOfEpoch:
-        return OrderOfEpoch(super()._get_train_sampler(*args, **kwargs), self)
+        return OrderOfEpoch(super()._get_train_sampler(*args, **kwargs), self, self.drawing)
 
     def _announce(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The collator: leaves the rows as they are."""
@@ -189,6 +173,11 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         metrics = self._metrics[mode]
+        if mode == "train" and self.drawing is not None and self.drawing.share:
+            groups = len(self._earned) // self.num_generations
+            metrics["twins/share"].append(2 * len(self._pairs) / groups)
+            if self.twin_baseline:
+                output["advantages"] = self._over_pairs(metrics)
         if "rewards/format/mean" in metrics:
             metrics["steps/format_ok"].append(metrics["rewards/format/mean"][-1])
         if self.observe is not None and self.accelerator.is_main_process:  # which alone logs
@@ -209,9 +198,37 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
                 break  # our functions read a batch together
         return found
 
-    def _calculate_rewards(self, *args: Any) -> torch.Tensor:
+    def _calculate_rewards(self, inputs: list, prompts: list, completions: list, *args: Any) -> torch.Tensor:
         with self.spent("rewards"):
-            return super()._calculate_rewards(*args)
+            if self.model.training and self.drawing is not None and self.drawing.share:
+                self._meet_twins(self.drawing.twins, inputs, completions)
+            self._earned = super()._calculate_rewards(inputs, prompts, completions, *args)
+        return self._earned
+
+    def _meet_twins(self, twins: Mapping[int, int], inputs: list[dict], completions: list) -> None:
+        """The column `twin` for the rewards: the twin's row and its completions, wherever they were sampled;
+        None for a row that was asked without it."""
+        size = self.num_generations
+        rows, texts = gather_object([row["row"] for row in inputs]), gather_object(completions)
+        self._pairs = twin_groups(rows, size, twins)
+        other = {a: b for pair in self._pairs for a, b in (pair, pair[::-1])}
+        first = self.accelerator.process_index * len(inputs)
+        for place, row in enumerate(inputs, first):
+            group = other.get(place // size)
+            row["twin"] = group if group is None else (
+                self.samples[rows[group * size]], texts[group * size : (group + 1) * size]
+            )  # fmt: skip
+
+    def _over_pairs(self, metrics: dict[str, list[float]]) -> torch.Tensor:
+        """This rank's advantages with one baseline over each pair, in place of TRL's; those are over each
+        group, and so are its logs."""
+        weighted = (self._earned * self.reward_weights.to(self._earned.device)).nansum(dim=1)
+        weighted[self._earned.isnan().all(dim=1)] = torch.nan
+        found, flat = advantages(weighted, self._pairs, self.num_generations, self.scale_rewards)
+        metrics["frac_reward_zero_std"][-1] = flat
+        self._logs["advantages"].extend(found.tolist())  # holds one generation: TRL's fall out
+        here = len(self._asked)
+        return found[self.accelerator.process_index * here : (self.accelerator.process_index + 1) * here]
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         return [prompt.ids.tolist() for prompt in self._encoded], None, {}

@@ -17,7 +17,8 @@ from rlcomm.omni.encode import merge_media
 from rlcomm.omni.policy import Policy, load_policy, set_trainable
 from rlcomm.omni.prompts import Prompts
 from rlcomm.trainers import grpo
-from rlcomm.trainers.grpo import OmniGRPOTrainer, OrderOfEpoch
+from rlcomm.trainers.grpo import OmniGRPOTrainer
+from rlcomm.trainers.order import OrderOfEpoch
 from tests.trainers.plain import CPU, gradients, plain, weights
 
 TEMPERATURE = 0.9
