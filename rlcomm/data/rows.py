@@ -9,8 +9,10 @@ for number, row in read_rows(path, problems):
 import ast
 import contextlib
 import json
+import math
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,11 @@ from rlcomm.utils.errors import UserError
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv")
 _ENDINGS = (*VIDEO_ENDINGS, ".wav", ".mp3", ".flac", ".ogg", ".m4a", ".jpg", ".jpeg", ".png", ".webp")
-_LETTER = re.compile(r"^\s*\(?([A-Z])\s*[.):]\s*(.*)$", re.DOTALL)  # "A. a drum", "(A) a drum", "A: a drum"
+# "A. a drum", "(A) a drum", "A: a drum", "a) a drum", "A、鼓", "【A】鼓"; after NFKC
+_LETTER = re.compile(r"[(\[【]?([A-Za-z])\s*[.):\]】、]\s*(.*)", re.DOTALL)
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MOST_OPTIONS = len(_LETTERS)
+"""Options are shown by a letter each."""
 
 
 class Wrong:
@@ -34,33 +40,55 @@ class Wrong:
         self.problems.append(f"row {self.row}, field '{name}': {reason}")
 
     def text(self, row: dict, name: str) -> str:
-        """A text field that must not be empty; numbers are taken as text ("2" is written 2 by some tools)."""
+        """A text field that must not be empty; numbers are taken as text (some write 2 or 2.0)."""
         value = row.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = str(value)
         if value is None:
             self(name, "is missing")
-        elif not isinstance(value, str):
-            self(name, f"must be text, this is {value!r}")
-        elif not value.strip():
+        elif (found := _as_text(value)) is None:
+            self(name, f"must be text, this is {value!r:.60}")
+        elif not found:
             self(name, "is empty")
         else:
-            return value.strip()
+            return found
         return ""
 
-    def listed(self, row: dict, name: str) -> list:
-        """A list, or a list written as a JSON (or Python) text."""
+    def listed(self, row: dict, name: str) -> list[str]:
+        """A list of texts (or numbers), or such a list written as a JSON (or Python) text."""
         value = row.get(name)
         if isinstance(value, str):
             try:
                 value = json.loads(value)
             except ValueError:
-                with contextlib.suppress(ValueError, SyntaxError):
+                with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
                     value = ast.literal_eval(value)
-        if isinstance(value, list):
-            return value
-        self(name, f"must be a list, this is {row.get(name)!r}")
-        return []
+            except RecursionError:
+                value = None
+        if not isinstance(value, list):
+            self(name, f"must be a list, this is {row.get(name)!r:.60}")
+            return []
+        texts = [_as_text(item) for item in value]
+        if None in texts:
+            at = texts.index(None)
+            self(name, f"must be a list of texts, its entry {at + 1} is {value[at]!r:.60}")
+        return [text for text in texts if text is not None]
+
+    def identity(self, row: dict, *names: str, default: Any) -> str:
+        """The first of these fields that is there, as text; none: the default."""
+        for name in names:
+            if row.get(name) is not None:
+                return self.text(row, name)
+        return str(default)
+
+
+def _as_text(value: Any) -> str | None:
+    """A text, or a number as people write it (2.0 is "2"); None: neither, so no word may be made of it."""
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value).strip()
 
 
 class Finder:
@@ -119,6 +147,9 @@ def read_samples(
         if found is None or wrong.any:
             continue
         for sample in found if isinstance(found, list) else [found]:
+            if (count := max(len(turn.options) for turn in sample.turns)) > MOST_OPTIONS:
+                problems.append(f"row {number}: has {count} options, and there are {MOST_OPTIONS} letters")
+                continue
             if sample.id in seen:
                 problems.append(f"row {number}: has the id {sample.id!r} of row {seen[sample.id]} again")
                 continue
@@ -155,24 +186,25 @@ def read_rows(path: str | os.PathLike, problems: list[str]) -> Iterator[tuple[in
     yield from enumerate(rows, start=1)
 
 
-def without_letters(options: list) -> list[str]:
-    """Strips "A. ", "(B) " where every option carries its own letter in order; else leaves them."""
-    texts = [str(option).strip() for option in options]
-    found = [_LETTER.match(text) for text in texts]
-    if all(match is not None and match[1] == chr(65 + index) for index, match in enumerate(found)):
+def without_letters(options: list[str]) -> list[str]:
+    """Strips "A. ", "(B) ", "C、" where every option carries its own letter in order; else leaves them."""
+    found = [_LETTER.fullmatch(unicodedata.normalize("NFKC", option).strip()) for option in options]
+    letters = "".join(match[1] if match else "?" for match in found)
+    if letters and letters.upper() == _LETTERS[: len(letters)] and (letters.isupper() or letters.islower()):
         return [match[2].strip() for match in found if match is not None]
-    return texts
+    return [option.strip() for option in options]
 
 
 def named_option(answer: str, options: list[str]) -> str | None:
-    """The option that `answer` names, by its letter ("B", "(B)", "B. a drum") or else by its text."""
-    letter = re.fullmatch(r"\(?([A-Z])\)?[.:]?", answer)
+    """The option that a gold answer names, by its letter ("B", "(B)", "B、鼓") or else by its text."""
+    answer = unicodedata.normalize("NFKC", answer).strip()
+    letter = re.fullmatch(r"[(\[【]?([A-Z])[)\]】]?[.:、]?", answer)
     if letter:
-        index = ord(letter[1]) - 65
+        index = _LETTERS.index(letter[1])
         return options[index] if index < len(options) else None
-    lettered = _LETTER.match(answer)
+    lettered = _LETTER.fullmatch(answer)
     for text in (answer, lettered[2].strip() if lettered else answer):
         for option in options:
-            if option.casefold() == text.casefold():
+            if unicodedata.normalize("NFKC", option).casefold() == text.casefold():
                 return option
     return None

@@ -10,25 +10,16 @@ A problem is "row 3, field 'anser': is missing". Rows whose clip is not in the m
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlcomm import steps
-from rlcomm.data.rows import (
-    VIDEO_ENDINGS,
-    Finder,
-    Wrong,
-    named_option,
-    read_rows,
-    read_samples,
-    without_letters,
-)
+from rlcomm.data.chats import MEDIA_TAG, read_warmup
+from rlcomm.data.rows import Finder, Wrong, named_option, read_samples, without_letters
 from rlcomm.data.sample import Sample, Turn, report, write_jsonl
 from rlcomm.utils.errors import UserError
 
 _PLACEHOLDER = re.compile(r"<[A-Za-z]+>")  # <Object> <LR> <LRer> <FL> <LL> <TH> <BA>
-_MEDIA_TAG = re.compile(r"<(?:video|audio|image)>\s*")
 
 
 @dataclass
@@ -138,12 +129,11 @@ def read_music_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tu
             )
             return None
         filled = iter(values)
-        question = _PLACEHOLDER.sub(lambda _: str(next(filled)), question)
-        kind = (
-            "/".join(str(part) for part in wrong.listed(row, "type")) if row.get("type") is not None else ""
-        )
+        question = _PLACEHOLDER.sub(lambda _: next(filled), question)
+        kind = "/".join(wrong.listed(row, "type")) if row.get("type") is not None else ""
         clip = find(video_id, "video_id", wrong)
-        identity = f"{video_id}-{row['question_id']}" if row.get("question_id") is not None else video_id
+        number = wrong.identity(row, "question_id", default="")
+        identity = f"{video_id}-{number}" if number else video_id
         return Sample(
             identity,
             (Turn(question, answer, type=kind),),
@@ -173,7 +163,7 @@ def read_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[li
     def read(row: dict, wrong: Wrong) -> Sample | None:
         name = wrong.text(row, "video_name")
         question = wrong.text(row, "question_text")
-        options = [str(option) for option in wrong.listed(row, "multi_choice")]
+        options = wrong.listed(row, "multi_choice")
         answer = row.get("answer")
         if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(options):
             wrong(
@@ -181,10 +171,14 @@ def read_avqa(path: str | os.PathLike, video_dir: str | os.PathLike) -> tuple[li
                 f"must be the index of one of the {len(options)} choices (from 0), this is {answer!r}",
             )
             return None
-        kind = "/".join(str(row[key]) for key in ("question_relation", "question_type") if row.get(key))
+        kind = "/".join(
+            wrong.text(row, key)
+            for key in ("question_relation", "question_type")
+            if row.get(key) not in (None, "")
+        )
         clip = find(name, "video_name", wrong)
         return Sample(
-            str(row.get("id", f"{name}-{wrong.row}")),
+            wrong.identity(row, "id", default=f"{name}-{wrong.row}"),
             (Turn(question, options[answer], tuple(options), type=kind),),
             clip,
             clip,
@@ -212,7 +206,7 @@ def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list
     find = Finder(media_dir)
 
     def read(row: dict, wrong: Wrong) -> Sample | None:
-        question = _MEDIA_TAG.sub("", wrong.text(row, "problem")).strip()
+        question = MEDIA_TAG.sub("", wrong.text(row, "problem")).strip()
         solution = wrong.text(row, "solution")
         found = re.findall(r"<answer>(.*?)</answer>", solution, re.DOTALL)
         if len(found) > 1:
@@ -231,7 +225,7 @@ def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list
         video, audio = _r1_media(row, find, wrong)
         kind = row.get("problem_type")
         return Sample(
-            str(row.get("problem_id", row.get("id", wrong.row))),
+            wrong.identity(row, "problem_id", "id", default=wrong.row),
             (Turn(question, answer, tuple(options), type=kind if isinstance(kind, str) else ""),),
             video,
             audio,
@@ -239,56 +233,6 @@ def read_r1(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list
         )
 
     return read_samples(path, read)
-
-
-def read_warmup(path: str | os.PathLike, media_dir: str | os.PathLike) -> tuple[list[Sample], list[str]]:
-    """Reads the warm-up JSON released with RL-CoMM, and chat files like it.
-
-    The released file is one flat list of chat turns, user and assistant by turns:
-
-        {"role": "user", "content": [{"type": "audio", "audio_url": "./00000238.mp4"},
-                                     {"type": "text", "text": "How many instruments are sounding?"}]}
-        {"role": "assistant", "content": "<a-think> ... </a-think> <v-think> ... </v-think> <answer> two ..."}
-
-    Also read: a list of conversations, each a list of turns or an object with "messages" or "conversations"
-    (`from`/`value` or `role`/`content`) and its media beside them ("video", "videos", "audio", "audios").
-
-    Args:
-        path: JSON list or JSON Lines; a row is a turn of a flat list, or a conversation.
-        media_dir: folder of the clips. A clip with a video extension is seen and heard, however it is
-            labelled.
-
-    Returns:
-        (samples, problems): one sample per question, `Turn.target` the completion in the one format of
-        rlcomm.steps. Turns without their partner and completions without all three segments are problems.
-    """
-    find = Finder(media_dir)
-    samples: list[Sample] = []
-    problems: list[str] = []
-    for chat in _chats(path, problems):
-        waiting: tuple[int, dict] | None = None
-        for at, turn in chat["turns"]:
-            wrong = Wrong(at, problems)
-            role = turn.get("role", turn.get("from"))
-            role = {"human": "user", "gpt": "assistant"}.get(str(role), role)
-            if role == "user":
-                if waiting is not None:
-                    Wrong(waiting[0], problems)("role", "a question without an answer after it")
-                waiting = (at, turn)
-            elif role == "assistant":
-                if waiting is None:
-                    wrong("role", "an answer without a question before it")
-                    continue
-                identity = f"warmup-{len(samples) + 1}"
-                sample = _warmup_pair(identity, waiting[1], turn, chat, find, wrong)
-                waiting = None
-                if sample is not None:
-                    samples.append(sample)
-            elif role != "system":
-                wrong("role", f"must be user or assistant, this is {role!r}")
-        if waiting is not None:
-            Wrong(waiting[0], problems)("role", "a question without an answer after it")
-    return samples, problems
 
 
 KINDS: dict[str, Callable[..., tuple[list[Sample], list[str]]]] = {
@@ -302,7 +246,7 @@ KINDS: dict[str, Callable[..., tuple[list[Sample], list[str]]]] = {
 def _number(value: Any) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
 
 
@@ -310,90 +254,15 @@ def _r1_media(row: dict, find: Finder, wrong: Wrong) -> tuple[str | None, str | 
     path = row.get("path")
     kind = str(row.get("data_type", "")).lower()
     if isinstance(path, dict):
+        path = {key: value for key, value in path.items() if value is not None}  # exports write every key
         unknown = [key for key in path if key not in ("video", "image", "audio")]
         if unknown or not path:
             wrong("path", f"must hold video, image or audio, it holds {sorted(path)}")
-        files = {
-            key: find(str(value), f"path.{key}", wrong) for key, value in path.items() if key not in unknown
-        }
+        files = {key: find(wrong.text(path, key), f"path.{key}", wrong) for key in path if key not in unknown}
+        if "video" in path and "image" in path:
+            wrong("path", "names a video and an image, and one of them is seen; leave one out")
         return files.get("video") or files.get("image"), files.get("audio")
     clip = find(wrong.text(row, "path"), "path", wrong)
     if kind == "audio":
         return None, clip
     return clip, clip if "audio" in kind or row.get("use_audio") else None
-
-
-def _chats(path: str | os.PathLike, problems: list[str]) -> Iterator[dict]:
-    """{"turns": [(row, turn)], "row": the object} of each chat; a flat list of turns is one."""
-    flat: list[tuple[int, dict]] = []
-    for number, row in read_rows(path, problems):
-        if isinstance(row, dict) and ("role" in row or "from" in row):
-            flat.append((number, row))
-            continue
-        turns = row if isinstance(row, list) else None
-        if isinstance(row, dict):
-            turns = row.get("messages", row.get("conversations"))
-        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            problems.append(
-                f"row {number}: is neither a chat turn nor holds a list of them under 'messages' or "
-                "'conversations'"
-            )
-            continue
-        yield {"turns": [(number, turn) for turn in turns], "row": row if isinstance(row, dict) else {}}
-    if flat:
-        yield {"turns": flat, "row": {}}
-
-
-def _warmup_pair(
-    identity: str, user: dict, assistant: dict, chat: dict, find: Finder, wrong: Wrong
-) -> Sample | None:
-    content = user.get("content", user.get("value"))
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    media: list[tuple[str, Any]] = [
-        (key, path)
-        for key in ("video", "videos", "image", "images", "audio", "audios")
-        for path in (
-            [chat["row"][key]] if isinstance(chat["row"].get(key), str) else chat["row"].get(key) or []
-        )
-    ]
-    texts = []
-    for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text":
-            texts.append(str(part.get("text") or ""))
-        elif kind in ("audio", "video", "image"):
-            media.append((kind, part.get(f"{kind}_url", part.get(kind))))
-        else:
-            wrong("content", f"has a part of unknown type {kind!r}")
-    question = _MEDIA_TAG.sub("", "\n".join(texts)).strip()
-    if not question:
-        wrong("content", "the question has no text")
-    if not media:
-        wrong("content", "the question has no clip")
-    video = audio = None
-    for kind, path in media:
-        if isinstance(path, dict):  # {"url": ...}
-            path = path.get("url")
-        place = find(str(path or ""), "content", wrong)
-        moving = str(path).lower().endswith(VIDEO_ENDINGS)
-        if moving or not kind.startswith("audio"):
-            video = place
-        if moving or kind.startswith("audio"):
-            audio = place
-    answer = assistant.get("content", assistant.get("value"))
-    if isinstance(answer, list):
-        answer = " ".join(str(part.get("text", "")) for part in answer if isinstance(part, dict))
-    parsed = steps.parse(str(answer or ""))
-    for name, segment in (("a-think", parsed.audio), ("v-think", parsed.video), ("answer", parsed.answer)):
-        if segment.status != "ok":
-            wrong("content", f"the completion's <{name}> is {segment.status.replace('_', ' ')}")
-    if wrong.any:
-        return None
-    target = steps.build(parsed.audio.text, parsed.video.text, parsed.answer.text)
-    return Sample(
-        identity,
-        (Turn(question, parsed.answer.text, target=target),),
-        video,
-        audio,
-        meta={"source": "warmup", "row": wrong.row},
-    )

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from rlcomm.data.chats import read_warmup
 from rlcomm.data.sample import Turn, read_jsonl
-from rlcomm.data.sources import import_file, read_avqa, read_music_avqa, read_r1, read_warmup
+from rlcomm.data.sources import import_file, read_avqa, read_music_avqa, read_r1
 from rlcomm.utils.errors import UserError
 
 
@@ -302,6 +303,104 @@ def test_warmup_conversations(write, videos):
     ]
 
 
+CLIP = "a.mp4"
+TEXT = {"type": "text", "text": "How many?"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video", "video": CLIP},
+        {"type": "video", "path": CLIP},
+        {"type": "video", "url": CLIP},
+        {"type": "video", "video_url": CLIP},
+        {"type": "video", "video": None, "path": CLIP, "text": None},
+        {"type": "video", "video": {"path": CLIP, "bytes": None}},
+        {"type": "video_url", "video_url": {"url": f"file://{CLIP}"}},
+        {"type": "audio", "path": CLIP},
+        {"type": "input_audio", "input_audio": {"path": CLIP}},
+        {"video": CLIP},
+        {"type": "file", "video": CLIP},
+    ],
+)
+def test_a_chat_keeps_its_clip_in_every_common_form(write, videos, part):
+    samples, problems = read_warmup(write([{"role": "user", "content": [part, TEXT]}, answer()]), videos)
+    if part.get("type") == "file":  # refused, never dropped
+        assert samples == []
+        assert "has a part that is neither text nor a clip" in problems[0]
+        return
+    assert problems == []
+    assert (samples[0].question, samples[0].video, samples[0].audio) == (
+        "How many?",
+        *2 * [str(videos / CLIP)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("beside", "expected"),
+    [
+        ({"videos": [{"path": CLIP}]}, (CLIP, CLIP)),
+        ({"videos": [{"path": CLIP, "bytes": None}], "images": None, "audios": []}, (CLIP, CLIP)),
+        ({"videos": [None, CLIP]}, (CLIP, CLIP)),
+        ({"video": {"url": CLIP}}, (CLIP, CLIP)),
+        ({"videos": CLIP, "audios": ["b.wav"]}, (CLIP, "b.wav")),
+        ({"images": ["c.png"], "audios": [CLIP]}, ("c.png", CLIP)),
+        ({"videos": [CLIP, CLIP]}, (CLIP, CLIP)),
+        ({"videos": [CLIP, "00000093.mp4"]}, "names 2 clips for one question"),
+        ({"video": CLIP, "videos": ["00000093.mp4"]}, "names 2 clips for one question"),
+        ({"videos": [CLIP], "images": ["c.png"]}, "names 2 clips for one question"),
+        ({"audios": ["b.wav", CLIP]}, "names 2 clips for one question"),
+        ({"videos": [None]}, "the question has no clip"),
+        ({"video": ""}, "its video names no file"),
+        ({"videos": [{"bytes": "x"}]}, "its video names no file"),
+        ({"videos": [[CLIP]]}, "its video names no file"),
+    ],
+)
+def test_clips_beside_a_chat(write, videos, beside, expected):
+    row = {"messages": [{"role": "user", "content": "<video>How many?"}, answer()], "conversations": None}
+    samples, problems = read_warmup(write([{**row, **beside}]), videos)
+    if isinstance(expected, str):
+        assert samples == []
+        assert expected in problems[0]
+    else:
+        assert problems == []
+        assert (samples[0].video, samples[0].audio) == tuple(str(videos / name) for name in expected)
+
+
+@pytest.mark.parametrize(
+    "value", [None, float("nan"), 3, {"a": 1}, [None], [3], [{"type": "text", "text": None}]]
+)
+def test_a_chat_turn_that_says_nothing_is_refused(write, videos, value):
+    rows = [{"messages": [{"role": "user", "content": value}, answer()], "video": CLIP}]
+    samples, problems = read_warmup(write(rows), videos)
+    assert samples == []
+    assert problems
+    rows = [
+        {
+            "messages": [{"role": "user", "content": "How many?"}, {**answer(), "content": value}],
+            "video": CLIP,
+        }
+    ]
+    assert read_warmup(write(rows), videos)[0] == []
+
+
+def test_r1_paths_with_nulls_beside_them(write, videos):
+    row = {**R1, "data_type": "image_audio"}
+    (sample,), problems = read_r1(
+        write([{**row, "path": {"image": "c.png", "video": None, "audio": "b.wav"}}]), videos
+    )
+    assert (sample.video, sample.audio, problems) == (str(videos / "c.png"), str(videos / "b.wav"), [])
+    for path in (
+        {"image": None},
+        {"image": "c.png", "video": "a.mp4"},
+        {"audio": 3.5},
+        {"audio": float("nan")},
+    ):
+        samples, problems = read_r1(write([{**row, "path": path}]), videos)
+        assert samples == []
+        assert problems
+
+
 def test_import_writes_good_rows_and_reports_the_rest(write, videos, tmp_path):
     rows = [MUSIC, {**MUSIC, "question_id": 11}, {**MUSIC, "video_id": "nowhere"}]
     report = import_file("music_avqa", write(rows), videos, tmp_path / "out.jsonl", limit=1)
@@ -326,3 +425,64 @@ def test_import_errors_name_what_to_do(write, videos, tmp_path):
     with pytest.raises(UserError, match="is not valid JSON"):
         import_file("music_avqa", tmp_path / "rows.json", videos, out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), {"a": 1}, ["a"], True])
+def test_what_is_no_text_becomes_no_word(write, videos, value):
+    """Null, NaN and objects are refused wherever a text is wanted, never turned into "None" or "nan"."""
+    samples, problems = read_music_avqa(write([{**MUSIC, "anser": value}]), videos)
+    assert samples == []
+    assert problems[0].startswith("row 1, field 'anser': ")
+    place = "Is the <Object> playing?"
+    rows = [{**MUSIC, "templ_values": [value], "question_content": place}]
+    assert read_music_avqa(write(rows), videos)[0] == []
+    rows = [{**AVQA, "multi_choice": ["a", value, "c", "d"]}]
+    samples, problems = read_avqa(write(rows), videos)
+    assert samples == []
+    assert "field 'multi_choice': must be a list of texts, its entry 2 is" in problems[0]
+    samples, problems = read_r1(write([{**R1, "options": ["A. a drum", value]}]), videos)
+    assert samples == []
+    assert any("field 'options': must be a list of texts, its entry 2 is" in problem for problem in problems)
+
+
+def test_numbers_are_read_as_people_write_them(write, videos):
+    (sample,), problems = read_music_avqa(write([{**MUSIC, "anser": 2.0, "question_id": 10.0}]), videos)
+    assert (sample.answer, sample.id, problems) == ("2", "00000093-10", [])
+    (sample,), _ = read_avqa(write([{**AVQA, "multi_choice": [1, 2.0, 2.5, "four"]}]), videos)
+    assert (sample.answer, sample.options) == ("2", ("1", "2", "2.5", "four"))
+    (sample,), _ = read_avqa(write([{**AVQA, "id": None}]), videos)
+    assert sample.id == "-HG3Omg_89c_000030-1"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["A、鼓", "B、竖琴"],
+        ["Ａ．鼓", "Ｂ．竖琴"],
+        ["（A）鼓", "（B）竖琴"],
+        ["【A】鼓", "【B】竖琴"],
+        ["A：鼓", "B：竖琴"],
+        ["a) 鼓", "b) 竖琴"],
+        ["[A] 鼓", "[B] 竖琴"],
+    ],
+)
+@pytest.mark.parametrize("solution", ["B", "（B）", "Ｂ", "B、竖琴", "竖琴", "B."])
+def test_r1_options_lettered_as_people_do(write, videos, options, solution):
+    row = {**R1, "options": options, "solution": f"<answer>{solution}</answer>"}
+    (sample,), problems = read_r1(write([row]), videos)
+    assert (sample.options, sample.answer, problems) == (("鼓", "竖琴"), "竖琴", [])
+
+
+@pytest.mark.parametrize(
+    "options", [["A minor", "B minor"], ["A-flat", "B-flat"], ["A. x", "C. y"], ["a) x", "B) y"]]
+)
+def test_r1_options_that_only_look_lettered_are_left(write, videos, options):
+    (sample,), _ = read_r1(write([{**R1, "options": options, "solution": options[1]}]), videos)
+    assert list(sample.options) == options
+
+
+def test_more_options_than_letters_are_refused(write, videos):
+    options = [f"sound {number}" for number in range(27)]
+    samples, problems = read_r1(write([{**R1, "options": options, "solution": "sound 3"}]), videos)
+    assert samples == []
+    assert problems == ["row 1: has 27 options, and there are 26 letters"]

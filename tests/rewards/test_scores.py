@@ -112,7 +112,8 @@ def test_normalise(raw, expected):
         ("one", "saxophone", False),
         ("yes or no", "no", False),
         ("1", "10", False),
-        ("no, it is not", "no", False),
+        ("no, it is not", "no", True),  # a yes/no question, read as evaluation reads it
+        ("not it is", "no", False),
         # nothing is never right, not even where the gold answer is nothing
         ("", "no", False),
         (None, "no", False),
