@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rlcomm.diagnostics.audit import audit_rewards as audit
     from rlcomm.evaluation.catalog import KINDS as benchmarks
     from rlcomm.evaluation.catalog import open_sets as open_benchmarks
-    from rlcomm.evaluation.runner import evaluate
+    from rlcomm.evaluation.generated import evaluate
     from rlcomm.omni.encode import EncodedPrompt, encode
     from rlcomm.omni.policy import Policy, load_policy
     from rlcomm.omni.rollout import generate
@@ -61,7 +61,7 @@ _PUBLIC = {
     "decode_label": ("rlcomm.decoding.models", "decode_label"),
     "decode_text": ("rlcomm.decoding.models", "decode_text"),
     "encode": ("rlcomm.omni.encode", "encode"),
-    "evaluate": ("rlcomm.evaluation.runner", "evaluate"),
+    "evaluate": ("rlcomm.evaluation.generated", "evaluate"),
     "format_reward": ("rlcomm.rewards.format", "score"),
     "gacl": ("rlcomm.decoding.gacl", "arbitrate"),
     "gacl_tokens": ("rlcomm.decoding.gacl", "arbitrate_tokens"),

@@ -12,11 +12,13 @@ A balanced model needs the sense that is asked about, keeps little without any, 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlcomm.diagnostics.items import Record
 from rlcomm.evaluation import metrics
-from rlcomm.evaluation.benchmarks import Record, avconfuse
+from rlcomm.evaluation.benchmarks import avconfuse
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.margins import right
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import LABEL_SCORED, marked
 
 
 def of(records: Mapping[str, Sequence[Record]], summaries: Mapping[str, Any]) -> dict[str, Metric]:
@@ -45,4 +47,4 @@ def of(records: Mapping[str, Sequence[Record]], summaries: Mapping[str, Any]) ->
             [right(r["scores"].get("full") or r["scores"]["joint"], r["gold"]) for r in muted.values()],
             [r["source"] for r in muted.values()],
         )
-    return found
+    return marked(found, LABEL_SCORED)

@@ -8,9 +8,9 @@ from typing import Any
 import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # isort: skip
-from rlcomm.diagnostics.run import Plan, check, in_order, measured, part_of, summarised
+from rlcomm.diagnostics.run import Plan, check, measured, part_of, summarised
 from rlcomm.evaluation.catalog import Set
-from rlcomm.evaluation.runner import read_records
+from rlcomm.evaluation.records import read_records
 from rlcomm.omni.policy import own_temperature
 from rlcomm.reports import stages as report
 from rlcomm.utils import files, processes
@@ -71,8 +71,7 @@ class DiagnoseCallback(TrainerCallback):
 
     def _diagnose(self, state: TrainerState, control: TrainerControl) -> None:
         with own_temperature(self.policy.model):
-            found = measured(self.policy, self.sets, self.plan, None, self.cache_dir, progress=False)
-        records = {name: in_order(name, part, self.sets, self.plan) for name, part in found.items()}
+            records = measured(self.policy, self.sets, self.plan, self.cache_dir)
         values = processes.tell(numbers(summarised(records)))
         self.rows.append({"step": state.global_step, **values})
         if state.is_world_process_zero:

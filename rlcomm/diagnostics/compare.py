@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.diagnostics import flips
+from rlcomm.diagnostics.items import Record
 from rlcomm.evaluation import metrics
-from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.runner import read_records
+from rlcomm.evaluation.records import read_records
 from rlcomm.reports.charts import drawn
 from rlcomm.reports.diagnosis import BALANCE
 from rlcomm.reports.diagnosis_charts import stacked

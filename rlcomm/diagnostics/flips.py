@@ -14,9 +14,8 @@ Source: GACL (arXiv 2606.05161), the sign-flip diagnosis (published: 64.1 % of c
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcomm.diagnostics.items import Item, Pairs, label_scores, usual
+from rlcomm.diagnostics.items import Item, Pairs, Record, label_scores, usual
 from rlcomm.evaluation import metrics
-from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.margins import margin, quadrant
 from rlcomm.evaluation.metrics import Metric

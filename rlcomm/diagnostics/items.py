@@ -15,19 +15,21 @@ in the same blocks, each block once: so an interrupted run and several processes
 as a record rests on nothing outside its block.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlcomm.data import controls
-from rlcomm.data.clips import load_clip
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.margins import rounded
+from rlcomm.evaluation.records import LABEL_SCORED
+from rlcomm.evaluation.runner import Clips
 from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
 from rlcomm.omni.tree import branch_scores
+
+Record = dict[str, Any]  # what a part measured of one item or question: `Item.fields`, and its own
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Item:
             "labels": list(self.labels),
             "gold": self.gold,
             "claimed": self.claimed,
+            "answers": LABEL_SCORED,
         }
 
 
@@ -144,9 +147,8 @@ class Pairs:
         cache_dir: str | None = None,
         clips: int = 8,
     ):
-        self.policy, self.media, self.prompt_style = policy, media or MediaSettings(), prompt_style
-        self.cache_dir, self.clips = cache_dir, max(2, clips)
-        self._clips: OrderedDict[tuple, Clip] = OrderedDict()
+        self.policy, self.prompt_style = policy, prompt_style
+        self._clips = Clips(media or MediaSettings(), cache_dir, max(2, clips))
         self._prompts: dict[tuple, EncodedPrompt] = {}  # (clip, condition), whatever the words
 
     def __call__(self, item: Item) -> tuple[EncodedPrompt, EncodedPrompt]:
@@ -166,14 +168,9 @@ class Pairs:
 
     def clip(self, sample: Sample) -> Clip:
         """The decoded clip of a sample."""
-        place = (sample.video, sample.audio)
-        if place not in self._clips:
-            self._clips[place] = load_clip(sample.video, sample.audio, self.media, self.cache_dir)
-            while len(self._clips) > self.clips:
-                gone, _ = self._clips.popitem(last=False)
-                self._prompts = {key: prompt for key, prompt in self._prompts.items() if key[0] != gone}
-        self._clips.move_to_end(place)
-        return self._clips[place]
+        clip = self._clips(sample)
+        self._prompts = {key: one for key, one in self._prompts.items() if key[0] in self._clips.known}
+        return clip
 
     def prompt(
         self, sample: Sample, condition: str = controls.FULL, donor: Sample | None = None

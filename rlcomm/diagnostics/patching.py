@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rlcomm.diagnostics.hooks import COMPONENTS, Activations, Patch
-from rlcomm.diagnostics.items import Item, Pairs
+from rlcomm.diagnostics.items import Item, Pairs, Record
 from rlcomm.diagnostics.reading import Reading
 from rlcomm.diagnostics.resample import spearman
 from rlcomm.diagnostics.segments import GROUPS, RULES, Pairing, pairings, segments
@@ -27,7 +27,6 @@ from rlcomm.reports import diagnosis_charts as charts
 from rlcomm.reports.charts import drawn
 from rlcomm.reports.page import Block
 
-Record = dict[str, Any]
 Map = dict[str, dict[str, list[float]]]  # component -> group -> by layer
 Forward = Callable[[Sequence[Sequence[Patch]], int], list[float]]
 

@@ -17,21 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from rlcomm.diagnostics.items import Item, Pairs
+from rlcomm.diagnostics.items import Item, Pairs, Record
 from rlcomm.diagnostics.resample import auc
 from rlcomm.evaluation import metrics
+from rlcomm.evaluation.margins import DIGITS, rounded
 from rlcomm.reports import diagnosis_charts as charts
 from rlcomm.reports.charts import drawn
 from rlcomm.reports.page import Block
-
-Record = dict[str, Any]
 
 CLASSES = ("faithful", "adversarial")  # 0 and 1
 PROBES = ("linear", "forest")
 FOLDS = 5
 TREES = 100
 SHUFFLES = 5  # of the labels, for the control of the linear probe; one for the forest's, which is slow
-DIGITS = 6
 
 
 def measure(
@@ -89,7 +87,7 @@ def _read(policy: Any, items: Sequence[Item], pairs: Pairs) -> list[Record]:
         best = max(range(len(own)), key=own.__getitem__)
         records.append(
             {
-                "scores": [round(score, DIGITS) for score in own],
+                "scores": rounded(own),
                 "confidence": round(1 / math.fsum(math.exp(score - own[best]) for score in own), DIGITS),
                 "correct": best == item.gold,
                 "hidden": pack(hidden.float().cpu().numpy()),

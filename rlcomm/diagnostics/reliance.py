@@ -17,11 +17,12 @@ from typing import Any
 
 from rlcomm.data import controls
 from rlcomm.data.sample import Sample
-from rlcomm.diagnostics.items import Pairs, label_scores
+from rlcomm.diagnostics.items import Pairs, Record, label_scores
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation import reliance as formulas
-from rlcomm.evaluation.benchmarks import Record, common
+from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.margins import right
+from rlcomm.evaluation.records import LABEL_SCORED
 from rlcomm.reports.charts import drawn
 from rlcomm.reports.diagnosis_charts import stacked
 from rlcomm.reports.page import Block
@@ -92,6 +93,7 @@ class Question:
             "source": self.source,
             "labels": list(self.labels),
             "gold": self.gold,
+            "answers": LABEL_SCORED,
         }
 
 

@@ -4,15 +4,14 @@
     journal -> part.summary -> diagnosis.json
             -> part.section -> diagnosis.html
 
-The blocks are always the same and every record is read back from the journal, so a run that was cut off and
-several processes end in the same bytes.
+The loop is the evaluator's (`evaluation.runner`): the blocks are always the same and every record is read
+back from the journal, so a run that was cut off and several processes end in the same bytes.
 """
 
 import dataclasses
 import importlib
 import json
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,15 +22,14 @@ from typing import Any
 from rlcomm.data.media import MediaSettings
 from rlcomm.diagnostics import balance, compare, reliance
 from rlcomm.diagnostics.compare import Run
-from rlcomm.diagnostics.items import Pairs, blocks, items_of
-from rlcomm.evaluation.benchmarks import Record
+from rlcomm.diagnostics.items import Pairs, Record, blocks, items_of
+from rlcomm.evaluation import runner
 from rlcomm.evaluation.catalog import Set
-from rlcomm.evaluation.runner import inference
 from rlcomm.reports import diagnosis as report
 from rlcomm.reports.page import Block
-from rlcomm.utils import files, processes
+from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
-from rlcomm.utils.journal import close_journal, kept, open_journal, weights
+from rlcomm.utils.journal import close_journal
 
 PARTS = ("flips", "patching", "probes", "reliance")
 BLOCK = 16  # items at least in a block: what an interruption can lose
@@ -98,54 +96,47 @@ def check(sets: Sequence[Set], plan: Plan) -> None:
             )
 
 
-def measured(
-    policy: Any,
-    sets: Sequence[Set],
-    plan: Plan,
-    journal: Path | None = None,
-    cache_dir: str | None = None,
-    progress: bool = True,
-    rank: int = 0,
-    world: int = 1,
-) -> dict[str, list[Record]]:
-    """The records of this process's blocks by part: what the journal holds, and the rest measured now.
-
-    Records stand in the order of the blocks, which is not that of the files; see `in_order`.
-    """
-    from tqdm.auto import tqdm
-
-    todo = [
-        (name, number, block)
-        for name in plan.which
-        for number, block in enumerate(blocks(units(name, sets, plan), BLOCK))
-    ]
-    mine = todo[rank::world]
+def batches(
+    policy: Any, sets: Sequence[Set], plan: Plan, cache_dir: str | None = None
+) -> list[tuple[str, runner.Batch]]:
+    """Part, and one block of what it measures; always in the same blocks."""
     pairs = Pairs(policy, plan.media, cache_dir=cache_dir)
-    found: dict[str, list[Record]] = {name: [] for name in plan.which}
-    with (
-        inference(policy.model),
-        tqdm(
-            total=sum(len(block) for _, _, block in mine),
-            desc="diagnose",
-            unit="item",
-            disable=not progress,
-            dynamic_ncols=True,
-        ) as bar,
-    ):
-        for name, number, block in mine:
-            bar.set_postfix_str(name, refresh=False)
+    found = []
+    for name in plan.which:
+        for number, block in enumerate(blocks(units(name, sets, plan), BLOCK)):
             measure = partial(
                 part_of(name).measure, policy, block, pairs=pairs, batch_size=plan.batch_size, seed=plan.seed
             )
-            found[name] += kept(journal, f"{name}-{number:06d}", measure)
-            bar.update(len(block))
+            found.append((name, runner.Batch(f"{name}-{number:06d}", len(block), name, measure)))
     return found
 
 
-def in_order(name: str, records: Sequence[Record], sets: Sequence[Set], plan: Plan) -> list[Record]:
-    """The records of a part in the order of the files."""
-    place = {one.key: i for i, one in enumerate(units(name, sets, plan))}
-    return sorted(records, key=lambda record: place[record["key"]])
+def measured(
+    policy: Any, sets: Sequence[Set], plan: Plan, cache_dir: str | None = None
+) -> dict[str, list[Record]]:
+    """The records of every part, measured by this process alone, without a journal."""
+    todo = batches(policy, sets, plan, cache_dir)
+    rows = runner.measured(policy.model, [batch for _, batch in todo], progress=False)
+    return in_order([name for name, _ in todo], rows, sets, plan)
+
+
+def in_order(
+    names: Sequence[str], rows: Sequence[Sequence[Record]], sets: Sequence[Set], plan: Plan
+) -> dict[str, list[Record]]:
+    """The records of every part in the order of the files, out of those of its blocks.
+
+    Args:
+        names: the part of each block.
+        rows: of each block.
+    """
+    found: dict[str, list[Record]] = {}
+    for part in plan.which:
+        place = {one.key: i for i, one in enumerate(units(part, sets, plan))}
+        records = [
+            record for name, block in zip(names, rows, strict=True) for record in block if name == part
+        ]
+        found[part] = sorted(records, key=lambda record: place[record["key"]])
+    return found
 
 
 def summarised(records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
@@ -183,20 +174,16 @@ def diagnose(
     """
     out = Path(out)
     check(sets, plan)
-    rank, world = processes.rank(), processes.world()
-    if rank == 0:
-        _journal(out, policy, sets, plan, first=True)
-    processes.wait()  # for the plan, so that no process measures under another one
-    journal = _journal(out, policy, sets, plan, first=False)
-    measured(policy, sets, plan, journal, cache_dir, progress and rank == 0, rank, world)
-    processes.wait()
-    if rank != 0:
+    asked = json.loads(json.dumps(dataclasses.asdict(plan)))
+    journal = runner.claim(out / "measured", policy, sets, asked)
+    todo = batches(policy, sets, plan, cache_dir)
+    rows = runner.shared(policy.model, [batch for _, batch in todo], journal, "diagnose", progress)
+    if rows is None:
         return None
-    found = measured(policy, sets, plan, journal, cache_dir, progress=False)
-    records = {name: in_order(name, part, sets, plan) for name, part in found.items()}
+    records = in_order([name for name, _ in todo], rows, sets, plan)
     diagnosis = {
         "model": str(getattr(policy, "path", "")),
-        "settings": json.loads(json.dumps(dataclasses.asdict(plan))),
+        "settings": asked,
         "items": {name: len(part) for name, part in records.items()},
         **summarised(records),
     }
@@ -217,13 +204,3 @@ def _sections(
         this = Run(f"this: {diagnosis['model']}", diagnosis, records.get("flips", ()))
         found["before"] = compare.section([*before, this])
     return {**found, **{name: part_of(name).section(diagnosis[name], part) for name, part in records.items()}}
-
-
-def _journal(out: Path, policy: Any, sets: Sequence[Set], plan: Plan, first: bool) -> Path:
-    made = {
-        "model": str(getattr(policy, "path", "")),
-        "weights": weights(str(getattr(policy, "path", ""))),
-        "benchmarks": {one.key: zlib.crc32(repr(one.samples).encode()) for one in sets},
-        **json.loads(json.dumps(dataclasses.asdict(plan))),
-    }
-    return open_journal(out / "measured", made, first)

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.decoding.decoders import READS
-from rlcomm.evaluation import metrics, repair
-from rlcomm.evaluation.benchmarks import Record
+from rlcomm.evaluation import repair
+from rlcomm.evaluation.answers import EVIDENCE
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
-from rlcomm.evaluation.decide import BUDGETS, EVIDENCE, Sides, macros
-from rlcomm.evaluation.margins import is_flip
-from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.runner import read_records
+from rlcomm.evaluation.records import GENERATED, LABEL_SCORED, Answers, Record, marked, read_records
+from rlcomm.evaluation.sides import Sides, against_joint, flips, macros
 from rlcomm.utils.errors import UserError
 
 GREEDY = "greedy"  # of which model ever: its plain joint answer
@@ -102,7 +100,7 @@ def _check(other: Other, folder: str, sets: Sequence[Set], dev_share: float) -> 
 def add(
     results: Mapping[str, Any], records: Sequence[Record], others: Sequence[Other]
 ) -> tuple[dict[str, Any], list[Record]]:
-    """The results and records of an evaluation (`decide.count`) with a line and an answer more of each other.
+    """The results and records of an evaluation (`tuning.count`) with a line and an answer more of each other.
 
     Its metrics are its own; gain, drop and nAUC are against this model's joint answer, item by item.
 
@@ -112,7 +110,7 @@ def add(
         others: of `load`.
     """
     decoders = dict(results["decoders"])
-    rows = [{**record, "decoders": dict(record["decoders"])} for record in records]
+    rows: list[Record] = [{**record, "decoders": dict(record["decoders"])} for record in records]
     keys = list(decoders[GREEDY]["benchmarks"])
     for other in others:
         theirs = [other.records[record["set"], record["id"]] for record in records]
@@ -133,11 +131,11 @@ def add(
             found = dict(other.greedy["benchmarks"][key])
             line["grid"][key] = []
             if {CONFLICT, ALIGNED} <= {row["condition"] for row, _ in test}:
-                sides[key] = _sides(other.name, test)
-                found |= _counted(sides[key])
+                sides[key] = _sides(other.name, test, _answers(other, key))
+                found |= sides[key].counted()
                 (gain,), (drop,) = sides[key].runs.gains(), sides[key].runs.drops()
                 line["grid"][key] = [{"settings": {}, "conflict_gain": gain, "faithful_drop": drop}]
-            line["benchmarks"][key] = found
+            line["benchmarks"][key] = marked(found, _answers(other, key))
             line["chosen"][key] = decoders[GREEDY]["chosen"][key]
         parts = [
             [key for key in sides if "nauc_5" in (found["benchmarks"].get(key) or {})]
@@ -148,36 +146,29 @@ def add(
     return {**results, "decoders": decoders}, rows
 
 
-def _sides(name: str, test: Sequence[tuple[Record, Record]]) -> Sides:
+def _answers(other: Other, key: str) -> Answers:
+    """How another model's answers to a benchmark were obtained; older files hold scored labels."""
+    kinds = {
+        record["decoders"][GREEDY].get("answers", LABEL_SCORED)
+        for (name, _), record in other.records.items()
+        if name == key and GREEDY in record["decoders"]
+    }
+    return GENERATED if kinds == {GENERATED} else LABEL_SCORED
+
+
+def _sides(name: str, test: Sequence[tuple[Record, Record]], answers: Answers) -> Sides:
     """One other on the conflict and aligned test items: pairs of this model's record and its own."""
-    parts: dict[str, tuple[list[float], list[str]]] = {}
-    right: dict[str, tuple[list[bool], list[bool]]] = {}
-    clips = {}
-    for condition, accuracy, change, sign in (
-        (CONFLICT, "conflict_acc", "conflict_gain", 1.0),
-        (ALIGNED, "aligned_acc", "faithful_drop", -1.0),
-    ):
+
+    def compared(condition: str) -> tuple[list[bool], list[bool], list[str]]:
         rows = [row for row, _ in test if row["condition"] == condition]
         joint, mine = ([bool(row["decoders"][who]["correct"]) for row in rows] for who in (GREEDY, name))
-        right[condition], clips[condition] = (joint, mine), [row["video_id"] for row in rows]
-        parts[accuracy] = [float(m) for m in mine], clips[condition]
-        parts[change] = [sign * (m - j) for m, j in zip(mine, joint, strict=True)], clips[condition]
+        return joint, mine, [row["video_id"] for row in rows]
+
+    conflict, aligned = compared(CONFLICT), compared(ALIGNED)
+    parts = against_joint(conflict, aligned)
     asked = [r for row, r in test if row["condition"] == CONFLICT and r["scores"].get(EVIDENCE)]
     if asked:
         pairs = [(r["margins"]["joint"], r["margins"][EVIDENCE]) for r in asked]
-        flips = [float(is_flip(j, a)) for j, a in pairs]
-        parts["sign_flip_rate"] = flips, [r["video_id"] for r in asked]
-    runs = repair.Runs(
-        right[CONFLICT][0], right[ALIGNED][0], [right[CONFLICT][1]], [right[ALIGNED][1]],
-        clips[CONFLICT], clips[ALIGNED],
-    )  # fmt: skip
-    return Sides(runs, parts)
-
-
-def _counted(both: Sides) -> dict[str, Metric]:
-    assert both.parts is not None
-    found: dict[str, Metric] = {}
-    for budget in BUDGETS:
-        found[f"nauc_{budget}"] = repair.nauc(both.runs, budget)
-        found[f"frontier_{budget}"] = repair.best_gain(both.runs, budget)
-    return found | {name: metrics.mean(values, clips) for name, (values, clips) in both.parts.items()}
+        parts |= flips(pairs, [r["video_id"] for r in asked])
+    runs = repair.Runs(conflict[0], aligned[0], [conflict[1]], [aligned[1]], conflict[2], aligned[2])
+    return Sides(runs, parts, answers)

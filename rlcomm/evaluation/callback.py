@@ -10,10 +10,11 @@ from typing import Any
 import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports torchvision)
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # isort: skip
-from rlcomm.evaluation import conflict
+from rlcomm.evaluation import scored
 from rlcomm.evaluation.catalog import ALIGNED, CONFLICT, Set
-from rlcomm.evaluation.decide import count
-from rlcomm.evaluation.runner import read_records
+from rlcomm.evaluation.plan import Plan
+from rlcomm.evaluation.records import read_records
+from rlcomm.evaluation.tuning import count
 from rlcomm.omni.policy import own_temperature
 from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
@@ -51,7 +52,7 @@ class ConflictCallback(TrainerCallback):
         self,
         policy: Any,
         sets: Sequence[Set],
-        plan: conflict.Plan,
+        plan: Plan,
         run_dir: str | os.PathLike,
         every: int,
         metric: str | None = None,
@@ -90,7 +91,7 @@ class ConflictCallback(TrainerCallback):
 
     def _evaluate(self, state: TrainerState, control: TrainerControl) -> None:
         with own_temperature(self.policy.model):
-            raw = conflict.collect(self.policy, self.sets, self.plan, None, self.cache_dir, progress=False)
+            raw = scored.collect(self.policy, self.sets, self.plan, self.cache_dir, progress=False)
         results, _ = count(raw, self.sets, self.plan, "")
         found = processes.tell(named(results))
         row = {"step": state.global_step, **{key: value for key, value in found.items() if value is not None}}

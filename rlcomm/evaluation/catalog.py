@@ -1,11 +1,14 @@
-"""The conflict benchmarks by name: where their files lie in a data folder, and who reads, scores and counts.
+"""The benchmarks by name: where their files lie in a data folder, and who reads, scores and counts.
 
     catalog.open_sets("runs/orchestra", ["mcr", "avconfuse_muted", "my/birds.yaml"]) -> [Set, ...]
+    catalog.benchmarks_in("runs/orchestra") -> the Sets that the folder itself holds, of `OWN`
 
-Another reader or file layout: `files` and `media` name them by benchmark.
+Another reader or file layout: `files` and `media` name them by benchmark. A new benchmark is a file in
+`benchmarks/` and an entry of `KINDS`.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rlcomm.data.sample import Sample
+from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation.benchmarks import (
-    Reading,
-    Record,
     alme,
     avconfuse,
     avhbench,
@@ -30,11 +32,14 @@ from rlcomm.evaluation.benchmarks import (
     omnibench,
 )
 from rlcomm.evaluation.metrics import Metric
-from rlcomm.evaluation.runner import control_of
+from rlcomm.evaluation.records import Reading, Record
 from rlcomm.utils.errors import UserError
 
 CONFLICT, ALIGNED = "adversarial", "faithful"
 """The conditions whose items are in conflict, and those whose senses (or texts) agree."""
+OWN = ("avconfuse_muted", "avconfuse_modified", "music_avqa")
+"""What a stage is evaluated on when it ends, as far as the data folder holds it."""
+JOINT, AUDIO_ONLY = "joint", "audio_only"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Kind:
         read: (file, media folder) -> samples, or UserError naming every wrong row and field.
         score: (sample, what was read out of an answer) -> scored fields.
         count: records -> metrics.
+        views: in which a model is asked for its own words: with everything, and where that is of interest
+            with the sound alone.
     """
 
     file: str
@@ -54,16 +61,25 @@ class Kind:
     read: Callable[[Path, Path], list[Sample]]
     score: Callable[[Sample, Reading], dict[str, Any]]
     count: Callable[[Sequence[Record]], dict[str, Metric]]
+    views: tuple[str, ...] = (JOINT,)
 
 
 @dataclass(frozen=True)
 class Set:
-    """The items of one benchmark, opened."""
+    """The items of one benchmark, opened; the rest as in `Kind`."""
 
     key: str
     samples: list[Sample]
     score: Callable[[Sample, Reading], dict[str, Any]]
     count: Callable[[Sequence[Record]], dict[str, Metric]]
+    views: tuple[str, ...] = (JOINT,)
+
+    def parts(self) -> dict[str, list[Sample]]:
+        """The samples by the name their records bear: a positive control goes by its own."""
+        found: dict[str, list[Sample]] = {}
+        for sample in self.samples:
+            found.setdefault(sample.meta.get("benchmark", self.key), []).append(sample)
+        return found
 
 
 def _read_muted(path: Path, media: Path) -> list[Sample]:
@@ -79,9 +95,25 @@ def _read_muted(path: Path, media: Path) -> list[Sample]:
                 "benchmark": name,
                 "condition": condition,
                 "candidates": list(common.YES_NO),
+                "row": sample.id,
             }
             found.append(dataclasses.replace(sample, id=f"{name}-{sample.id}", meta=meta))
     return found
+
+
+def control_of(muted: Path) -> Path:
+    """The positive control beside a muted file.
+
+    Raises:
+        UserError: there is none.
+    """
+    control = muted.with_name("control.json")
+    if not control.is_file():
+        raise UserError(
+            f'{muted}: has no positive control beside it, so always answering "no" would score 100 %; write '
+            f"{control.name} in the same format about instruments that do sound."
+        )
+    return control
 
 
 def _score_muted(sample: Sample, reading: Reading) -> dict[str, Any]:
@@ -89,12 +121,16 @@ def _score_muted(sample: Sample, reading: Reading) -> dict[str, Any]:
 
 
 def _score_modified(sample: Sample, reading: Reading) -> dict[str, Any]:
-    from rlcomm.data.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary.of(sample.meta["visible"])
+    vocabulary = vocabulary_of(tuple(sample.meta.get("names", sample.meta["visible"])))
     style = "direct" if reading.hearing == reading.text else "steps"  # its own segments, where it has them
     fields = avconfuse.score_modified(sample, reading, style, vocabulary)
     return {**common.score(sample, reading), **fields}
+
+
+@functools.lru_cache(maxsize=1024)
+def vocabulary_of(names: tuple[str, ...]) -> Vocabulary:
+    """`Vocabulary.of`, each once."""
+    return Vocabulary.of(names)
 
 
 def _read_music_avqa(path: Path, media: Path) -> list[Sample]:
@@ -120,7 +156,12 @@ def _mcr(task: str) -> Kind:
 
 KINDS: dict[str, Kind] = {
     "avconfuse_muted": Kind(
-        "avconfuse/muted.json", "clips", _read_muted, _score_muted, avconfuse.muted_metrics
+        "avconfuse/muted.json",
+        "clips",
+        _read_muted,
+        _score_muted,
+        avconfuse.muted_metrics,
+        (JOINT, AUDIO_ONLY),
     ),
     "avconfuse_modified": Kind(
         "avconfuse/modified.json",
@@ -213,7 +254,36 @@ def open_sets(
     keys = [one.key for one in found]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise UserError(f"benchmark {twice[0]!r} is named twice; give the set of your own another name.")
-    return [dataclasses.replace(one, samples=_first(one.samples, limit)) for one in found]
+    return [dataclasses.replace(one, samples=first(one.samples, limit)) for one in found]
+
+
+def benchmarks_in(folder: str | os.PathLike, video_dir: str | os.PathLike | None = None) -> list[Set]:
+    """The benchmarks of `OWN` that a data folder holds.
+
+    Args:
+        folder: the data folder; any of the files may be missing, but not all.
+        video_dir: folder of the clips, default `folder`/clips.
+
+    Raises:
+        UserError: no benchmark file, a muted file without its positive control, or wrong rows.
+    """
+    media = dict.fromkeys(OWN, str(video_dir)) if video_dir is not None else {}
+    found = [_open(Path(folder), name, {}, media) for name in OWN if _place(folder, name).is_file()]
+    if not found:
+        raise UserError(
+            f"{folder}: holds no benchmark file; give a folder with test/avconfuse/muted.json, "
+            "test/avconfuse/modified.json or test/music_avqa/test.json."
+        )
+    return found
+
+
+def holds_benchmarks(folder: str | os.PathLike) -> bool:
+    """Whether `benchmarks_in` would find a file in a data folder."""
+    return any(_place(folder, name).is_file() for name in OWN)
+
+
+def _place(folder: str | os.PathLike, name: str) -> Path:
+    return Path(folder) / "test" / KINDS[name].file
 
 
 def _open(data: Path, name: str, files: Mapping[str, str], media: Mapping[str, str]) -> Set:
@@ -223,17 +293,17 @@ def _open(data: Path, name: str, files: Mapping[str, str], media: Mapping[str, s
             raise UserError(f"{name}, field 'name': {key!r} is a benchmark's own name; give it another one.")
         return Set(key, custom.read(name), custom.score, lambda rows: custom.score_metrics(rows, key))
     kind = KINDS[name]
-    path = Path(files.get(name, data / "test" / kind.file))
+    path = Path(files.get(name, _place(data, name)))
     if not path.is_file():
         raise UserError(
             f"{path}: the file of benchmark {name} is not there; put the official one there, or name it in "
             "the recipe's benchmark_files."
         )
     samples = kind.read(path, Path(media.get(name, data / kind.media)))
-    return Set(name, samples, kind.score, kind.count)
+    return Set(name, samples, kind.score, kind.count, kind.views)
 
 
-def _first(samples: list[Sample], limit: int | None) -> list[Sample]:
+def first(samples: list[Sample], limit: int | None) -> list[Sample]:
     """The items of the first `limit` pairs (an item without a pair is one of its own).
 
     Sides that follow one another in the list (muted, then control) are cut alike.

@@ -17,8 +17,8 @@ Condition = Literal["adversarial", "faithful", "irrelevant"]
 
 def text_influence(
     condition: Condition,
-    neutral_correct: Sequence[bool],
-    correct: Sequence[bool],
+    neutral_correct: Sequence[bool | None],
+    correct: Sequence[bool | None],
     changed: Sequence[bool] | None = None,
     clusters: Clusters = None,
 ) -> dict[str, Metric]:

@@ -3,14 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation import judge_model
-from rlcomm.evaluation.benchmarks import Reading, Record, avconfuse
+from rlcomm.evaluation.benchmarks import avconfuse
 from rlcomm.evaluation.catalog import Set
 from rlcomm.evaluation.judge import Judgement, halves
-from rlcomm.evaluation.runner import read
+from rlcomm.evaluation.records import Raw, Reading, Record, read
 
 
 def name(judge: dict[str, Any] | None) -> str:
@@ -21,7 +21,7 @@ def name(judge: dict[str, Any] | None) -> str:
 def judge_records(
     records: Sequence[Record], model: str, cache: str | os.PathLike, **options: Any
 ) -> list[Record]:
-    """Records of `runner.collect`, those of the modified set scored by a judge model.
+    """Records of `generated.collect`, those of the modified set scored by a judge model.
 
     Args:
         records: as they are.
@@ -43,19 +43,21 @@ def judge_records(
         zip([r["id"] for r in part], judge_model.judge_all(asked, model, cache, **options), strict=True)
     )
     return [
-        {**r, **_fields(found[r["id"]])} if r["benchmark"] == avconfuse.MODIFIED and r["id"] in found else r
+        cast(Record, {**r, **_fields(found[r["id"]])})
+        if r["benchmark"] == avconfuse.MODIFIED and r["id"] in found
+        else r
         for r in records
     ]
 
 
 def judge_set(
-    one: Set, raw: Sequence[Record], prompt_style: str, model: str, cache: str | os.PathLike, **options: Any
+    one: Set, raw: Sequence[Raw], prompt_style: str, model: str, cache: str | os.PathLike, **options: Any
 ) -> Set:
     """The modified set with its scorer asking a judge model, everything any decoder may answer judged first.
 
     Args:
         one: the opened set of `avconfuse_modified`.
-        raw: of `conflict.collect`.
+        raw: of `scored.collect`.
         prompt_style: of the answers.
         model, cache, **options: as in `judge_records`.
     """

@@ -183,13 +183,13 @@ def macro_mean(several: Sequence[Sequence[float | bool]], clusters: Sequence[Seq
     return of_sums(features, of, len(features), [clip for some in clusters for clip in some])
 
 
-def accuracy(correct: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Metric:
+def accuracy(correct: Sequence[bool | None], clusters: Sequence[Hashable] | None = None) -> Metric:
     """Share of correct items; an unparsed answer is an incorrect one. Range [0, 1]."""
     return mean([bool(c) for c in correct], clusters)
 
 
 def accuracy_parsed(
-    correct: Sequence[bool], parsed: Sequence[bool], clusters: Sequence[Hashable] | None = None
+    correct: Sequence[bool | None], parsed: Sequence[bool], clusters: Sequence[Hashable] | None = None
 ) -> Metric:
     """Share of correct items among those whose answer could be read. Range [0, 1]."""
     return mean([bool(c) if p else None for c, p in zip(correct, parsed, strict=True)], clusters)

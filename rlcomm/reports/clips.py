@@ -10,7 +10,7 @@ import av
 
 from rlcomm.data.clips import load_clip
 from rlcomm.data.media import MediaSettings
-from rlcomm.evaluation.benchmarks import Record
+from rlcomm.evaluation.records import Record
 from rlcomm.utils.errors import UserError
 
 SAID = ("prompt_style", "completion", "answer", "hearing", "seeing", "correct", "a_acc", "v_acc")

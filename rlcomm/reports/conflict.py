@@ -1,6 +1,6 @@
 """The page and the tables of decoders under conflict: what each repairs, at which price, how sure it is.
 
-`write_report` makes one self-contained HTML file of `results.json` and the records (`decide.count`);
+`write_report` makes one self-contained HTML file of `results.json` and the records (`tuning.count`);
 `format_table` prints the main numbers, `format_runs` the means over several runs.
 """
 
@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlcomm.evaluation.benchmarks import Record
+from rlcomm.evaluation.records import Record
 from rlcomm.reports import conflict_charts as charts
 from rlcomm.reports import page
 from rlcomm.reports.charts import drawn
@@ -66,7 +66,7 @@ def format_table(results: Mapping[str, Any]) -> str:
     """Decoders x benchmarks as plain text, at most 110 columns wide unless one name alone is wider.
 
     Args:
-        results: of `decide.count`; a metric that is missing or None is shown as "-".
+        results: of `tuning.count`; a metric that is missing or None is shown as "-".
 
     Returns:
         Lines without a trailing newline, rates in percent: a table for each benchmark with conflict and for
@@ -121,7 +121,7 @@ def format_runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
     decoder, with its 95 % interval over the runs (Student's t).
 
     Args:
-        runs: name -> results of `decide.count`.
+        runs: name -> results of `tuning.count`.
 
     Returns:
         A table for each conflict benchmark and macro mean of the first run. A decoder that is infeasible in
@@ -178,7 +178,7 @@ def write_report(
 
     Args:
         path: where; written beside and renamed.
-        results: of `decide.count`.
+        results: of `tuning.count`.
         records: the final records of the same evaluation; the charts are of those with `split` "test".
         title: of the page.
     """

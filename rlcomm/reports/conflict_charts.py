@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlcomm.decoding import gacl
-from rlcomm.evaluation.benchmarks import Record
 from rlcomm.evaluation.catalog import CONFLICT
 from rlcomm.evaluation.margins import quadrant
 from rlcomm.evaluation.metrics import reliability_bins
+from rlcomm.evaluation.records import Record
 from rlcomm.evaluation.repair import frontier
 from rlcomm.reports.charts import Chart, Drawing, Key, ticks
 from rlcomm.reports.tables import DASH
@@ -190,7 +190,7 @@ def _sure(row: Record, decoder: str) -> Mapping[str, Any] | None:
     return answer if known else None
 
 
-def quadrant_plot(caption: str, rows: Sequence[Record], gates: bool = True) -> Drawing | None:
+def quadrant_plot(caption: str, rows: Sequence[Mapping[str, Any]], gates: bool = True) -> Drawing | None:
     """M_A over M_J of the items in conflict; None where no item has both margins.
 
     Args:

@@ -99,7 +99,7 @@ def format_table(summary: Mapping[str, Any]) -> str:
     """The before/after table as plain text, at most 120 columns wide.
 
     Args:
-        summary: `{"stages": {stage: row}}`, rows of `runner.summary`; a metric that is missing or None is
+        summary: `{"stages": {stage: row}}`, rows of `generated.summary`; a metric that is missing or None is
             shown as "-".
 
     Returns:
@@ -178,8 +178,8 @@ def write_report(
 
     Args:
         path: where; written beside and renamed.
-        summary: the pipeline's `summary.json`: `{"stages": {stage: row of runner.summary}, "seconds_method",
-            ...}`.
+        summary: the pipeline's `summary.json`: `{"stages": {stage: row of generated.summary},
+            "seconds_method", ...}`.
         results: `results.json` objects by stage, for the table per question type; stages without one are left
             out.
         curves: rows of each stage's `metrics.jsonl` (`read_curve`), by stage.

@@ -5,7 +5,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from rlcomm.evaluation import catalog, conflict, judge_model, judged, runner
+from rlcomm.evaluation import catalog, conflict, generated, judge_model, judged
+from rlcomm.evaluation.plan import Plan
+from rlcomm.evaluation.records import read_records
 from rlcomm.omni.policy import Policy, load_policy
 from rlcomm.stages.save import save_model
 from rlcomm.utils import files, processes
@@ -26,7 +28,7 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
     )
     records = run_dir / "records.jsonl"
     judge = _judge(recipe, run_dir)
-    results = runner.evaluate(
+    results = generated.evaluate(
         policy, recipe.eval_data, prompt_style=prompt_style or recipe.prompt_style,
         media_settings=recipe.media(), max_new_tokens=recipe.eval_max_new_tokens,
         batch_size=recipe.eval_batch_size, cache_dir=recipe.media_cache_dir, records_path=records,
@@ -37,7 +39,7 @@ def evaluate_run(run_dir: Path, model: str, recipe: Any, prompt_style: str | Non
     if not processes.is_main():
         return {}
     files.write_json(run_dir / "results.json", results)
-    return runner.summary(runner.read_records(records))
+    return generated.summary(read_records(records))
 
 
 def _judge(recipe: Any, run_dir: Path) -> dict[str, Any] | None:
@@ -62,7 +64,7 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
     from rlcomm.evaluation import beside
     from rlcomm.reports import conflict as conflict_report
 
-    plan = conflict.Plan(
+    plan = Plan(
         decoders=tuple(recipe.decoders), prompt_style=recipe.prompt_style, gacl_mode=recipe.gacl_mode,
         arbitrate=recipe.arbitrate,
         settings={"lam": recipe.gacl_lambda, "tau": recipe.gacl_tau, "alpha_max": recipe.gacl_alpha_max,
@@ -78,7 +80,7 @@ def evaluate_conflict(recipe: Any) -> dict[str, Any] | None:
         progress=not recipe.disable_tqdm, judge=_judge(recipe, out), others=others,
     )  # fmt: skip
     if results is not None:
-        conflict_report.write_report(out / "report.html", results, runner.read_records(out / "records.jsonl"))
+        conflict_report.write_report(out / "report.html", results, read_records(out / "records.jsonl"))
     return results
 
 
@@ -122,7 +124,7 @@ def callback_of_evaluation(trainer: Any, policy: Policy, recipe: Any) -> Trainer
     """The recipe's evaluation during training."""
     from rlcomm.evaluation.callback import ConflictCallback
 
-    plan = conflict.Plan(
+    plan = Plan(
         decoders=tuple(recipe.eval_decoders), prompt_style=recipe.prompt_style, media=recipe.media(),
         max_new_tokens=recipe.eval_max_new_tokens, batch_size=recipe.eval_batch_size,
     )  # fmt: skip
@@ -137,10 +139,10 @@ def callback_of_evaluation(trainer: Any, policy: Policy, recipe: Any) -> Trainer
 
 def callback_of_diagnosis(trainer: Any, policy: Policy, recipe: Any) -> TrainerCallback:
     """The recipe's diagnosis during training."""
+    from rlcomm.diagnostics import run as diagnostics
     from rlcomm.diagnostics.callback import DiagnoseCallback
-    from rlcomm.diagnostics.run import Plan
 
-    plan = Plan(
+    plan = diagnostics.Plan(
         which=tuple(recipe.diagnose_which), batch_size=recipe.eval_batch_size, seed=recipe.seed,
         media=recipe.media(),
     )  # fmt: skip

@@ -23,7 +23,8 @@ from rlcomm.config.load import check_keys, keys_of, save_recipe
 from rlcomm.config.pipeline import PipelineRecipe
 from rlcomm.config.stages import STAGES
 from rlcomm.config.yaml_file import read_yaml
-from rlcomm.evaluation import runner
+from rlcomm.evaluation import generated
+from rlcomm.evaluation.records import read_records
 from rlcomm.export import model_card
 from rlcomm.reports import stages as report
 from rlcomm.stages.resume import FREE
@@ -287,8 +288,8 @@ def summarise(out: Path, names: list[str], seconds: dict[str, float], **known: A
         peak = max(peak, facts.get("peak_rss_mb", 0.0))
         method += facts.get("seconds", 0.0)
         if (out / name / "records.jsonl").exists():
-            records[name] = runner.read_records(out / name / "records.jsonl")
-            stages[name] = {**runner.summary(records[name]), "seconds": facts.get("seconds")}
+            records[name] = read_records(out / name / "records.jsonl")
+            stages[name] = {**generated.summary(records[name]), "seconds": facts.get("seconds")}
             results[name] = json.loads((out / name / "results.json").read_text(encoding="utf-8"))
         if (out / name / "metrics.jsonl").exists():
             curves[name] = report.read_curve(out / name / "metrics.jsonl")

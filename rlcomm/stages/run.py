@@ -15,7 +15,8 @@ from peft import PeftModel, get_peft_model
 from transformers import set_seed
 
 from rlcomm.data.sample import Sample, read_jsonl
-from rlcomm.evaluation import runner
+from rlcomm.evaluation import catalog, generated
+from rlcomm.evaluation.records import read_records
 from rlcomm.export import hub, model_card
 from rlcomm.omni.merge import merge_adapters
 from rlcomm.omni.policy import Policy, load_policy, lora_config, set_trainable
@@ -138,11 +139,11 @@ def run(trainer: Any, policy: Policy, recipe: Any, started: float, **facts: Any)
     steps = max((row["step"] for row in read_metrics(run_dir / "metrics.jsonl")), default=0)
     trained = time.time() - started
     named = recipe.eval_every or recipe.diagnose_every  # its benchmarks may be all that the folder holds
-    at_the_end = recipe.eval_data and (not named or runner.holds_benchmarks(recipe.eval_data))
+    at_the_end = recipe.eval_data and (not named or catalog.holds_benchmarks(recipe.eval_data))
     found: dict[str, Any] = {}
     if at_the_end:
         if trained_before and (run_dir / "results.json").exists():  # only the upload had failed
-            found = runner.summary(runner.read_records(run_dir / "records.jsonl"))
+            found = generated.summary(read_records(run_dir / "records.jsonl"))
         else:
             with torch.random.fork_rng(), outside_zero3():
                 found = evaluate_run(run_dir, str(run_dir / "model"), recipe)

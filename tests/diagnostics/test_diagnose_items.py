@@ -9,6 +9,7 @@ from rlcomm.data import controls
 from rlcomm.diagnostics import items as module
 from rlcomm.diagnostics import reliance
 from rlcomm.diagnostics.items import Pairs, blocks, items_of
+from rlcomm.evaluation import runner
 from rlcomm.omni.encode import completion_ids, encode
 from rlcomm.omni.rollout import base_model
 from rlcomm.omni.score import candidate_scores
@@ -166,8 +167,8 @@ def test_media_are_encoded_once_per_condition(policy, sets, monkeypatch):
         module, "encode", lambda *args, **kwargs: calls.append(args) or encode(*args, **kwargs)
     )
     loads = []
-    load = module.load_clip
-    monkeypatch.setattr(module, "load_clip", lambda *args: loads.append(args) or load(*args))
+    load = runner.load_clip
+    monkeypatch.setattr(runner, "load_clip", lambda *args: loads.append(args) or load(*args))
     first = reliance.questions_of("mcr_aqa", sets[1].samples)[0]
     turn = dataclasses.replace(first.sample.turns[0], question="What sounds?")
     sample = dataclasses.replace(first.sample, id="again", turns=(turn,))

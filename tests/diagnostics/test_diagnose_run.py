@@ -1,5 +1,6 @@
 """The command: whole bytes over an interruption and over several processes, parts, page, mistakes."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ from rlcomm.cli import main
 from rlcomm.config.during import DIAGNOSES
 from rlcomm.diagnostics import compare, flips, probes, reliance, run
 from rlcomm.diagnostics.run import Plan
-from rlcomm.evaluation import catalog
+from rlcomm.evaluation import catalog, runner
 from rlcomm.utils.errors import UserError
 from tests.conftest import fresh
 from tests.diagnostics.conftest import BENCHMARKS, MEDIA
@@ -134,10 +135,18 @@ def test_a_diagnosis_cut_off_while_it_is_written_ends_in_the_same_bytes(
 
 
 def test_processes_that_share_the_blocks_give_the_same_bytes(policy, sets, whole, tmp_path, small_blocks):
-    journal = run._journal(tmp_path / "two", policy, sets, plan(), first=True)
-    parts = [run.measured(policy, sets, plan(), journal, None, False, rank, 2) for rank in (0, 1)]
+    asked = json.loads(json.dumps(dataclasses.asdict(plan())))
+    journal = runner.claim(tmp_path / "two" / "measured", policy, sets, asked)
+    todo = run.batches(policy, sets, plan())
+    parts = []
+    for rank in (0, 1):
+        mine = todo[rank::2]
+        rows = runner.measured(policy.model, [batch for _, batch in mine], journal, progress=False)
+        parts.append(
+            [(name, record) for (name, _), block in zip(mine, rows, strict=True) for record in block]
+        )
     for name in WHICH:
-        keys = [{record["key"] for record in part[name]} for part in parts]
+        keys = [{record["key"] for own, record in part if own == name} for part in parts]
         assert keys[0].isdisjoint(keys[1])
         assert all(keys)
     diagnose(policy, sets, tmp_path / "two")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlcomm.data.sample import read_jsonl, write_jsonl
-from rlcomm.evaluation.runner import read_records
+from rlcomm.evaluation.records import read_records
 from rlcomm.omni.policy import load_policy
 from rlcomm.orchestra.build import build
 from rlcomm.orchestra.questions import hear_text

@@ -6,7 +6,8 @@ import pytest
 
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.data.vocabulary import Vocabulary
-from rlcomm.evaluation.benchmarks import Reading, avconfuse, music_avqa
+from rlcomm.evaluation.benchmarks import avconfuse, music_avqa
+from rlcomm.evaluation.records import Reading
 from rlcomm.utils.errors import UserError
 from tests.evaluation import fake_world as world
 

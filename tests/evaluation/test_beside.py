@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from rlcomm.evaluation import beside, decide
+from rlcomm.evaluation import beside, tuning
 from rlcomm.evaluation.conflict import Plan
 from rlcomm.reports import conflict as conflict_report
 from rlcomm.utils import files
 from rlcomm.utils.errors import UserError
-from tests.evaluation.test_decide import values, world
+from tests.evaluation.test_tuning import values, world
 
-# What SFT changed of `test_decide.ROWS`: a and b withstand the text now, b no longer believes the right one
+# What SFT changed of `test_tuning.ROWS`: a and b withstand the text now, b no longer believes the right one
 TUNED = {"a-adversarial": [-0.5, -2.0], "b-adversarial": [-0.5, -2.0], "b-faithful": [-2.0, -0.5]}
 
 
@@ -27,7 +27,7 @@ def evaluated(out, model, changed=(), more=(), **options):
         _, again = world()
         sets.append(type(one)(key, one.samples, one.score, one.count))
         raw += [{**record, "set": key} for record in again]
-    results, records = decide.count(raw, sets, Plan(decoders=("gacl",), **options), model)
+    results, records = tuning.count(raw, sets, Plan(decoders=("gacl",), **options), model)
     files.write_json(out / "results.json", results)
     files.write_jsonl(out / "records.jsonl", records)
     return sets, results, records

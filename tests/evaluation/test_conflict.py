@@ -9,7 +9,9 @@ import pytest
 from rlcomm.data.clips import load_clip
 from rlcomm.data.media import MediaSettings
 from rlcomm.data.write_media import write_clip
-from rlcomm.evaluation import catalog, conflict
+from rlcomm.evaluation import catalog, conflict, evaluate, runner, scored
+from rlcomm.evaluation.plan import Plan
+from rlcomm.evaluation.records import read_records
 from rlcomm.utils.errors import UserError
 from tests.evaluation import fake_world as world
 
@@ -33,8 +35,8 @@ def folder(tmp_path_factory):
     return world.build_real(tmp_path_factory.mktemp("conflict"), fps=4.0)
 
 
-def plan(**options) -> conflict.Plan:
-    return conflict.Plan(**{"max_new_tokens": 4, "batch_size": 3, "media": MEDIA, **options})
+def plan(**options) -> Plan:
+    return Plan(**{"max_new_tokens": 4, "batch_size": 3, "media": MEDIA, **options})
 
 
 def run(policy, folder, out, benchmarks=ALL, **options):
@@ -53,7 +55,7 @@ DECODERS = ("gacl", "aad", "acd", "cad", "vcd", "icd", "avcd", "audio_priority")
 @pytest.mark.parametrize("stop", [0, 1, 4])
 def test_an_interrupted_evaluation_ends_in_the_same_bytes(policy, folder, tmp_path, monkeypatch, stop):
     run(policy, folder, tmp_path / "whole", decoders=("gacl",))
-    score, calls = conflict._score_batch, []
+    score, calls = scored._score_batch, []
 
     def cut(*args):
         if len(calls) == stop:
@@ -61,12 +63,12 @@ def test_an_interrupted_evaluation_ends_in_the_same_bytes(policy, folder, tmp_pa
         calls.append(args)
         return score(*args)
 
-    monkeypatch.setattr(conflict, "_score_batch", cut)
+    monkeypatch.setattr(scored, "_score_batch", cut)
     with pytest.raises(KeyboardInterrupt):
         run(policy, folder, tmp_path / "cut", decoders=("gacl",))
     assert not (tmp_path / "cut" / "results.json").exists()
     again = []
-    monkeypatch.setattr(conflict, "_score_batch", lambda *args: again.append(args) or score(*args))
+    monkeypatch.setattr(scored, "_score_batch", lambda *args: again.append(args) or score(*args))
     run(policy, folder, tmp_path / "cut", decoders=("gacl",))
     assert written(tmp_path / "cut") == written(tmp_path / "whole")
     assert len(again) + stop == 2 + 1 + 1 + 3  # batches of 3: 4 muted, 1 modified, 3 questions, 8 texts
@@ -76,12 +78,12 @@ def test_an_interrupted_evaluation_ends_in_the_same_bytes(policy, folder, tmp_pa
 def test_processes_that_share_the_batches_give_the_same_bytes(policy, folder, tmp_path, monkeypatch):
     run(policy, folder, tmp_path / "one", decoders=("gacl",))
     sets, out = catalog.open_sets(folder, ALL), tmp_path / "two"
-    journal = conflict._open_journal(out, policy, sets, plan(decoders=("gacl",)), first=True)
-    parts = [
-        conflict.collect(policy, sets, plan(decoders=("gacl",)), journal, None, False, rank, 2)
-        for rank in (0, 1)
-    ]
-    assert {r["id"] for r in parts[0]}.isdisjoint(r["id"] for r in parts[1])
+    asked = plan(decoders=("gacl",))
+    journal = runner.claim(out / "scores", policy, sets, asked.scored())
+    batches = scored.batches(policy, sets, asked)
+    parts = [runner.measured(policy.model, batches[rank::2], journal, progress=False) for rank in (0, 1)]
+    ids = [{record["id"] for rows in part for record in rows} for part in parts]
+    assert ids[0].isdisjoint(ids[1])
     run(policy, folder, out, decoders=("gacl",))
     assert written(out) == written(tmp_path / "one")
 
@@ -90,7 +92,7 @@ def test_scores_of_another_evaluation_are_refused(policy, folder, tmp_path, monk
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conflict, "_score_batch", stop)
+    monkeypatch.setattr(scored, "_score_batch", stop)
     with pytest.raises(KeyboardInterrupt):
         run(policy, folder, tmp_path)
     with pytest.raises(UserError, match=r"scores of another evaluation.*\(arbitrate, decoders differ\)"):
@@ -99,11 +101,11 @@ def test_scores_of_another_evaluation_are_refused(policy, folder, tmp_path, monk
         run(policy, folder, tmp_path, budget_points=3.0)
 
 
-def test_a_clip_is_decoded_once_an_item_whatever_the_decoders(policy, folder, tmp_path, monkeypatch):
+def test_a_clip_is_decoded_once_whatever_the_items_and_decoders(policy, folder, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(conflict, "load_clip", lambda *args: opened.append(args[:2]) or load_clip(*args))
+    monkeypatch.setattr(runner, "load_clip", lambda *args: opened.append(args[:2]) or load_clip(*args))
     results = run(policy, folder, tmp_path, decoders=DECODERS)
-    assert len(opened) == 4 + 1 + 3 + 8
+    assert len(opened) == len(set(opened)) == 2 + 1 + 1 + 2  # muted and control, modified, questions, texts
     assert set(results["decoders"]) == {"greedy", *DECODERS}
 
 
@@ -157,7 +159,7 @@ def test_step_wise_answers_are_scored_behind_each_branch_s_own_reasoning(
 ):
     said = iter(range(1000))
     monkeypatch.setattr(
-        conflict,
+        scored,
         "_greedy",
         lambda policy, prompts, plan: [
             f"<a-think> {n} </a-think> <answer> x" if (n := next(said)) % 3 else "nothing" for _ in prompts
@@ -201,7 +203,7 @@ def test_labels_are_scored_behind_what_their_own_branch_wrote(policy, folder, tm
 
     number, asked = iter(range(1000)), []
     monkeypatch.setattr(
-        conflict,
+        scored,
         "_greedy",
         lambda policy, prompts, plan: [f"said {next(number)} <answer> x" for _ in prompts],
     )
@@ -221,7 +223,7 @@ def test_labels_are_scored_behind_what_their_own_branch_wrote(policy, folder, tm
 
 def test_chain_of_thought_thinks_before_its_labels_are_scored(policy, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        conflict, "_greedy", lambda policy, prompts, plan: ["I hear a hum, so" for _ in prompts]
+        scored, "_greedy", lambda policy, prompts, plan: ["I hear a hum, so" for _ in prompts]
     )
     run(policy, folder, tmp_path, ["mcr_aqa"], decoders=("chain_of_thought", "ignore_text"))
     for row in rows_of(tmp_path):
@@ -235,7 +237,7 @@ def test_chain_of_thought_thinks_before_its_labels_are_scored(policy, folder, tm
 def test_chain_of_thought_is_read_behind_its_reasoning(policy, folder, tmp_path, monkeypatch, mode, style):
     """Trap: its answer is taken out of the tags once, and then looked for in tags again."""
     said = "<a-think> A violin? </a-think> <v-think> Nothing. </v-think> <answer> harp </answer>"
-    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    monkeypatch.setattr(scored, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
     written = lambda model, processor, branches, *args: [said] * len(branches[0])  # noqa: E731
     monkeypatch.setattr("rlcomm.omni.branching.generate_branched", written)
     options = {"decoders": ("chain_of_thought",), "gacl_mode": mode, "prompt_style": style}
@@ -248,7 +250,7 @@ def test_chain_of_thought_is_read_behind_its_reasoning(policy, folder, tmp_path,
 def test_the_evidence_branch_gives_a_hypothesis_whoever_decides(policy, folder, tmp_path, monkeypatch):
     written = iter(range(1000))
     monkeypatch.setattr(
-        conflict, "_greedy", lambda policy, prompts, plan: [f"the {next(written)}" for _ in prompts]
+        scored, "_greedy", lambda policy, prompts, plan: [f"the {next(written)}" for _ in prompts]
     )
     options = {"gacl_mode": "hypotheses", "decoders": ("aad", "ignore_text")}
     run(policy, folder, tmp_path, ["mcr_aqa"], **options)
@@ -264,7 +266,7 @@ def test_step_wise_hypotheses_keep_the_words_they_stood_in(policy, folder, tmp_p
         "<a-think> I hear rain, no instrument. </a-think> <v-think> I see a cello. </v-think> "
         "<answer> a cello in the rain </answer>"
     )
-    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    monkeypatch.setattr(scored, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
     results = run(
         policy,
         folder,
@@ -283,7 +285,7 @@ def test_step_wise_hypotheses_keep_the_words_they_stood_in(policy, folder, tmp_p
 
 def test_free_answers_keep_their_words_under_the_direct_prompt(policy, folder, tmp_path, monkeypatch):
     said = "Based on the video, I see a cello. Based on the audio, I hear rain."
-    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    monkeypatch.setattr(scored, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
     results = run(policy, folder, tmp_path, ["avconfuse_modified"], decoders=("gacl", "ignore_text"))
     for decoder in ("greedy", "gacl", "ignore_text"):
         found = results["decoders"][decoder]["benchmarks"]["avconfuse_modified"]
@@ -292,9 +294,9 @@ def test_free_answers_keep_their_words_under_the_direct_prompt(policy, folder, t
 
 def test_settings_reach_the_tokens(policy, folder, tmp_path, monkeypatch):
     asked = []
-    rule = conflict.decoders.token_rule
+    rule = scored.decoders.token_rule
     monkeypatch.setattr(
-        conflict.decoders, "token_rule", lambda name, settings: asked.append(settings) or rule(name, settings)
+        scored.decoders, "token_rule", lambda name, settings: asked.append(settings) or rule(name, settings)
     )
     run(policy, folder, tmp_path, ["mcr_aqa"], decoders=("gacl",), gacl_mode="tokens", settings={"lam": 2.0})
     assert asked
@@ -315,7 +317,7 @@ def test_tokens_written_under_other_settings_are_not_mixed(policy, folder, tmp_p
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conflict, "_score_batch", stop)
+    monkeypatch.setattr(scored, "_score_batch", stop)
     options = {"decoders": ("gacl",), "gacl_mode": "tokens"}
     with pytest.raises(KeyboardInterrupt):
         run(policy, folder, tmp_path, settings={"lam": 0.0}, **options)
@@ -335,6 +337,33 @@ def test_places_of_benchmarks_that_are_not_asked_are_refused(folder):
         catalog.open_sets(folder, ["mcr_aqa"], {"mcr": "/x.json"})
     with pytest.raises(UserError, match="benchmark_media names 'mmau'"):
         catalog.open_sets(folder, ["mcr_aqa"], None, {"mmau": "/x"})
+
+
+def test_what_is_said_and_what_is_scored_are_told_apart(policy, folder, tmp_path):
+    """Trap: one name, the same rows, two values: a label may lead that the model would never write."""
+    sets = catalog.open_sets(folder, ["avconfuse_muted"])
+    path = tmp_path / "said.jsonl"
+    said = evaluate(
+        policy, sets, prompt_style="direct", media_settings=MEDIA, max_new_tokens=4, records_path=path,
+        progress=False,
+    )  # fmt: skip
+    scored_ = run(policy, folder, tmp_path / "scored", ["avconfuse_muted"])
+    told = [out["decoders"]["greedy"]["benchmarks"]["avconfuse_muted"] for out in (said, scored_)]
+    assert told[0]["control_acc"]["answers"] == "generated"
+    assert told[1]["control_acc"]["answers"] == "label_scored"
+    assert told[0]["control_acc"]["n"] == told[1]["control_acc"]["n"] == 2
+    assert told[0]["unparsed"]["value"] == 1.0  # an untrained model writes neither yes nor no
+    assert told[1]["unparsed"]["value"] == 0.0
+    written_ = {row["id"]: row for row in read_records(path) if row["view"] == "joint"}
+    for row in rows_of(tmp_path / "scored"):
+        own = written_[row["id"].removeprefix(f"{row['benchmark']}-")]
+        assert (own["question"], own["gold"]) == (row["question"], row["gold"])
+        assert own["candidates"] == row["candidates"] == ["yes", "no"]
+        assert own["scores"]["joint"] == pytest.approx(row["scores"]["joint"], abs=1e-5)
+        assert own["margin"] == pytest.approx(row["margins"]["joint"], abs=1e-5)
+        assert (own["answers"], row["decoders"]["greedy"]["answers"]) == ("generated", "label_scored")
+        assert own["class"] is None
+        assert row["decoders"]["greedy"]["class"] in ("yes", "no")
 
 
 CONDITIONS = ("no_audio", "silent_audio", "other_audio", "no_video", "audio_1of2", "no_media")
@@ -359,7 +388,7 @@ def test_every_score_has_its_blind_control_beside_it(policy, folder, tmp_path):
 def test_a_control_reaches_the_model(policy, folder, monkeypatch):
     """Trap: the condition is named in the results, and the clip is scored as it always was."""
     sets = catalog.open_sets(folder, ["mcr_aqa"])
-    records = conflict.collect(policy, sets, plan(conditions=CONDITIONS), progress=False)
+    records = scored.collect(policy, sets, plan(conditions=CONDITIONS), progress=False)
     by_condition: dict[str, list] = {}
     for record in records:
         by_condition.setdefault(record.get("media", "full"), []).append(record["scores"]["joint"])
@@ -374,7 +403,7 @@ def test_a_control_reaches_the_model(policy, folder, monkeypatch):
 def test_blind_controls_are_resumed_too(policy, folder, tmp_path, monkeypatch):
     options = {"benchmarks": ["mcr_aqa"], "conditions": ("no_audio",)}
     run(policy, folder, tmp_path / "whole", **options)
-    score, calls = conflict._score_batch, []
+    score, calls = scored._score_batch, []
 
     def cut(*args):
         if len(calls) == 4:
@@ -382,18 +411,17 @@ def test_blind_controls_are_resumed_too(policy, folder, tmp_path, monkeypatch):
         calls.append(args)
         return score(*args)
 
-    monkeypatch.setattr(conflict, "_score_batch", cut)
+    monkeypatch.setattr(scored, "_score_batch", cut)
     with pytest.raises(KeyboardInterrupt):
         run(policy, folder, tmp_path / "cut", **options)
     again = []
-    monkeypatch.setattr(conflict, "_score_batch", lambda *args: again.append(args) or score(*args))
+    monkeypatch.setattr(scored, "_score_batch", lambda *args: again.append(args) or score(*args))
     run(policy, folder, tmp_path / "cut", **options)
     assert written(tmp_path / "cut") == written(tmp_path / "whole")
     assert len(again) == 2  # batches of 3: 8 texts, twice
 
 
 def test_the_tables_show_scores_beside_their_controls(policy, folder, tmp_path):
-    from rlcomm.evaluation.runner import read_records
     from rlcomm.reports import conflict as conflict_report
 
     results = run(

@@ -16,8 +16,8 @@ PLAIN = ["recipes/orchestra/eval.yaml", "--model_name_or_path", "nano_omni", "--
 NOTED = """
 import os, sys
 from rlcomm.cli import main
-from rlcomm.evaluation import conflict, runner
-module = {{"conflict": conflict, "runner": runner}}["{module}"]
+from rlcomm.evaluation import generated, scored
+module = {{"scored": scored, "generated": generated}}["{module}"]
 score = module.{function}
 def noted(*args):
     with open(os.environ["NOTES"] + os.environ.get("RANK", "0"), "a") as file:
@@ -31,7 +31,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("options", "module", "function"),
-    [(CONFLICT, "conflict", "_score_batch"), (PLAIN, "runner", "_ask")],
+    [(CONFLICT, "scored", "_score_batch"), (PLAIN, "generated", "_ask")],
     ids=["conflict", "plain"],
 )
 def test_two_processes_give_the_numbers_of_one(options, module, function, tmp_path):

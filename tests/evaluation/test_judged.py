@@ -4,10 +4,11 @@ import pytest
 
 from rlcomm.cli import main
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.evaluation import conflict, decide, judge_model, judged
+from rlcomm.evaluation import judge_model, judged, tuning
 from rlcomm.evaluation.benchmarks import avconfuse
 from rlcomm.evaluation.catalog import KINDS, Set
 from rlcomm.evaluation.judge import Judgement
+from rlcomm.evaluation.plan import Plan
 
 SAID = "Based on the video, I see a harp. Based on the audio, I hear rain."
 
@@ -70,11 +71,11 @@ def test_every_answer_of_any_decoder_is_judged_once(asked):
         }
         for n in ("1", "2")
     ]  # fmt: skip
-    before, _ = decide.count(raw, [one], conflict.Plan(), "m")
+    before, _ = tuning.count(raw, [one], Plan(), "m")
     assert before["decoders"]["greedy"]["benchmarks"]["avconfuse_modified"]["a_acc"]["value"] == 5.0
     rejudged = judged.judge_set(one, raw, "direct", "judge", "cache.jsonl")
     assert len(asked) == 4  # two answers an item
-    after, _ = decide.count(raw, [rejudged], conflict.Plan(), "m")
+    after, _ = tuning.count(raw, [rejudged], Plan(), "m")
     found = after["decoders"]["greedy"]["benchmarks"]["avconfuse_modified"]
     assert found["a_acc"]["value"] == 4.0
     assert found["malformed"]["value"] == 0.5

@@ -46,15 +46,10 @@ LONG_WITH_A_REASON: dict[str, str] = {}
 
 KNOWN_UPWARD: set[tuple[str, str]] = set()
 
-KNOWN_CIRCLES: set[tuple[str, ...]] = {
-    ("evaluation.beside", "evaluation.conflict", "evaluation.decide"),
-}
+KNOWN_CIRCLES: set[tuple[str, ...]] = set()
 
 KNOWN_LONG_FILES: set[str] = {
     "doctor/memory.py",
-    "evaluation/conflict.py",
-    "evaluation/decide.py",
-    "evaluation/runner.py",
 }
 
 KNOWN_LONG_FUNCTIONS: set[str] = {
@@ -64,8 +59,6 @@ KNOWN_LONG_FUNCTIONS: set[str] = {
     "evaluation/benchmarks/alme.py:read",
     "evaluation/benchmarks/custom.py:read",
     "evaluation/benchmarks/mcr.py:read",
-    "evaluation/runner.py:collect",
-    "evaluation/runner.py:evaluate",
     "omni/rollout.py:generate_ids",
     "omni/score.py:score",
     "stages/pipeline.py:run_pipeline",

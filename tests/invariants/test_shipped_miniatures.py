@@ -9,7 +9,9 @@ import pytest
 import rlcomm
 from rlcomm.config.reference import ReferenceRecipe
 from rlcomm.data.sample import read_jsonl
-from rlcomm.evaluation import catalog, conflict, runner
+from rlcomm.evaluation import catalog, conflict, generated
+from rlcomm.evaluation.generated import Asking
+from rlcomm.evaluation.plan import Plan
 from rlcomm.omni.policy import load_policy
 from rlcomm.orchestra.build import build
 from rlcomm.reference.rows import write_references
@@ -40,15 +42,9 @@ def test_weights_are_small_safetensors(name):
 def test_the_base_hears_and_yet_trusts_the_picture(world):
     """The phenomenon the method is for."""
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni"]
-    records = runner.collect(
-        load_policy("nano_omni"),
-        world,
-        prompt_style="direct",
-        max_new_tokens=16,
-        batch_size=50,
-        progress=False,
-    )
-    row = runner.summary(records)
+    asked = Asking(prompt_style="direct", max_new_tokens=16, batch_size=50, progress=False)
+    records = generated.collect(load_policy("nano_omni"), world, asked)
+    row = generated.summary(records)
     for key in (
         "control_acc",
         "same_audio_muted_acc",
@@ -63,7 +59,7 @@ def test_the_base_hears_and_yet_trusts_the_picture(world):
 def test_the_base_hears_and_yet_believes_the_text(world, tmp_path):
     """The conflict that GACL repairs: wrong texts are followed, the sound (or picture) alone is right."""
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni_conflict"]
-    plan = conflict.Plan(decoders=("gacl",), batch_size=32)
+    plan = Plan(decoders=("gacl",), batch_size=32)
     sets = catalog.open_sets(world, list(recorded), limit=100)
     asked = {catalog.CONFLICT, catalog.ALIGNED}  # what is recorded is about no other condition
     sets = [

@@ -11,8 +11,9 @@ import pytest
 from rlcomm.data.clips import load_clip
 from rlcomm.data.media import MediaSettings
 from rlcomm.data.sample import Sample
-from rlcomm.evaluation.benchmarks import Reading, alme, avhbench, avqa, cmm, common, custom, mcr, mmar, mmau
+from rlcomm.evaluation.benchmarks import alme, avhbench, avqa, cmm, common, custom, mcr, mmar, mmau
 from rlcomm.evaluation.benchmarks import omnibench as omni
+from rlcomm.evaluation.records import Reading
 from rlcomm.orchestra import official
 from rlcomm.orchestra.build import build
 from rlcomm.orchestra.evidence import FAMILIES, MOODS, mood

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from rlcomm.cli import main
 from rlcomm.diagnostics import callback
-from rlcomm.evaluation.runner import read_records
+from rlcomm.evaluation.records import read_records
 from rlcomm.reports import stages as report
 from rlcomm.trainers.metrics_file import read_metrics
 

@@ -12,8 +12,9 @@ from transformers import TrainerControl, TrainerState
 from rlcomm.cli import main
 from rlcomm.config.load import load_recipe
 from rlcomm.data.sample import Sample
-from rlcomm.evaluation import callback, catalog, conflict, decide
-from rlcomm.evaluation.runner import read_records
+from rlcomm.evaluation import callback, catalog, scored, tuning
+from rlcomm.evaluation.plan import Plan
+from rlcomm.evaluation.records import read_records
 from rlcomm.omni.policy import Policy, load_policy, own_temperature
 from rlcomm.omni.score import candidate_scores
 from rlcomm.trainers.metrics_file import read_metrics
@@ -86,7 +87,7 @@ def fixed(monkeypatch, numbers: list) -> None:
     """Every evaluation finds the next of these (see `counted`), whatever the model."""
     found = iter(numbers)
     monkeypatch.setattr(callback, "count", lambda *args: (counted(next(found)), []))
-    monkeypatch.setattr(conflict, "_score_batch", lambda *args: [])
+    monkeypatch.setattr(scored, "_score_batch", lambda *args: [])
 
 
 def test_the_best_model_is_kept_also_over_an_interruption(recipe, world, tmp_path, monkeypatch, interrupt):
@@ -236,7 +237,7 @@ def test_every_process_decides_by_the_numbers_of_the_first(world, monkeypatch, t
     saved: list = []
     policy = Policy(torch.nn.Linear(1, 1), None, "")
     sets = catalog.open_sets(world, ["mcr_aqa"])
-    asked = callback.ConflictCallback(policy, sets, conflict.Plan(), tmp_path, 1, ALIGNED, 5.0, saved.append)
+    asked = callback.ConflictCallback(policy, sets, Plan(), tmp_path, 1, ALIGNED, 5.0, saved.append)
     state = TrainerState(is_world_process_zero=False, max_steps=9)
     control = TrainerControl()
     asked.on_train_begin(None, state, control)
@@ -273,9 +274,9 @@ def test_two_processes_give_the_numbers_of_one(recipe, world, policy, tmp_path):
     [file] = (tmp_path / "run").rglob("eval_during*")
     rows = read_records(file)
     assert [row["step"] for row in rows] == [0, 2, 4]
-    plan = conflict.Plan(decoders=("gacl",), max_new_tokens=4, media=load_recipe(path).media())
+    plan = Plan(decoders=("gacl",), max_new_tokens=4, media=load_recipe(path).media())
     sets = catalog.open_sets(world, ["mcr_aqa"])
-    results, _ = decide.count(conflict.collect(policy, sets, plan, progress=False), sets, plan, "")
+    results, _ = tuning.count(scored.collect(policy, sets, plan, progress=False), sets, plan, "")
     alone = {name: value for name, value in callback.named(results).items() if value is not None}
     assert rows[0] == {"step": 0, **{name: pytest.approx(value, abs=1e-5) for name, value in alone.items()}}
 

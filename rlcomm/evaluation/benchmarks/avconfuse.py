@@ -16,10 +16,10 @@ from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation import margins, metrics
-from rlcomm.evaluation.benchmarks import Reading, Record
 from rlcomm.evaluation.benchmarks.common import clip_name, clips, gold_yes_no, of, read_whole, yes_no
 from rlcomm.evaluation.judge import halves, judge
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import LABEL_SCORED, Reading, Record
 
 MUTED, CONTROL, MODIFIED = "avconfuse_muted", "avconfuse_control", "avconfuse_modified"
 
@@ -91,21 +91,18 @@ def score_modified(
     reading: Reading,
     prompt_style: str,
     vocabulary: Vocabulary,
-    visible: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The scored fields of one modified item: `a_acc`, `v_acc` (0-5), `why`, `parsed`.
 
     Args:
-        sample: of `read_modified`.
+        sample: of `read_modified`; `meta["visible"]` may be known better than from the annotation.
         reading: its a-think and v-think; under the direct prompt the whole text, parted where it follows the
             form the question asks for ("Based on the video, ... Based on the audio, ...").
         prompt_style: "steps" or "direct".
         vocabulary: the names looked for.
-        visible: what the picture shows, where that is known better than from the annotation.
     """
     heard, seen = halves(reading.text) if prompt_style == "direct" else (reading.hearing, reading.seeing)
-    shown = list(visible) if visible is not None else sample.meta["visible"]
-    judgement = judge(heard, seen, sample.meta["sound_type"], shown, vocabulary)
+    judgement = judge(heard, seen, sample.meta["sound_type"], sample.meta["visible"], vocabulary)
     return {
         "a_acc": judgement.a_acc,
         "v_acc": judgement.v_acc,
@@ -152,9 +149,8 @@ def muted_metrics(records: Sequence[Record]) -> dict[str, Metric]:
         )
         leads = [(r.get("margin"), a.get("margin")) for r, a in pairs]
         if any(m is not None for pair in leads for m in pair):
-            result["sign_flip_rate_margin"] = margins.sign_flip_rate(
-                [j for j, _ in leads], [a for _, a in leads], groups
-            )
+            flips = margins.sign_flip_rate([j for j, _ in leads], [a for _, a in leads], groups)
+            result["sign_flip_rate_margin"] = {**flips, "answers": LABEL_SCORED}
     return result
 
 

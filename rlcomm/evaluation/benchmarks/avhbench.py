@@ -19,8 +19,9 @@ from typing import Any
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.evaluation import metrics
-from rlcomm.evaluation.benchmarks import Reading, Record, common
+from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import Reading, Record
 
 NAME = "avhbench"
 TASKS = {
@@ -70,7 +71,7 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
     """The scored fields of one item (`common.score`); a caption has no `class` and no `correct`."""
     fields = common.score(sample, reading)
     if sample.meta["task"] not in JUDGED:
-        fields.update({"class": None, "parsed": reading.answer is not None, "correct": None})
+        fields |= {"class": None, "parsed": reading.answer is not None, "correct": None, "why": None}
     return fields
 
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlcomm.data.sample import Sample
-from rlcomm.evaluation.benchmarks import Reading, Record, common
+from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import Reading, Record
 
 NAME = "avqa"
 

@@ -22,8 +22,8 @@ from typing import Any
 from rlcomm.data.rows import Wrong, named_option, read_samples, without_letters
 from rlcomm.data.sample import Sample, report
 from rlcomm.evaluation import metrics
-from rlcomm.evaluation.benchmarks import Reading, Record
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import Reading, Record
 from rlcomm.utils.errors import UserError
 
 YES_NO = ("yes", "no")
@@ -150,6 +150,7 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
         class: the predicted label: "yes" or "no", an option, one of the candidates; for an answer that is
             none of an open label set the normalised answer itself; None: unparsed.
         parsed, correct: whether there is a class, and whether it is the gold answer (as rewarded).
+        why: both in words.
         type, task, condition, pair, groups, candidates, text_answer: of the sample; None where it has none.
     """
     from rlcomm.rewards.accuracy import matches, normalise
@@ -170,6 +171,7 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
         "class": found,
         "parsed": found is not None,
         "correct": correct,
+        "why": f"{found or 'unparsed'}, and the answer is {sample.answer}",
         "type": sample.turns[0].type or None,
         **{name: sample.meta.get(name) for name in ("task", "condition", "pair", "groups", "text_answer")},
         "candidates": list(labels),

@@ -28,8 +28,9 @@ import yaml
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn, read_text, report
 from rlcomm.evaluation import metrics
-from rlcomm.evaluation.benchmarks import Reading, Record, common
+from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import Reading, Record
 from rlcomm.utils.errors import UserError
 
 METRICS = ("accuracy", "yes_no")

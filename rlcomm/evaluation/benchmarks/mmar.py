@@ -9,8 +9,9 @@ from typing import Any
 
 from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.evaluation.benchmarks import Reading, Record, common
+from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import Reading, Record
 
 NAME = "mmar"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from rlcomm.data.sample import Sample
 from rlcomm.evaluation import metrics
-from rlcomm.evaluation.benchmarks import Reading, Record
 from rlcomm.evaluation.benchmarks.common import accuracy, clip_name, clips, of, whole
 from rlcomm.evaluation.metrics import Metric
+from rlcomm.evaluation.records import Reading, Record
 
 NAME = "music_avqa"
 _KINDS = {"exis": "exist", "loca": "localis", "coun": "count", "comp": "comp", "temp": "temp"}

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from rlcomm import steps
-from rlcomm.evaluation import runner
+from rlcomm.evaluation import catalog, generated
+from rlcomm.evaluation.generated import Asking
+from rlcomm.evaluation.records import read_records
 from rlcomm.utils.errors import UserError
 from tests.evaluation import fake_world as world
 
@@ -17,8 +19,8 @@ def folder(tmp_path):
 
 def run(monkeypatch, folder, say, like=None, **options):
     policy = world.policy(monkeypatch, say, like)
-    records = runner.collect(policy, folder, progress=False, **options)
-    return policy, records, runner.summary(records)
+    records = generated.collect(policy, folder, Asking(progress=False, **options))
+    return policy, records, generated.summary(records)
 
 
 def eyes_only(sample, clip, style):
@@ -149,13 +151,13 @@ def test_types_of_music_avqa(monkeypatch, folder):
     }
     assert (
         "acc_audio_exist"
-        in runner.results(records, "m", {})["decoders"]["greedy"]["benchmarks"]["music_avqa"]
+        in generated.results(records, "m", {})["decoders"]["greedy"]["benchmarks"]["music_avqa"]
     )
 
 
-def test_a_clip_is_decoded_once_an_item_whatever_the_views(monkeypatch, folder):
+def test_a_clip_is_decoded_once_whatever_the_questions_and_views(monkeypatch, folder):
     policy, records, _ = run(monkeypatch, folder, oracle, batch_size=1)
-    assert len(policy.model.loads) == 8
+    assert len(policy.model.loads) == len(set(policy.model.loads)) == 4
     assert len(records) == 12  # 4 yes/no items in two views, 4 others in one
     assert policy.model.training  # given back as it came
 
@@ -175,7 +177,7 @@ def test_batches_do_not_change_the_results(monkeypatch, folder, tmp_path):
     texts = []
     for size in (1, 3):
         policy = world.policy(monkeypatch, eyes_only)
-        out = runner.evaluate(
+        out = generated.evaluate(
             policy, folder, batch_size=size, records_path=tmp_path / f"{size}.jsonl", progress=False
         )
         texts.append((json.dumps(out), (tmp_path / f"{size}.jsonl").read_text()))
@@ -184,16 +186,17 @@ def test_batches_do_not_change_the_results(monkeypatch, folder, tmp_path):
 
 def test_results_keep_the_contract(monkeypatch, folder, tmp_path):
     policy = world.policy(monkeypatch, eyes_only)
-    out = runner.evaluate(policy, folder, records_path=tmp_path / "r.jsonl", progress=False)
+    out = generated.evaluate(policy, folder, records_path=tmp_path / "r.jsonl", progress=False)
     assert out["model"] == "fake"
     greedy = out["decoders"]["greedy"]
     assert set(greedy["benchmarks"]) == {"avconfuse_muted", "avconfuse_modified", "music_avqa"}
     assert greedy["settings"]["prompt_style"] == "steps"
     for found in greedy["benchmarks"].values():
-        for metric in found.values():
-            assert set(metric) == {"value", "n", "ci95"}
-    records = runner.read_records(tmp_path / "r.jsonl")
-    assert runner.results(records, "fake", greedy["settings"]) == out
+        for name, metric in found.items():
+            assert set(metric) == {"value", "n", "ci95", "answers"}
+            assert metric["answers"] == ("label_scored" if name.endswith("_margin") else "generated")
+    records = read_records(tmp_path / "r.jsonl")
+    assert generated.results(records, "fake", greedy["settings"]) == out
     assert {
         "id",
         "benchmark",
@@ -206,13 +209,28 @@ def test_results_keep_the_contract(monkeypatch, folder, tmp_path):
         "format_ok",
         "hearing",
         "truth",
+        "answers",
+        "scores",
+        "why",
     } <= set(records[0])
+    assert {record["answers"] for record in records} == {"generated"}
+
+
+def test_records_of_before_still_add_up(monkeypatch, folder, tmp_path):
+    """Files that an older version wrote say neither how they were answered nor which set they are of."""
+    records = generated.collect(world.policy(monkeypatch, eyes_only), folder, Asking(progress=False))
+    new = ("answers", "set", "scores", "candidates", "condition", "pair", "groups", "task", "text_answer")
+    older = [{name: value for name, value in record.items() if name not in new} for record in records]
+    assert generated.summary(older) == generated.summary(records)
+    assert generated.results(older, "m", {}) == generated.results(records, "m", {})
 
 
 def test_records_survive_any_character(monkeypatch, folder, tmp_path):
     policy = world.policy(monkeypatch, lambda *_: "no\u2028\x85 more\nlines")
-    runner.evaluate(policy, folder, records_path=tmp_path / "r.jsonl", prompt_style="direct", progress=False)
-    records = runner.read_records(tmp_path / "r.jsonl")
+    generated.evaluate(
+        policy, folder, records_path=tmp_path / "r.jsonl", prompt_style="direct", progress=False
+    )
+    records = read_records(tmp_path / "r.jsonl")
     assert len(records) == 12
     assert records[0]["completion"] == "no\u2028\x85 more\nlines"
 
@@ -233,12 +251,12 @@ def test_without_truth_hearing_is_not_judged(monkeypatch, folder):
 def test_a_muted_file_without_its_control_is_refused(folder):
     (folder / "test/avconfuse/control.json").unlink()
     with pytest.raises(UserError, match="positive control"):
-        runner.benchmarks_in(folder)
+        catalog.benchmarks_in(folder)
 
 
 def test_a_folder_without_benchmarks_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no benchmark file"):
-        runner.benchmarks_in(tmp_path)
+        catalog.benchmarks_in(tmp_path)
 
 
 def test_an_unknown_prompt_style_is_refused(monkeypatch, folder):

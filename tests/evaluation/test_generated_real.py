@@ -5,7 +5,8 @@ import pytest
 
 from rlcomm.data.media import MediaSettings
 from rlcomm.data.write_media import write_clip
-from rlcomm.evaluation import runner
+from rlcomm.evaluation import generated
+from rlcomm.evaluation.generated import Asking
 from tests.evaluation import fake_world as world
 
 
@@ -32,9 +33,9 @@ def folder(tmp_path_factory):
 
 
 def test_batches_agree_and_the_picture_matters(policy, folder):
-    options = dict(max_new_tokens=4, media_settings=MediaSettings(fps=2.0), progress=False)
-    alone = runner.collect(policy, folder, batch_size=1, **options)
-    together = runner.collect(policy, folder, batch_size=5, **options)
+    options = dict(max_new_tokens=4, media=MediaSettings(fps=2.0), progress=False)
+    alone = generated.collect(policy, folder, Asking(batch_size=1, **options))
+    together = generated.collect(policy, folder, Asking(batch_size=5, **options))
     assert policy.model.training
     margins = {"joint": [], "audio_only": []}
     for one, other in zip(alone, together, strict=True):

@@ -7,9 +7,10 @@ import math
 import pytest
 
 from rlcomm.data.sample import Sample, Turn
-from rlcomm.evaluation import conflict, decide
+from rlcomm.evaluation import scored, tuning
 from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.catalog import Set
+from rlcomm.evaluation.plan import Plan
 from rlcomm.utils.errors import UserError
 
 LABELS = ["drum", "harp"]
@@ -55,13 +56,13 @@ def values(found: dict) -> dict:
     return {name: metric["value"] for name, metric in found.items()}
 
 
-def count(plan: conflict.Plan) -> tuple[dict, list[dict]]:
+def count(plan: Plan) -> tuple[dict, list[dict]]:
     one, raw = world()
-    return decide.count(raw, [one], plan, "model")
+    return tuning.count(raw, [one], plan, "model")
 
 
 def test_gacl_under_its_defaults_by_hand():
-    results, records = count(conflict.Plan(decoders=("gacl",)))
+    results, records = count(Plan(decoders=("gacl",)))
     greedy = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
     gacl = values(results["decoders"]["gacl"]["benchmarks"]["toy"])
     # J follows the text in a, b and c; right in d
@@ -89,7 +90,7 @@ def test_gacl_under_its_defaults_by_hand():
 
 
 def test_influence_of_the_text_by_hand():
-    results, _ = count(conflict.Plan())
+    results, _ = count(Plan())
     found = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
     # neutral right: a, b, d. Adversarial text turns a and b: 2 of 4 rows, 2 of 3 right ones
     assert found["tir_all_adversarial"] == 0.5
@@ -102,7 +103,7 @@ def test_influence_of_the_text_by_hand():
 
 
 def test_confidence_is_the_softmax_of_the_scores_an_answer_was_chosen_by():
-    _, records = count(conflict.Plan())
+    _, records = count(Plan())
     record = next(r for r in records if r["id"] == "a-adversarial")
     assert record["decoders"]["greedy"]["confidence"] == pytest.approx(1 / (1 + math.exp(-1.5)))
     assert record["margins"] == {"joint": -1.5, "evidence": 2.0}
@@ -115,7 +116,7 @@ def test_mean_confidence_by_condition_by_hand():
         meta = {"video_id": row, "pair": row, "condition": "irrelevant", "candidates": LABELS}
         one.samples.append(Sample(f"{row}-irrelevant", (Turn("Which?", "drum"),), audio="x.wav", meta=meta))
         raw.append({**raw[0], "id": f"{row}-irrelevant", "scores": {"joint": joint, "evidence": None}})
-    found = decide.count(raw, [one], conflict.Plan(), "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+    found = tuning.count(raw, [one], Plan(), "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
 
     def sure(lead):
         return 1 / (1 + math.exp(-lead))
@@ -138,7 +139,7 @@ def test_mean_confidence_by_condition_by_hand():
 
 
 def test_a_grid_is_measured_setting_by_setting():
-    results, _ = count(conflict.Plan(decoders=("gacl",)))
+    results, _ = count(Plan(decoders=("gacl",)))
     entry = results["decoders"]["gacl"]
     assert entry["settings"]["settings_tried"] == 12
     assert len(entry["grid"]["toy"]) == 12
@@ -152,13 +153,13 @@ def test_a_grid_is_measured_setting_by_setting():
 
 
 def in_dev_rows(share: float) -> set[str]:
-    return {row for row in ROWS if decide.in_dev(row, share)}
+    return {row for row in ROWS if tuning.in_dev(row, share)}
 
 
 def test_settings_are_chosen_on_dev_and_reported_on_test():
     share = next(s / 100 for s in range(1, 100) if len(in_dev_rows(s / 100)) == 2)
     dev = in_dev_rows(share)
-    results, records = count(conflict.Plan(decoders=("gacl",), dev_share=share))
+    results, records = count(Plan(decoders=("gacl",), dev_share=share))
     chosen = results["decoders"]["gacl"]["chosen"]["toy"]
     assert chosen["tried"] == 12
     assert chosen["n_dev"] == 4
@@ -174,7 +175,7 @@ def test_a_decoder_without_a_feasible_setting_is_shown_as_such():
     share = next(s / 100 for s in range(1, 100) if len(in_dev_rows(s / 100)) == 2)
     for record in raw:  # without its audio every faithful item is turned round, whatever the strength
         record["scores"]["no_audio"] = [50.0, -50.0]
-    results, records = decide.count(raw, [one], conflict.Plan(decoders=("aad",), dev_share=share), "m")
+    results, records = tuning.count(raw, [one], Plan(decoders=("aad",), dev_share=share), "m")
     entry = results["decoders"]["aad"]
     assert entry["chosen"]["toy"] == {"settings": None, "feasible": 0, "tried": 7, "n_dev": 4}
     assert set(entry["benchmarks"]["toy"]) == {"nauc_5", "nauc_10", "frontier_5", "frontier_10"}
@@ -182,7 +183,7 @@ def test_a_decoder_without_a_feasible_setting_is_shown_as_such():
 
 
 def test_the_same_scores_give_the_same_bytes():
-    plan = conflict.Plan(decoders=("gacl", "cad"), dev_share=0.5)
+    plan = Plan(decoders=("gacl", "cad"), dev_share=0.5)
     assert json.dumps(count(plan)) == json.dumps(count(plan))
 
 
@@ -191,7 +192,7 @@ def test_written_answers_are_read_and_an_empty_one_is_unparsed():
     for record in raw:
         record["candidates"], record["scores"] = [], {"joint": None}
         record["texts"] = {"greedy": "drum" if record["id"].startswith("a") else " "}
-    results, records = decide.count(raw, [one], conflict.Plan(gacl_mode="tokens"), "m")
+    results, records = tuning.count(raw, [one], Plan(gacl_mode="tokens"), "m")
     found = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
     assert found["acc"] == 0.25
     assert found["unparsed"] == 0.75
@@ -200,7 +201,7 @@ def test_written_answers_are_read_and_an_empty_one_is_unparsed():
 
 
 def test_statistics_of_the_dev_split_for_zscore():
-    plan = conflict.Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5)
+    plan = Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5)
     results, _ = count(plan)
     grid = results["decoders"]["gacl"]["grid"]["toy"]
     assert {point["settings"]["score_norm"] for point in grid} == {"zscore"}
@@ -209,7 +210,7 @@ def test_statistics_of_the_dev_split_for_zscore():
 
 
 def test_a_dev_split_without_conflict_tunes_nothing():
-    results, _ = count(conflict.Plan(decoders=("gacl",), dev_share=1e-9))
+    results, _ = count(Plan(decoders=("gacl",), dev_share=1e-9))
     assert results["decoders"]["gacl"]["chosen"]["toy"]["n_dev"] == 0
     assert results["decoders"]["gacl"]["benchmarks"]["toy"]["acc"]["n"] == 12
 
@@ -228,7 +229,7 @@ def test_a_dev_split_without_conflict_tunes_nothing():
 )
 def test_wrong_plans_are_refused(wrong, words):
     with pytest.raises(UserError, match=words):
-        conflict.Plan(**wrong)
+        Plan(**wrong)
 
 
 # -- what must not leak, and what must not be lost -----------------------------------------------------------
@@ -237,7 +238,7 @@ def test_wrong_plans_are_refused(wrong, words):
 def named_sides(share: float = 0.5) -> tuple[list[str], list[str]]:
     """Two clips of the dev split and two of the test split."""
     names = [f"clip{i}" for i in range(40)]
-    dev = [name for name in names if decide.in_dev(name, share)]
+    dev = [name for name in names if tuning.in_dev(name, share)]
     return dev[:2], [name for name in names if name not in dev][:2]
 
 
@@ -265,7 +266,7 @@ def test_nothing_of_the_test_items_enters_the_choice():
     # test: the evidence is wrong by 1, so lambda 1 turns the faithful item (drum by 1) round: alpha 1
     hard = {"faithful": (-0.4, -1.4), "adversarial": (-2.0, -0.5), "evidence": (-1.5, -0.5)}
     one, raw = made({**dict.fromkeys(dev, easy), **dict.fromkeys(test, hard)})
-    results, _ = decide.count(raw, [one], conflict.Plan(decoders=("gacl",), dev_share=0.5), "m")
+    results, _ = tuning.count(raw, [one], Plan(decoders=("gacl",), dev_share=0.5), "m")
     chosen = results["decoders"]["gacl"]["chosen"]["toy"]
     assert (chosen["settings"]["lam"], chosen["settings"]["tau"]) == (1.0, 0.5)
     found = results["decoders"]["gacl"]["benchmarks"]["toy"]
@@ -275,9 +276,9 @@ def test_nothing_of_the_test_items_enters_the_choice():
 
 
 def test_what_the_recipe_fixes_holds_for_every_setting_tuned_over():
-    plan = conflict.Plan(decoders=("gacl",), settings={"alpha_max": 0.25}, dev_share=0.5)
+    plan = Plan(decoders=("gacl",), settings={"alpha_max": 0.25}, dev_share=0.5)
     one, raw = made({row: ROWS["a"] for row in (*named_sides()[0], *named_sides()[1])})
-    grid = decide.count(raw, [one], plan, "m")[0]["decoders"]["gacl"]["grid"]["toy"]
+    grid = tuning.count(raw, [one], plan, "m")[0]["decoders"]["gacl"]["grid"]["toy"]
     assert len(grid) == 12
     assert {point["settings"]["alpha_max"] for point in grid} == {0.25}
     assert {point["conflict_gain"] for point in grid} == {0.0}  # 0.25 * 2 < 0.75 * 1.5
@@ -287,11 +288,9 @@ def test_dev_statistics_are_of_dev_items(monkeypatch):
     dev, test = named_sides()
     one, raw = made({**dict.fromkeys(dev, ROWS["a"]), **dict.fromkeys(test, ROWS["c"])})
     seen = []
-    fit = decide.gacl.fit_stats
-    monkeypatch.setattr(decide.gacl, "fit_stats", lambda rows: seen.append(list(rows)) or fit(rows))
-    decide.count(
-        raw, [one], conflict.Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5), "m"
-    )
+    fit = tuning.gacl.fit_stats
+    monkeypatch.setattr(tuning.gacl, "fit_stats", lambda rows: seen.append(list(rows)) or fit(rows))
+    tuning.count(raw, [one], Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5), "m")
     joint, evidence = seen
     assert joint == [list(ROWS["a"][c]) for _ in dev for c in ("faithful", "adversarial")]
     assert evidence == [list(ROWS["a"]["evidence"])] * 4
@@ -301,8 +300,8 @@ def test_statistics_are_not_asked_for_where_no_dev_item_has_both_branches():
     one, raw = made({row: ROWS["a"] for row in (*named_sides()[0], *named_sides()[1])})
     for record in raw:
         record["scores"]["evidence"] = None
-    plan = conflict.Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5)
-    assert decide.count(raw, [one], plan, "m")[0]["decoders"]["gacl"]["chosen"]["toy"]["applies"] is False
+    plan = Plan(decoders=("gacl",), settings={"score_norm": "zscore"}, dev_share=0.5)
+    assert tuning.count(raw, [one], plan, "m")[0]["decoders"]["gacl"]["chosen"]["toy"]["applies"] is False
 
 
 def test_intervals_draw_whole_clips():
@@ -310,7 +309,7 @@ def test_intervals_draw_whole_clips():
     apart, raw = made(rows)
     together, _ = made(rows, clip=lambda row: "the same")
     for one, width in ((apart, 0.2), (together, 0.0)):
-        found = decide.count(raw, [one], conflict.Plan(decoders=("gacl",)), "m")[0]["decoders"]["greedy"]
+        found = tuning.count(raw, [one], Plan(decoders=("gacl",)), "m")[0]["decoders"]["greedy"]
         for name in ("conflict_acc", "sign_flip_rate"):
             low, high = found["benchmarks"]["toy"][name]["ci95"]
             assert (high - low > width) if width else (high == low)
@@ -319,7 +318,7 @@ def test_intervals_draw_whole_clips():
 def test_macro_means_weigh_benchmarks_alike():
     one, raw = made({"1": ROWS["a"], "2": ROWS["d"]})  # joint right on 1 of 2 adversarial items
     two, more = made({"3": ROWS["d"]}, key="other")  # on 1 of 1
-    macro = decide.count([*raw, *more], [one, two], conflict.Plan(decoders=("gacl",)), "m")[0]["decoders"]
+    macro = tuning.count([*raw, *more], [one, two], Plan(decoders=("gacl",)), "m")[0]["decoders"]
     assert macro["greedy"]["macro"]["all"]["conflict_acc"]["value"] == 0.75
     assert macro["gacl"]["macro"]["all"]["conflict_acc"]["value"] == 1.0  # a is repaired
     assert macro["gacl"]["macro"]["all"]["nauc_5"]["value"] == pytest.approx((0.5 + 0.0) / 2)
@@ -337,7 +336,7 @@ def test_a_decoder_has_a_mean_over_the_benchmarks_it_applies_to_beside_every_oth
         one.samples[:] = [dataclasses.replace(s, id=f"{key}-{s.id}") for s in one.samples]
         sets.append(one)
         raw += more
-    found = decide.count(raw, sets, conflict.Plan(decoders=("gacl", "vcd")), "m")[0]["decoders"]
+    found = tuning.count(raw, sets, Plan(decoders=("gacl", "vcd")), "m")[0]["decoders"]
     assert set(found["vcd"]["macro"]) == {"one+two"}
     assert set(found["greedy"]["macro"]) == set(found["gacl"]["macro"]) == {"one+two", "all"}
     assert found["greedy"]["macro"]["one+two"]["conflict_acc"]["value"] == 0.5  # a wrong, d right
@@ -346,7 +345,7 @@ def test_a_decoder_has_a_mean_over_the_benchmarks_it_applies_to_beside_every_oth
 
 
 def test_a_decoder_that_lacks_its_branches_everywhere_does_not_apply():
-    results, records = count(conflict.Plan(decoders=("vcd", "gacl")))
+    results, records = count(Plan(decoders=("vcd", "gacl")))
     entry = results["decoders"]["vcd"]
     assert entry["chosen"]["toy"]["applies"] is False
     assert values(entry["benchmarks"]["toy"]) == {"applies": 0.0}
@@ -361,8 +360,8 @@ def test_a_branch_that_never_answers_is_there_all_the_same():
     for record in raw:
         record["scores"] = {"joint": None, "evidence": None, "ignore_text": None}
         record["reasoning"] = {"joint": "hm", "evidence": "hm", "ignore_text": "hm"}
-    plan = conflict.Plan(decoders=("gacl", "ignore_text"), prompt_style="steps")
-    results, records = decide.count(raw, [one], plan, "m")
+    plan = Plan(decoders=("gacl", "ignore_text"), prompt_style="steps")
+    results, records = tuning.count(raw, [one], plan, "m")
     for name in ("greedy", "gacl", "ignore_text"):
         found = values(results["decoders"][name]["benchmarks"]["toy"])
         assert found["unparsed"] == 1.0, name
@@ -375,14 +374,14 @@ def test_two_branches_without_a_hypothesis_are_there_all_the_same(monkeypatch, s
     """Neither writes an answer, so nothing is scored: unparsed; only the item without evidence is apart."""
     one, raw = made({"1": ROWS["a"]})
     said = "" if style == "direct" else "<a-think> hm"
-    monkeypatch.setattr(conflict, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
-    plan = conflict.Plan(decoders=("gacl", "aad", "ignore_text"), gacl_mode="hypotheses", prompt_style=style)
+    monkeypatch.setattr(scored, "_greedy", lambda policy, prompts, plan: [said for _ in prompts])
+    plan = Plan(decoders=("gacl", "aad", "ignore_text"), gacl_mode="hypotheses", prompt_style=style)
     items = [{"joint": "p", "evidence": "p", "no_audio": "p", "ignore_text": "p"} for _ in raw]
     items[1] = {**items[1], "evidence": None}
     for record, item in zip(raw, items, strict=True):
         record.update(candidates=[], completions=[], scores=dict.fromkeys(item))
-    conflict._add_hypotheses(None, raw, items, plan)
-    results, _ = decide.count(raw, [one], plan, "m")
+    scored._add_hypotheses(None, raw, items, plan)
+    results, _ = tuning.count(raw, [one], plan, "m")
     found = {name: entry["benchmarks"]["toy"] for name, entry in results["decoders"].items()}
     assert [metrics["unparsed"]["value"] for metrics in found.values()] == [1.0] * 4
     assert found["gacl"]["applies"]["value"] == 0.5
@@ -397,7 +396,7 @@ def test_answers_without_a_verdict_are_in_no_calibration():
         return {**fields, "correct": None if sample.id == "1-adversarial" else fields["correct"]}
 
     unjudged = dataclasses.replace(one, score=score)
-    found = decide.count(raw, [unjudged], conflict.Plan(), "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+    found = tuning.count(raw, [unjudged], Plan(), "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
     assert found["ece"]["n"] == 1
 
 
@@ -405,7 +404,7 @@ def test_what_is_right_without_a_sense():
     one, raw = made({"1": ROWS["a"], "2": ROWS["d"]})
     for record in raw:  # the blind answer is drum for row 1, harp for row 2
         record["scores"]["no_audio"] = [-0.1, -3.0] if record["id"].startswith("1") else [-3.0, -0.1]
-    results, _ = decide.count(raw, [one], conflict.Plan(decoders=("aad",)), "m")
+    results, _ = tuning.count(raw, [one], Plan(decoders=("aad",)), "m")
     found = values(results["decoders"]["greedy"]["benchmarks"]["toy"])
     # full: right on both faithful items and on 2-adversarial; none: right on both items of row 1
     assert found["r_tp_audio"] == pytest.approx(2 / 3)
@@ -425,14 +424,14 @@ def test_an_open_question_says_nothing_about_reliance_on_a_sense():
     for record in raw[2:]:
         record["completions"] = list(record["candidates"])
     mixed = dataclasses.replace(one, samples=[*one.samples[:2], *open_ones])
-    plan = conflict.Plan(decoders=("aad",))
-    found = decide.count(raw, [mixed], plan, "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+    plan = Plan(decoders=("aad",))
+    found = tuning.count(raw, [mixed], plan, "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
     assert found["un_audio"] == {"value": 0.0, "n": 2, "ci95": [0.0, 0.0]}
     assert found["ts_audio"]["value"] == found["ah_audio"]["value"] == 0.5
     unanswered = dataclasses.replace(one, samples=[dataclasses.replace(s, meta={}) for s in one.samples])
     for record in raw:
         record["completions"] = list(record["candidates"])
-    found = decide.count(raw, [unanswered], plan, "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
+    found = tuning.count(raw, [unanswered], plan, "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
     assert not any(name.endswith("_audio") for name in found)
 
 
@@ -440,7 +439,7 @@ def test_one_candidate_alone_is_no_confidence():
     """Both branches write the same: one hypothesis, whose softmax is 1 however unsure they are."""
     one, raw = made({"1": ROWS["a"]})
     raw[0].update(candidates=["drum"], completions=["drum"], scores={"joint": [-5.0], "evidence": [-7.0]})
-    results, records = decide.count(raw, [one], conflict.Plan(decoders=("gacl",)), "m")
+    results, records = tuning.count(raw, [one], Plan(decoders=("gacl",)), "m")
     assert records[0]["decoders"]["gacl"]["answer"] == "drum"
     assert records[0]["decoders"]["gacl"]["confidence"] is None
     assert records[1]["decoders"]["gacl"]["confidence"] is not None
@@ -460,7 +459,7 @@ def test_two_answers_that_cannot_be_read_are_scored_each_by_itself():
             "greedy": "<a-think> ab </a-think>",
             "ignore_text": "<a-think> abcde </a-think>",
         }
-    plan = conflict.Plan(decoders=("ignore_text",), prompt_style="steps")
-    _, records = decide.count(raw, [dataclasses.replace(one, score=score)], plan, "m")
+    plan = Plan(decoders=("ignore_text",), prompt_style="steps")
+    _, records = tuning.count(raw, [dataclasses.replace(one, score=score)], plan, "m")
     told = records[0]["decoders"]
     assert (told["greedy"]["a_acc"], told["ignore_text"]["a_acc"]) == (2.0, 5.0)
