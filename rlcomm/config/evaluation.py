@@ -16,7 +16,7 @@ ARBITRATIONS = ("auto", "text", "video", "audio")
 class ConflictFields:
     """What `rlcomm eval --benchmarks` compares.
 
-    `rlcomm.evaluation.conflict.Plan` is made of it.
+    `rlcomm.evaluation.plan.Plan` is made of it.
     """
 
     decoders: list[str] = option(
