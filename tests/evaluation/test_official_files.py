@@ -8,7 +8,6 @@ from rlcomm.cli import main
 from rlcomm.data.sample import Sample, Turn, read_jsonl
 from rlcomm.evaluation import influence, metrics
 from rlcomm.evaluation.benchmarks import (
-    Reading,
     alme,
     avconfuse,
     avhbench,
@@ -22,6 +21,7 @@ from rlcomm.evaluation.benchmarks import (
     music_avqa,
     omnibench,
 )
+from rlcomm.evaluation.records import Reading
 from rlcomm.utils.errors import UserError
 
 

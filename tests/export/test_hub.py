@@ -96,7 +96,7 @@ def test_a_failed_upload_is_one_sentence_and_costs_only_itself(
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(run, "evaluate_run", evaluate)
-    monkeypatch.setattr(run.runner, "summary", lambda records: {})
+    monkeypatch.setattr(run.generated, "summary", lambda records: {})
     path = recipe("sft", max_steps=1, push_to_hub=True, hub_model_id="a/b", eval_data=str(tmp_path))
     with monkeypatch.context() as broken:
         if failure == "token":
