@@ -110,6 +110,7 @@ def avcd(
     a: float = AVCD_A,
     b: float | None = AVCD_B,
     gate: float = AVCD_GATE,
+    doubt: "Tensor | None" = None,
 ) -> "Tensor":
     """Audio-visual contrastive decoding, against the two modalities that dominate less.
 
@@ -128,6 +129,8 @@ def avcd(
         a: strength >= 0.
         b: plausibility in (0, 1], or None for no cut.
         gate: entropy in nats, >= 0; 0 contrasts everywhere.
+        doubt: what is held against it, () or (B,); None: the entropy of softmax L. Scores that are means over
+            the tokens of an answer have another one than the answers.
 
     Returns:
         (V,) or (B, V), at least float32.
@@ -150,7 +153,7 @@ def avcd(
     mixed = _masked(mixed, full)
     if b is not None:
         mixed = _cut(mixed, full, b)
-    return mixed.where((entropy(full) >= gate).unsqueeze(-1), full)
+    return mixed.where(((entropy(full) if doubt is None else doubt) >= gate).unsqueeze(-1), full)
 
 
 def entropy(scores: "Tensor") -> "Tensor":

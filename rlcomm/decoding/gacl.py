@@ -281,7 +281,7 @@ def arbitrate(
     elif alpha == 0:
         scores = s_j
     else:
-        scores = [_mix(j, a, alpha) for j, a in zip(s_j, s_a, strict=True)]
+        scores = [mix(j, a, alpha) for j, a in zip(s_j, s_a, strict=True)]
         if _argmax(scores) is None:
             alpha, scores = 0.0, s_j
     return Arbitration(
@@ -352,7 +352,7 @@ def _argmax(scores: Sequence[float]) -> int | None:
     return max(range(len(scores)), key=scores.__getitem__)
 
 
-def _mix(joint: float, audio: float, alpha: float) -> float:
+def mix(joint: float, audio: float, alpha: float) -> float:
     """s_J + alpha (s_A - s_J); a candidate that one branch rules out stays ruled out."""
     if math.isinf(joint) or math.isinf(audio):
         return -math.inf

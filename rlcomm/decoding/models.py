@@ -11,6 +11,7 @@ from rlcomm.data.sample import Sample
 from rlcomm.decoding import decoders
 from rlcomm.decoding.branches import REASONED, branch_prompts
 from rlcomm.omni.branching import generate_branched
+from rlcomm.omni.labels import label_tokens
 from rlcomm.omni.policy import own_temperature
 from rlcomm.omni.tree import branch_scores
 from rlcomm.utils.errors import UserError
@@ -59,7 +60,8 @@ def decode_label(
         [scored] = branch_scores(
             policy.model, policy.processor, [list(there.values())], [list(labels)], normalise
         )
-    return decoders.choose(decoder, dict(zip(there, scored, strict=True)), settings)
+    tokens = dict.fromkeys(there, label_tokens(policy.processor.tokenizer, labels)) if normalise else None
+    return decoders.choose(decoder, dict(zip(there, scored, strict=True)), settings, tokens=tokens)
 
 
 def decode_text(

@@ -11,12 +11,12 @@ Source of the question: MCR-BENCH (arXiv 2508.15407) and GACL (arXiv 2606.05161)
 """
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rlcomm.decoding.decoders import softmax_at, summed
 from rlcomm.diagnostics.items import Item, Pairs, Record
 from rlcomm.diagnostics.resample import auc
 from rlcomm.evaluation import metrics
@@ -46,9 +46,9 @@ def measure(
 
     Returns:
         Per item its fields and `scores` (mean log-probability of each label, nats), `confidence` (softmax of
-        the scores at their highest, in [0, 1]), `correct`, `hidden` (`pack`ed float32 (layers, H): the
-        residual stream of the prompt's last token after each layer). None where the item is of another
-        condition.
+        the summed log-probabilities at the answer, in [0, 1]), `correct`, `hidden` (`pack`ed float32
+        (layers, H): the residual stream of the prompt's last token after each layer). None where the item is
+        of another condition.
     """
     from rlcomm.evaluation.runner import inference
 
@@ -71,6 +71,7 @@ def _read(policy: Any, items: Sequence[Item], pairs: Pairs) -> list[Record]:
     import torch
 
     from rlcomm.diagnostics.hooks import decoder_of, layers_of, reading
+    from rlcomm.omni.labels import label_tokens
     from rlcomm.omni.tree import branch_scores
 
     prompts = [pairs(item)[0] for item in items]
@@ -85,10 +86,11 @@ def _read(policy: Any, items: Sequence[Item], pairs: Pairs) -> list[Record]:
             [states["residual", layer][row, len(prompt) - 1] for layer in range(len(layers))]
         )
         best = max(range(len(own)), key=own.__getitem__)
+        sums = summed(own, label_tokens(policy.processor.tokenizer, item.labels))
         records.append(
             {
                 "scores": rounded(own),
-                "confidence": round(1 / math.fsum(math.exp(score - own[best]) for score in own), DIGITS),
+                "confidence": round(softmax_at(sums, best), DIGITS),
                 "correct": best == item.gold,
                 "hidden": pack(hidden.float().cpu().numpy()),
             }

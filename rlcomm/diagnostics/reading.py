@@ -15,7 +15,8 @@ import torch  # isort: skip
 from transformers import DynamicCache
 
 from rlcomm.diagnostics.hooks import Activations, Layers, Patch, decoder_of, layers_of, reading, writing
-from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media
+from rlcomm.omni.encode import EncodedPrompt, merge_media
+from rlcomm.omni.labels import label_ids
 from rlcomm.omni.rollout import base_model
 
 
@@ -35,7 +36,7 @@ class Reading:
         length: of the row, prompt and labels.
         shared: so many first places have the activations of `known`; 0 without it.
         activations: (component, layer) -> (length, H).
-        scores: per label the mean log-probability of its tokens, end of turn included (nats), (labels,).
+        scores: per label the mean log-probability of its tokens (`omni.labels`), in nats, (labels,).
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Reading:
     def _lay_out(self, tokenizer: Any, labels: Sequence[str]) -> None:
         """Ids, positions, who sees whom, and which place predicts which token of which label."""
         size = len(self.prompt)
-        ends = [completion_ids(tokenizer, label) for label in labels]
+        ends = label_ids(tokenizer, labels)
         fed = [token for end in ends for token in end[:-1]]
         self.length = size + len(fed)
         self.ids = torch.cat([self.prompt.ids, torch.tensor(fed, dtype=self.prompt.ids.dtype)])

@@ -1,7 +1,6 @@
 """What each decoder answers to an item, out of the scores of its branches or in its own words."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,16 +70,8 @@ class Decided:
 
     @property
     def confidence(self) -> float | None:
-        """softmax of the decoder's scores at its answer, in [0, 1]; None where nothing was scored against
-        it: of one candidate alone (the branches wrote the same) it would be 1 whatever the model thinks."""
-        if self.choice is None or self.choice.prediction is None or len(self.choice.scores) < 2:
-            return None
-        scores = self.choice.scores
-        top = max(scores)
-        if not math.isfinite(top):
-            return None
-        total = math.fsum(math.exp(score - top) for score in scores)
-        return min(1.0, math.exp(scores[self.choice.prediction] - top) / total)
+        """How sure the decoder is of its answer, in [0, 1]; None where nothing was scored against it."""
+        return None if self.choice is None else self.choice.confidence
 
     def record(self) -> Answer:
         """As it stands in a record."""
@@ -117,7 +108,8 @@ class Scorer:
         if decoder in raw["texts"]:
             reading = read(raw["texts"][decoder], self.plan.prompt_style)
             return Decided(None, reading.answer, self._fields(item, reading))
-        choice = decoders.choose(decoder, raw["scores"], settings, self.stats if decoder == "gacl" else None)
+        stats = self.stats if decoder == "gacl" else None
+        choice = decoders.choose(decoder, raw["scores"], settings, stats, raw.get("tokens"))
         there = [
             b
             for b in decoders.READS[decoder]
@@ -150,7 +142,9 @@ class Scorer:
         scores = item.raw["scores"].get(branch)
         prediction = max(range(len(scores)), key=scores.__getitem__) if scores else None
         text = item.raw["candidates"][prediction] if prediction is not None else None
-        choice = decoders.Choice(prediction, tuple(scores or ()))
+        tokens = item.raw["tokens"][branch] if scores and "tokens" in item.raw else None
+        sums = decoders.summed(scores or (), tokens)
+        choice = decoders.Choice(prediction, tuple(scores or ()), sums=sums)
         return Decided(choice, text, self._fields(item, self._reading(item, prediction)))
 
 

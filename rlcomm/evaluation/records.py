@@ -96,9 +96,10 @@ class Raw(TypedDict, total=False):
     """What the model said of one question, before any decoder: what the journal of `scored` holds.
 
     `candidates` are the labels, or the hypotheses that the branches wrote (then `completions` are the words
-    each stood in); `scores` are theirs, by branch; `reasoning` are the words before a branch's answer (of
-    every branch that there is, all it wrote, where none gave a hypothesis); `texts` what a decoder wrote
-    itself; `media` the condition of `data.controls`, where the clip was changed.
+    each stood in); `scores` are theirs, by branch, and `tokens` how many tokens each is the mean of (not
+    there where they are sums); `reasoning` are the words before a branch's answer (of every branch that there
+    is, all it wrote, where none gave a hypothesis); `texts` what a decoder wrote itself; `media` the
+    condition of `data.controls`, where the clip was changed.
     """
 
     benchmark: str
@@ -107,6 +108,7 @@ class Raw(TypedDict, total=False):
     candidates: list[str]
     completions: list[str]
     scores: Scores
+    tokens: dict[str, list[int]]
     reasoning: dict[str, str]
     texts: dict[str, str]
     media: str

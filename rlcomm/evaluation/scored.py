@@ -22,6 +22,7 @@ from rlcomm.evaluation.margins import rounded
 from rlcomm.evaluation.plan import Plan
 from rlcomm.evaluation.records import Raw
 
+CLOSING = " </answer>"  # what follows a label in the step format
 Prompts = dict[str, Any]  # branch -> EncodedPrompt, or None where the item has no such branch
 
 
@@ -121,9 +122,13 @@ def _score_batch(
 
 def _add_scores(policy: Any, items: Sequence[Prompts], records: Sequence[Raw], plan: Plan) -> None:
     """Fills `scores`: branch -> scores of the candidates in nats; None for a branch that is not there (or,
-    under the step prompt, never came to an answer). And `reasoning`, where a branch writes some first."""
+    under the step prompt, never came to an answer). `tokens`, where they are means. And `reasoning`, where a
+    branch writes some first."""
     from rlcomm.decoding.branches import REASONED
+    from rlcomm.omni.labels import label_tokens
     from rlcomm.omni.tree import branch_scores
+
+    tokenizer = policy.processor.tokenizer
 
     rows = [i for i, record in enumerate(records) if record["candidates"]]
     reasons = plan.prompt_style == "steps"
@@ -141,6 +146,9 @@ def _add_scores(policy: Any, items: Sequence[Prompts], records: Sequence[Raw], p
         )
         for i, names, scored in zip(some, [names for names in plain if names], values, strict=True):
             records[i]["scores"].update({n: rounded(part) for n, part in zip(names, scored, strict=True)})
+            if plan.normalise:
+                tokens = label_tokens(tokenizer, records[i]["candidates"])
+                records[i].setdefault("tokens", {}).update(dict.fromkeys(names, tokens))
     places = [
         (i, name) for i in rows for name in items[i]
         if items[i][name] is not None and (reasons or name in REASONED)
@@ -155,6 +163,9 @@ def _add_scores(policy: Any, items: Sequence[Prompts], records: Sequence[Raw], p
         )
         for (i, name), (text, own) in zip(places, found, strict=True):
             records[i]["reasoning"][name], records[i]["scores"][name] = text, own
+            if plan.normalise and own is not None:
+                tokens = label_tokens(tokenizer, _behind_a_tag(records[i]["candidates"]), CLOSING)
+                records[i].setdefault("tokens", {})[name] = tokens
 
 
 def _after_reasoning(
@@ -185,13 +196,18 @@ def _after_reasoning(
             policy.model,
             policy.processor,
             [prompts[i] for i in rows],
-            [[f" {label} </answer>" for label in labels[i]] for i in rows],
+            [_behind_a_tag(labels[i]) for i in rows],
             plan.normalise,
             prefixes=[before[i] for i in rows],
+            closing=CLOSING,
         )
         for i, row in zip(rows, values, strict=True):
             scores[i] = rounded(row)
     return list(zip(before, scores, strict=True))
+
+
+def _behind_a_tag(labels: Sequence[str]) -> list[str]:
+    return [f" {label}" for label in labels]
 
 
 def _add_hypotheses(policy: Any, records: Sequence[Raw], items: Sequence[Prompts], plan: Plan) -> None:

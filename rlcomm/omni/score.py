@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from rlcomm.omni import grouped
-from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
+from rlcomm.omni.encode import EncodedPrompt, merge_media, position_dtype
+from rlcomm.omni.labels import label_ids
 from rlcomm.omni.lines import IGNORED, Family, Line, find_families, places
 from rlcomm.omni.rollout import base_model, pad_prompts
 from rlcomm.utils.errors import UserError
@@ -247,17 +248,19 @@ def candidate_scores(
     normalise: bool = True,
     scoring: str = "auto",
     prefixes: list[str] | None = None,
+    closing: str | None = None,
 ) -> list[list[float]]:
-    """Log-probability of each candidate answer behind its prompt.
+    """Log-probability of each candidate answer behind its prompt, by the tokens of `label_ids`.
 
     Args:
         model: thinker with TRL's fused head.
         processor: its processor.
         prompts: B prompts.
         candidates: per prompt, the labels to score.
-        normalise: mean over the label's tokens (end of turn included) instead of their sum.
+        normalise: mean over the label's tokens instead of their sum.
         scoring: see `score`.
         prefixes: per prompt, words of the assistant that precede every candidate (not scored).
+        closing: what would follow every candidate; None: the end of the turn.
 
     Returns:
         Per prompt, one score (nats, at most 0) per candidate.
@@ -267,9 +270,9 @@ def candidate_scores(
     rows, texts, skipped = [], [], []
     for i, (prompt, labels) in enumerate(zip(prompts, candidates, strict=True)):
         prefix = tokenizer(prefixes[i], add_special_tokens=False)["input_ids"] if prefixes else []
-        for label in labels:
+        for label in label_ids(tokenizer, labels, closing):
             rows.append(prompt)
-            texts.append(prefix + completion_ids(tokenizer, label))
+            texts.append(prefix + label)
             skipped.append(len(prefix))
     ids, mask = pad_completions(texts, tokenizer.pad_token_id, device)
     before = torch.tensor(skipped, device=device)

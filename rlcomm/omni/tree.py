@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from rlcomm.omni.encode import EncodedPrompt, completion_ids, merge_media, position_dtype
+from rlcomm.omni.encode import EncodedPrompt, merge_media, position_dtype
+from rlcomm.omni.labels import label_ids
 from rlcomm.omni.rollout import base_model
 from rlcomm.omni.score import refusal
 from rlcomm.utils.errors import UserError
@@ -75,7 +76,7 @@ def branch_scores(
     candidates: Sequence[Sequence[str]],
     normalise: bool = True,
 ) -> list[list[list[float]]]:
-    """Log-probability of every candidate behind every branch's prompt.
+    """Log-probability of every candidate behind every branch's prompt, by the tokens of `label_ids`.
 
     Args:
         model: thinker with TRL's fused head.
@@ -83,7 +84,7 @@ def branch_scores(
         items: per item the prompts of its branches; those that share their media (`encode.reword` makes such)
             share one prefix.
         candidates: per item the labels.
-        normalise: mean over the label's tokens (end of turn included) instead of their sum.
+        normalise: mean over the label's tokens instead of their sum.
 
     Returns:
         Per item, per branch, one score (nats, at most 0) per candidate.
@@ -95,7 +96,7 @@ def branch_scores(
     trees: list[_Tree] = []
     wanted: list[list[list[tuple[int, list[int]]]]] = []  # item, branch, label -> tree and nodes
     for prompts, labels in zip(items, candidates, strict=True):
-        ends = [completion_ids(tokenizer, label) for label in labels]
+        ends = label_ids(tokenizer, labels)
         rows: list[list[tuple[int, list[int]]]] = [[] for _ in prompts]
         for group in _groups(prompts):
             tree, common = _root([prompts[i] for i in group])

@@ -10,7 +10,8 @@ from rlcomm.diagnostics import items as module
 from rlcomm.diagnostics import reliance
 from rlcomm.diagnostics.items import Pairs, blocks, items_of
 from rlcomm.evaluation import runner
-from rlcomm.omni.encode import completion_ids, encode
+from rlcomm.omni.encode import encode
+from rlcomm.omni.labels import label_ids
 from rlcomm.omni.rollout import base_model
 from rlcomm.omni.score import candidate_scores
 from tests.conftest import make_sample
@@ -151,7 +152,7 @@ def test_without_media_the_language_model_answers_alone(policy, sets, monkeypatc
     for tower in ("audio_tower", "visual"):
         monkeypatch.setattr(getattr(thinker.model, tower), "forward", never)
     scores = candidate_scores(policy.model, policy.processor, [prompt], [list(question.labels)])[0]
-    ends = completion_ids(policy.processor.tokenizer, question.labels[0])
+    ends = label_ids(policy.processor.tokenizer, question.labels)[0]
     ids = torch.cat([prompt.ids, torch.tensor(ends)])[None]
     with torch.no_grad():
         states = thinker.model.language_model(input_ids=ids).last_hidden_state

@@ -14,7 +14,8 @@ from rlcomm.diagnostics.hooks import COMPONENTS, Patch, decoder_of, layers_of
 from rlcomm.diagnostics.patching import sweep
 from rlcomm.diagnostics.reading import Reading
 from rlcomm.diagnostics.segments import pairings, segments
-from rlcomm.omni.encode import completion_ids, encode, merge_media, reword, swap_media
+from rlcomm.omni.encode import encode, merge_media, reword, swap_media
+from rlcomm.omni.labels import label_ids
 from rlcomm.omni.policy import load_policy, lora_config
 from rlcomm.omni.score import candidate_scores
 from tests.checkpoints import qwen3_omni, qwen3_processor, qwen3_tokenizer
@@ -92,8 +93,7 @@ def naive(policy, joint, prompt, pairs, states):
             for layer in range(len(layers)):
                 scores = []
                 behind = size  # where the label's tokens lie in the reading
-                for label in LABELS:
-                    end = completion_ids(tokenizer, label)
+                for end in label_ids(tokenizer, LABELS):
                     at, values = pairing.at, pairing.values(states[component, layer])
                     own = (at < size) | ((at >= behind) & (at < behind + len(end) - 1))
                     place = torch.where(at < size, at, at - behind + size)[own]

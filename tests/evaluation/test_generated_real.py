@@ -39,11 +39,14 @@ def test_batches_agree_and_the_picture_matters(policy, folder):
     assert policy.model.training
     margins = {"joint": [], "audio_only": []}
     for one, other in zip(alone, together, strict=True):
-        assert {k: v for k, v in one.items() if k != "margin"} == {
-            k: v for k, v in other.items() if k != "margin"
+        measured = ("margin", "scores")
+        assert {k: v for k, v in one.items() if k not in measured} == {
+            k: v for k, v in other.items() if k not in measured
         }
         if one["margin"] is not None:
             assert one["margin"] == pytest.approx(other["margin"], abs=1e-4)
+            (scores,), (others,) = one["scores"].values(), other["scores"].values()
+            assert scores == pytest.approx(others, abs=1e-4)
             margins[one["view"]].append(one["margin"])
     assert len(margins["joint"]) == len(margins["audio_only"]) == 4
     assert np.abs(np.subtract(margins["joint"], margins["audio_only"])).max() > 1e-3

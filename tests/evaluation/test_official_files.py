@@ -936,4 +936,5 @@ def test_every_record_carries_what_the_metrics_need():
         "groups": None,
         "text_answer": None,
         "candidates": ["yes", "no"],
+        "why": "no, and the answer is yes",
     }

@@ -109,6 +109,17 @@ def test_confidence_is_the_softmax_of_the_scores_an_answer_was_chosen_by():
     assert record["margins"] == {"joint": -1.5, "evidence": 2.0}
 
 
+def test_confidence_of_mean_scores_is_that_of_their_sums():
+    """Scores that are means over three tokens lead by three times as much as sums; margins stay means."""
+    one, raw = made(ROWS)
+    for row in raw:
+        row["tokens"] = {name: [3, 3] for name, scores in row["scores"].items() if scores}
+    _, records = tuning.count(raw, [one], Plan(), "m")
+    record = next(r for r in records if r["id"] == "a-adversarial")
+    assert record["decoders"]["greedy"]["confidence"] == pytest.approx(1 / (1 + math.exp(-4.5)))
+    assert record["margins"] == {"joint": -1.5, "evidence": 2.0}
+
+
 def test_mean_confidence_by_condition_by_hand():
     """A row with (log of odds) x between drum and harp is sigmoid(|x|) sure of its answer."""
     one, raw = made({"1": ROWS["a"], "2": ROWS["d"]})
@@ -124,6 +135,7 @@ def test_mean_confidence_by_condition_by_hand():
     # faithful: both lead by 2.9; adversarial: 1.5 (for harp) and 1.0; irrelevant: 1.0, the other not scored
     assert found["mean_confidence_faithful"] == {
         "value": pytest.approx(sure(2.9), abs=1e-9), "n": 2, "ci95": [pytest.approx(sure(2.9))] * 2,
+        "answers": "label_scored",
     }  # fmt: skip
     misled = found["mean_confidence_adversarial"]
     assert misled["value"] == pytest.approx((sure(1.5) + sure(1.0)) / 2, abs=1e-9)
@@ -426,7 +438,7 @@ def test_an_open_question_says_nothing_about_reliance_on_a_sense():
     mixed = dataclasses.replace(one, samples=[*one.samples[:2], *open_ones])
     plan = Plan(decoders=("aad",))
     found = tuning.count(raw, [mixed], plan, "m")[0]["decoders"]["greedy"]["benchmarks"]["toy"]
-    assert found["un_audio"] == {"value": 0.0, "n": 2, "ci95": [0.0, 0.0]}
+    assert found["un_audio"] == {"value": 0.0, "n": 2, "ci95": [0.0, 0.0], "answers": "label_scored"}
     assert found["ts_audio"]["value"] == found["ah_audio"]["value"] == 0.5
     unanswered = dataclasses.replace(one, samples=[dataclasses.replace(s, meta={}) for s in one.samples])
     for record in raw:

@@ -125,7 +125,7 @@ def test_candidate_scores_are_sums_over_label_tokens(policy):
     total = candidate_scores(policy.model, policy.processor, [prompt], [labels], normalise=False)[0]
     mean = candidate_scores(policy.model, policy.processor, [prompt], [labels], normalise=True)[0]
     for label, sum_, mean_ in zip(labels, total, mean, strict=True):
-        ids = torch.tensor([*tokenizer(label)["input_ids"], tokenizer.eos_token_id])
+        ids = torch.tensor(tokenizer(label)["input_ids"])
         expected = plain(policy, prompt, ids)[0]
         assert sum_ == pytest.approx(expected.sum().item(), abs=1e-4)
         assert mean_ == pytest.approx(expected.mean().item(), abs=1e-4)
@@ -136,6 +136,6 @@ def test_candidate_scores_are_sums_over_label_tokens(policy):
         for normalise in (False, True)
     )
     before, ids = (tokenizer(text)["input_ids"] for text in ("I hear", "yes"))
-    expected = plain(policy, prompt, torch.tensor([*before, *ids, tokenizer.eos_token_id]))[0][len(before) :]
+    expected = plain(policy, prompt, torch.tensor([*before, *ids]))[0][len(before) :]
     assert sum_ == pytest.approx(expected.sum().item(), abs=1e-4)
     assert mean_ == pytest.approx(expected.mean().item(), abs=1e-4)
