@@ -38,14 +38,12 @@ def open_policy(recipe: Any) -> Policy:
     """Loads the policy of a training recipe and says what of it trains.
 
     Raises:
-        UserError: several GPUs for one process, DeepSpeed that would be left out, adapters of another shape,
+        UserError: DeepSpeed that would be left out, adapters of another shape,
             no such model.
     """
     if recipe.n_gpu > 1:
-        raise UserError(
-            f"{recipe.n_gpu} GPUs are visible to this one process, which can train on one only; export "
-            "CUDA_VISIBLE_DEVICES=0, or start with `accelerate launch --config_file launch/multi_gpu.yaml`."
-        )
+        processes.device()  # says which
+        recipe._n_gpu = 1  # transformers would wrap the model in nn.DataParallel, which TRL refuses
     if recipe.deepspeed_plugin and recipe.distributed_state.distributed_type != DistributedType.DEEPSPEED:
         raise UserError(
             "use_cpu (or ACCELERATE_USE_CPU) is true, which has accelerate leave DeepSpeed out unsaid; "

@@ -4,8 +4,10 @@ Where one process fails, it ends; the launcher sees that and ends the others, wh
 single process nobody waits.
 """
 
+import functools
 import os
 import resource
+import sys
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -32,10 +34,27 @@ def world() -> int:
 
 
 def device() -> torch.device:
-    """Where this process computes: its own GPU, or the CPU where there is none."""
+    """Where this process computes: its own GPU, or the CPU where there is none.
+
+    A process by itself takes the first of several GPUs, and says so once.
+    """
     if world() > 1:
         return _state().device
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if torch.cuda.device_count() > 1:
+        _say_which()
+    return torch.device("cuda", 0)
+
+
+@functools.cache
+def _say_which() -> None:
+    print(
+        f"{torch.cuda.device_count()} GPUs are visible; this process uses the first "
+        "(CUDA_VISIBLE_DEVICES names another; all: "
+        "`accelerate launch --config_file launch/multi_gpu.yaml -m rlcomm ...`).",
+        file=sys.stderr,
+    )
 
 
 def wait() -> None:

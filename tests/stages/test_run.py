@@ -7,6 +7,7 @@ import json
 import resource
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from safetensors.torch import load_file
 
 from rlcomm.cli import main
 from rlcomm.config.load import load_recipe
-from rlcomm.config.sft import SFTRecipe
 from rlcomm.config.yaml_file import read_yaml
 from rlcomm.data.sample import write_jsonl
 from rlcomm.omni.policy import load_policy
@@ -26,7 +26,7 @@ from rlcomm.stages import ans_co, run
 from rlcomm.stages.resume import open_run
 from rlcomm.stages.run import open_policy
 from rlcomm.trainers.metrics_file import MetricsFile, read_metrics
-from rlcomm.utils import files
+from rlcomm.utils import files, processes
 from rlcomm.utils.errors import UserError
 from tests.conftest import make_prompt
 from tests.stages.conftest import STAGES, STEPS, changed
@@ -489,10 +489,20 @@ def test_adapters_that_go_on_training_keep_their_rank(recipe, refused, tmp_path)
     open_policy(load_recipe(recipe("step_rr", "next", lora_r=4, lora_alpha=8, **adapters)))
 
 
-def test_several_gpus_for_one_process_are_refused_before_the_model_is_loaded(recipe, refused, monkeypatch):
+def test_one_process_among_several_gpus_trains_on_the_first_and_says_so(recipe, monkeypatch, capsys):
     """transformers would wrap the model in nn.DataParallel, which TRL refuses with a traceback."""
-    monkeypatch.setattr(SFTRecipe, "n_gpu", property(lambda self: 2))
-    assert "export CUDA_VISIBLE_DEVICES=0" in refused("train", recipe("sft", model_name_or_path="gone/model"))
+    loaded = load_recipe(recipe("sft"))
+    loaded._n_gpu = 8  # as transformers finds them
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(run, "load_policy", Mock(side_effect=InterruptedError))
+    processes._say_which.cache_clear()
+    with pytest.raises(InterruptedError):
+        open_policy(loaded)
+    assert (loaded.n_gpu, loaded.train_batch_size) == (1, loaded.per_device_train_batch_size)
+    assert processes.device() == torch.device("cuda", 0)
+    assert capsys.readouterr().err.count("8 GPUs are visible; this process uses the first") == 1
+    processes._say_which.cache_clear()
 
 
 def test_adapters_of_a_bfloat16_model_are_float32(recipe):
