@@ -42,9 +42,9 @@ def blind_rows(samples: Sequence[Sample], recipe: ReferenceRecipe, ask: Ask) -> 
     for number, (a, b) in enumerate(drawn):
         kinds: dict[tuple[bool, bool], list[str]] = {kind: [] for kind in KINDS}
         for name in recipe.names:
-            kind = heard[b.audio, name], seen[a.video, name]
-            if None not in kind:
-                kinds[kind].append(name)  # type: ignore[index]
+            is_heard, is_seen = heard[b.audio, name], seen[a.video, name]
+            if is_heard is not None and is_seen is not None:
+                kinds[is_heard, is_seen].append(name)
         for _ in range(2):
             turn = len(rows) % len(KINDS)
             kind = next(
