@@ -90,6 +90,11 @@ class ReferenceRecipe(DuringFields, AskedFields, DataFields, ModelFields):
         "for labels: dataset's rows keep their answer, are answered by both senses, or are left out",
         choices=("gold", "joint", "none"),
     )
+    exchanged_labels: str = option(
+        "branch",
+        "for labels: counterfactual's rows are answered by the sense they ask, or keep the answer they have",
+        choices=("branch", "own"),
+    )
     label_margin: float = option(
         0.0, "for labels: nats a label must be ahead of the next; others are left out", at_least=0
     )

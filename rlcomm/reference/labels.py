@@ -119,20 +119,19 @@ def write_labels(samples: Sequence[Sample], recipe: ReferenceRecipe, branches: A
         UserError: nothing is exchanged or nothing could be answered; a mix that cannot be made.
     """
     branches = branches or Branches(recipe)
-    strange = read_jsonl(recipe.counterfactual) if recipe.counterfactual else []
-    if recipe.texts:
-        strange += exchanged_texts(read_jsonl(recipe.texts), recipe.seed)
+    own, asked = _exchanged(recipe)
     # where no gold answer may be used, not even what answers there are is taken from them
-    known = labels_by_type([*samples, *strange]) if recipe.ordinary_labels == "gold" else {}
+    known = labels_by_type([*samples, *own, *asked]) if recipe.ordinary_labels == "gold" else {}
     if recipe.ordinary_labels == "none":
         samples = []
     ordinary, gone = list(samples), Counter[str]()
     agreed: list[bool] = []
     if recipe.ordinary_labels == "joint":
         ordinary = _answered(ordinary, ["joint"] * len(ordinary), known, branches, recipe, gone, agreed)
-    fit = [(row, branch) for row in strange if (branch := branch_of(row)) is not None]
-    gone["asks both senses at once"] += len(strange) - len(fit)
+    fit = [(row, branch) for row in asked if (branch := branch_of(row)) is not None]
+    gone["asks both senses at once"] += len(asked) - len(fit)
     labelled = _answered([r for r, _ in fit], [b for _, b in fit], known, branches, recipe, gone, agreed)
+    labelled += own
     if recipe.names:
         labelled += pairs.blind_rows(read_jsonl(recipe.dataset)[: recipe.max_rows], recipe, branches.ask)
     if not labelled:
@@ -157,6 +156,13 @@ def write_labels(samples: Sequence[Sample], recipe: ReferenceRecipe, branches: A
     }  # fmt: skip
     files.write_json(Path(recipe.output).with_suffix(".labels.json"), report)
     return report
+
+
+def _exchanged(recipe: ReferenceRecipe) -> tuple[list[Sample], list[Sample]]:
+    """The exchanged rows that keep their answers, and those that a branch is asked for."""
+    clips = read_jsonl(recipe.counterfactual) if recipe.counterfactual else []
+    texts = exchanged_texts(read_jsonl(recipe.texts), recipe.seed) if recipe.texts else []
+    return (clips, texts) if recipe.exchanged_labels == "own" else ([], clips + texts)
 
 
 def branch_of(row: Sample) -> str | None:

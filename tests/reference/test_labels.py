@@ -79,6 +79,14 @@ def test_ordinary_rows_by_both_senses_use_no_gold_answer(strange, tmp_path):
     assert "o0" not in {r.id for r in read_jsonl(tmp_path / "labels.jsonl")}
 
 
+def test_rows_that_have_their_answers_keep_them(strange, tmp_path):
+    fake = Fake()
+    write_labels([], labelled(tmp_path, counterfactual=strange, exchanged_labels="own"), fake)
+    found = {r.id: r.answer for r in read_jsonl(tmp_path / "labels.jsonl")}
+    assert found == {"x0": "no", "x1": "yes", "x2": "yes", "x3": "yes"}
+    assert fake.asked == []
+
+
 def test_labels_that_are_not_ahead_are_left_out(strange, tmp_path):
     with pytest.raises(UserError, match="ahead by less than 3 nats"):
         write_labels([], labelled(tmp_path, counterfactual=strange, label_margin=3.0), Fake())
