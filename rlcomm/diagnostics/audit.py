@@ -16,11 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from rlcomm.data.sample import Sample
-from rlcomm.diagnostics import degenerate
+from rlcomm.diagnostics import degenerate, twin_policies
 from rlcomm.diagnostics.degenerate import POLICIES, Story
 from rlcomm.evaluation import metrics
 from rlcomm.reports.tables import plain
-from rlcomm.rewards.adapters import reward_functions
+from rlcomm.rewards.adapters import OF_TWINS, reward_functions
 from rlcomm.rewards.embed import Embedder
 from rlcomm.rewards.omega import default_omega
 from rlcomm.utils.errors import UserError
@@ -31,6 +31,8 @@ REACHES = 0.8
 
 _CHUNK = 256  # rows scored at a time
 Rewards = Sequence[Callable[..., list[float | None]]]
+
+_OF_PAIRS = ("accuracy", "consistency")
 
 # Policies whose v-think is made without looking, whose a-think is as honest as can be.
 _BLIND = ("a_told_as_seen", "reference_echoed", "another_view", "v_says_nothing")
@@ -63,6 +65,7 @@ def audit(
         "total" (None: not a reward of the recipe); "reasoning" with its interval; of a policy also
         "of_honest" (reasoning, summed over the rows, as share of the honest), "of_honest_conflict" (the same
         where picture and sound differ, as far as `meta` tells), "I_of_honest", "total_of_honest", "reaches".
+        With a reward of twins also "twins" (`twin_policies.scores`); the totals are without it.
 
     Raises:
         UserError: no row says what is heard and what is seen.
@@ -75,7 +78,9 @@ def audit(
             "with; run `rlcomm reference RECIPE --sight true` on the rows first."
         )
     others = degenerate.others(rows)
-    weights = decided["weights"]
+    of_twins = [reward for reward in rewards if reward.__name__ in OF_TWINS]  # these read two rows
+    rewards = [reward for reward in rewards if reward not in of_twins]
+    weights = {name: weight for name, weight in decided["weights"].items() if name not in OF_TWINS}
     with tqdm(
         total=(len(POLICIES) + 1) * len(rows), desc="audit", unit="row", delay=2, disable=not progress
     ) as bar:
@@ -101,7 +106,11 @@ def audit(
         "honest": {**_means(fair, rows, range(len(rows))), "example": degenerate.honest(rows[0])},
         "policies": policies,
     }  # fmt: skip
-    return {**found, "findings": _findings(found, rows)}
+    said = _findings(found, rows)
+    if of_twins:
+        found["twins"] = twin_policies.scores(samples, of_twins[0])
+        said += twin_policies.findings(found["twins"], REACHES)
+    return {**found, "findings": said}
 
 
 def audit_rewards(
@@ -291,6 +300,7 @@ def decided_by(
     """All that an audit depends on: the rewards, and of the rows the texts that they or the policies read."""
     rows = [
         [s.question, s.answer, list(s.options), degenerate.heard(s), degenerate.seen(s), s.sight]
+        + ([s.id, s.meta.get("twin"), s.video == s.audio] if OF_TWINS & set(weights) else [])
         for s in samples
     ]
     return {
@@ -335,7 +345,18 @@ def format_table(found: Mapping[str, Any]) -> str:
     used, rows = found["rows_used"], found["rows"]
     said = [f"{used} of {rows} rows: what is heard and what is seen is known"] if used < rows else []
     named = found["findings"] or [f"No degenerate policy earns {REACHES:.0%} of the honest r_arr + I."]
-    return "\n".join([table, *said, "", *named])
+    return "\n".join([table, *said, *_twins_table(found.get("twins")), "", *named])
+
+
+def _twins_table(found: Mapping[str, Any] | None) -> list[str]:
+    """What policies earn on twins, where a reward reads them."""
+    if found is None:
+        return []
+    rows = [
+        [name, str(one["pairs"]), *(None if one[part] is None else f"{one[part]:.2f}" for part in _OF_PAIRS)]
+        for name, one in found["policies"].items()
+    ]
+    return ["", plain(("on twins", "pairs", *_OF_PAIRS), rows)]
 
 
 def _line(name: str, scores: Mapping[str, Any]) -> list[str | None]:

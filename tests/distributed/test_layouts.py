@@ -50,6 +50,14 @@ STAGES = {
     "step_rr": ROLLOUTS,
     "everything": EVERYTHING,
     "everything_packed": EVERYTHING,
+    # Two prompts a step, in every other one twins; on two ranks each has one of them.
+    "twins": dict(
+        ROLLOUTS,
+        rewards=["format", "accuracy", "consistency"],
+        counterfactual_share=0.5,
+        twin_baseline=True,
+        even_types=True,
+    ),
     "ans_co": dict(ROLLOUTS, ansco_target="self", ansco_threshold=99.0),
 }
 # Rows of one sense among others. With towers that train, a rank leaves one of them out that the other uses.
@@ -76,6 +84,20 @@ def prepared(clip_rows, nano_folder, tmp_path_factory) -> Callable[..., Path]:
         )
         for i in range(ROWS)
     ]  # fmt: skip
+    # Twins ask one question, so it is an option that names the row (`replay.row_of`).
+    twins = [
+        dataclasses.replace(
+            changed(
+                row, question="Is there a violin sound?", options=("yes", "no", f"in clip {i}?"),
+                type="exist" if i < 4 else "count",
+            ),
+            video=rows[i & ~1].video, meta={"twin": str(i ^ 1)},
+        )
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+    write_jsonl(folder / "twins.jsonl", twins)
+    changed_sound = dataclasses.replace(twins[0], audio=str(folder / "tone.wav"))
+    write_jsonl(folder / "twins_swapped.jsonl", [changed_sound, *twins[1:]])
     write_jsonl(folder / "rows.jsonl", rows)
     tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000).astype(np.float32)  # the clips are noise
     soundfile.write(folder / "tone.wav", tone, 16_000)
@@ -97,15 +119,18 @@ def prepared(clip_rows, nano_folder, tmp_path_factory) -> Callable[..., Path]:
         file = "mixed" if mixed else "swapped" if layout == "swapped" else "rows"
         batch, accumulated = LAYOUTS.get(layout, LAYOUTS["ranks"])
         everything = stage.startswith("everything")
-        if everything or stage == "step_rr":
+        twins = stage == "twins"
+        if twins:
+            file = "twins_swapped" if layout == "swapped" else "twins"
+        if everything or twins or stage == "step_rr":
             shared = "packed" if stage.endswith("packed") else "grouped"
             keys["scoring"] = "rows" if layout == "one" else shared
         values = {
-            "stage": "sft" if mixed else "step_rr" if everything else stage,
+            "stage": "sft" if mixed else "step_rr" if everything or twins else stage,
             "model_name_or_path": str(folder / "adapters" if everything else nano_folder), **COMMON,
             **(MIXED[stage] if mixed else STAGES[stage]),
             "dataset": str(folder / f"{file}.jsonl"), "output_dir": str(folder / layout / stage),
-            "per_device_train_batch_size": batch * PROMPTS if everything else batch,
+            "per_device_train_batch_size": batch * (PROMPTS if everything else 2 if twins else 1),
             "gradient_accumulation_steps": accumulated, "use_cpu": True, **keys,
         }  # fmt: skip
         path = folder / f"{stage}.{layout}.yaml"
@@ -231,6 +256,9 @@ def test_rollouts_are_worth_comparing(alone):
     rows = read_metrics(alone("step_rr", "one") / "metrics.jsonl")
     assert min(row["reward_std"] for row in rows) > 0
     assert len({row["completions/mean_length"] for row in rows}) > 1
+    rows = read_metrics(alone("twins", "one") / "metrics.jsonl")
+    assert {row["twins/share"] for row in rows} == {0.0, 1.0}
+    assert max(row.get("rewards/consistency/mean") or 0 for row in rows) > 0
     rows = read_metrics(alone("ans_co", "one") / "metrics.jsonl")
     assert all(math.isclose(row["ansco/lambda"], 0.5) for row in rows)
     targets = json.loads((alone("ans_co", "one") / "targets.json").read_text())
