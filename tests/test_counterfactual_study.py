@@ -76,6 +76,7 @@ def test_the_table_reads_what_runs_left(study, tmp_path):
                "avconfuse_modified": {"a_acc": {"value": 2.65, "n": 300, "ci95": [2.6, 2.7]}}}  # fmt: skip
     written = {"decoders": {"greedy": {"benchmarks": figures}}}
     (folder / "results.json").write_text(json.dumps(written))
+    (folder / "stage.json").write_text(json.dumps({"stage": "eval", "seconds": 3.0}))  # nothing was trained
     lines = study.table(study.Study(tmp_path, tiny=False), [0, 1]).splitlines()
     assert lines[2].startswith("| base (direct) | 1 | 15.3 [")
     assert "| 2.65 [2.6" in lines[2]

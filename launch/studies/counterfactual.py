@@ -514,7 +514,7 @@ def table(study: Study, seeds: Sequence[int]) -> str:
 def seconds(study: Study, arm: str, seed: int) -> float | None:
     """Seconds of training of one stage (not of what it started from)."""
     path = study.out / "runs" / arm / str(seed) / "stage.json"
-    return json.loads(path.read_text(encoding="utf-8"))["seconds_training"] if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")).get("seconds_training") if path.exists() else None
 
 
 def gain(study: Study, arm: str, seeds: Sequence[int]) -> str | None:
