@@ -1,12 +1,15 @@
 """Same-evidence counterfactuals: was the evidence missing, or heard and overruled?
 
-    joint       everything                                   margin M_J = s(gold) - best other, nats
+    joint       everything                                   margin M_J = s(gold) - s(claimed), nats
     reference   the same without text, picture or sound      margin M_A
 
     right      M_J > 0, M_A > 0
     flip       M_J < 0 < M_A     reversed: the evidence alone is right, the distractor wins (repairable)
     missing    M_J < 0, M_A < 0  the evidence is not there to be repaired
     other      the rest: right because of what was left out, or a tie
+
+Claimed is what the text that is left out says; where it is no text, or claims no label, the best other one.
+With more than two labels a lead over the claim alone is no right answer: accuracies are of all labels.
 
 Source: GACL (arXiv 2606.05161), the sign-flip diagnosis (published: 64.1 % of conflicts, macro).
 """
@@ -17,7 +20,7 @@ from typing import Any
 from rlcomm.diagnostics.items import Item, Pairs, Record, label_scores, usual
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.catalog import CONFLICT
-from rlcomm.evaluation.margins import margin, quadrant
+from rlcomm.evaluation.margins import quadrant, right
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.reports import diagnosis_charts as charts
 from rlcomm.reports.charts import drawn
@@ -74,7 +77,7 @@ def measure(
                 "joint": rows[place[item.joint.id, ""]],
                 "reference": rows[place[item.joint.id, item.distractor]],
             }
-            margins = {name: margin(row, item.gold) for name, row in scores.items()}
+            margins = {name: item.margin(row) for name, row in scores.items()}
             found[i] = {
                 **item.fields(),
                 "usual": usual(item.joint) == item.distractor,
@@ -118,8 +121,10 @@ def _counted(records: Sequence[Record]) -> dict[str, Metric]:
     found = {name: metrics.mean([r["quadrant"] == name for r in records], clips) for name in QUADRANTS}
     return {
         **found,
-        "acc_joint": metrics.accuracy([m > 0 for m in joint], clips),
-        "acc_reference": metrics.accuracy([m > 0 for m in reference], clips),
+        **{
+            f"acc_{name}": metrics.accuracy([right(r["scores"][name], r["gold"]) for r in records], clips)
+            for name in ("joint", "reference")
+        },
         "margin_joint": metrics.mean(joint, clips),
         "margin_reference": metrics.mean(reference, clips),
         "margin_shift": metrics.mean([a - j for a, j in zip(reference, joint, strict=True)], clips),

@@ -22,6 +22,7 @@ from typing import Any
 from rlcomm.data import controls
 from rlcomm.data.media import Clip, MediaSettings
 from rlcomm.data.sample import Sample
+from rlcomm.evaluation import margins
 from rlcomm.evaluation.benchmarks import common
 from rlcomm.evaluation.margins import rounded
 from rlcomm.evaluation.records import LABEL_SCORED
@@ -44,7 +45,8 @@ class Item:
         distractor: what was left out: "text", "video" or "audio".
         labels: the candidates, two or more.
         gold: index of the right one.
-        claimed: index of the label that the distractor claims, where the benchmark says so.
+        claimed: index of the label that the distractor claims, where it is the usual one and the benchmark
+            says so.
         task: the benchmark's key, e.g. "mcr_aqa".
         condition: "adversarial", "faithful", "irrelevant" or "neutral"; "" where the benchmark has none.
         source: the clip; items of one clip are drawn and split together.
@@ -60,6 +62,10 @@ class Item:
     task: str
     condition: str
     source: str
+
+    def margin(self, scores: Sequence[float]) -> float:
+        """How far the right label leads the one that the distractor claims, or the best other, in nats."""
+        return margins.margin(scores, self.gold, self.claimed)
 
     def fields(self) -> dict[str, Any]:
         """What every record of a part begins with."""
@@ -100,7 +106,7 @@ def items_of(task: str, samples: Iterable[Sample], distractor: str = "auto") -> 
         for name in (usual(sample) if name == "auto" else name for name in names):
             if (reference := controls.without(sample, name)) is None:
                 continue
-            claim = sample.meta.get("text_answer")
+            claim = common.named(sample.meta.get("text_answer"), labels) if name == usual(sample) else None
             found.append(
                 Item(
                     f"{task}/{sample.id}/{name}",
@@ -109,7 +115,7 @@ def items_of(task: str, samples: Iterable[Sample], distractor: str = "auto") -> 
                     name,
                     labels,
                     labels.index(sample.answer),
-                    labels.index(claim) if claim in labels else None,
+                    None if claim is None else labels.index(claim),
                     task,
                     sample.meta.get("condition") or "",
                     controls.source(sample),

@@ -21,7 +21,6 @@ from rlcomm.diagnostics.resample import spearman
 from rlcomm.diagnostics.segments import GROUPS, RULES, Pairing, pairings, segments
 from rlcomm.evaluation import metrics
 from rlcomm.evaluation.margins import is_flip as flips_sign
-from rlcomm.evaluation.margins import margin
 from rlcomm.evaluation.runner import inference
 from rlcomm.reports import diagnosis_charts as charts
 from rlcomm.reports.charts import drawn
@@ -54,7 +53,7 @@ def measure(
         conditions: items of other conditions are not patched.
 
     Returns:
-        Per item its fields and `margins` {"joint", "reference"} (`margins.margin`, nats), `rules` {group: how
+        Per item its fields and `margins` {"joint", "reference"} (`Item.margin`, nats), `rules` {group: how
         its places are paired, see `segments`}, `lengths` {group: [joint, reference]} and `patched`
         {component: {group: [margin, by layer]}}; all None where the item was not asked for. `patched` alone
         is None where the branches' margins differ by less than `MIN_GAP`.
@@ -75,8 +74,8 @@ def _measure(policy: Any, item: Item, pairs: Pairs, rows: int) -> Record:
     joint = Reading(policy.model, processor.tokenizer, prompts[0], item.labels)
     reference = Reading(policy.model, processor.tokenizer, prompts[1], item.labels, known=joint)
     margins = {
-        "joint": margin(joint.scores, item.gold),
-        "reference": margin(reference.scores, item.gold),
+        "joint": item.margin(joint.scores),
+        "reference": item.margin(reference.scores),
     }
     here = segments(processor, prompts[0], prompts[1], joint.length - len(prompts[0]))
     there = segments(processor, prompts[1], prompts[0], reference.length - len(prompts[1]))
@@ -85,7 +84,7 @@ def _measure(policy: Any, item: Item, pairs: Pairs, rows: int) -> Record:
     if abs(margins["reference"] - margins["joint"]) >= MIN_GAP:
 
         def forward(patches: Sequence[Sequence[Patch]], start: int) -> list[float]:
-            return [margin(scores, item.gold) for scores in joint.rescored(patches, start)]
+            return [item.margin(scores) for scores in joint.rescored(patches, start)]
 
         patched = sweep(
             forward, pairs_of, reference.activations, margins["joint"], reference.shared, rows=rows

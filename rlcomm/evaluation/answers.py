@@ -159,4 +159,4 @@ def margin(item: Item, branch: str) -> float | None:
     if not scores or gold is None or len(labels) < 2:
         return None
     claimed = common.named(item.sample.meta.get("text_answer"), labels)
-    return margins.margin(scores, labels.index(gold), None if claimed is None else [labels.index(claimed)])
+    return margins.margin(scores, labels.index(gold), None if claimed is None else labels.index(claimed))

@@ -1,6 +1,7 @@
 """How far the right label leads, and what it means that everything together takes the lead away.
 
-    M_b = s_b(gold) - max s_b(other labels)     the margin of branch b, in nats; above 0 the right label wins
+    M_b = s_b(gold) - s_b(claimed)              the margin of branch b, in nats, where a text claims a label
+        = s_b(gold) - max s_b(other labels)     where nothing is claimed; above 0 the right label wins
 
     right      M_J > 0, M_A > 0
     flip       M_J < 0 < M_A     reversed: the evidence alone (A) is right, with everything (J) it loses
@@ -26,15 +27,19 @@ def rounded(scores: Sequence[float]) -> list[float]:
     return [round(float(score), DIGITS) for score in scores]
 
 
-def margin(scores: Sequence[float], gold: int, others: Sequence[int] | None = None) -> float:
-    """M = s(gold) - the best other score, in nats; above 0 the gold label wins.
+def margin(scores: Sequence[float], gold: int, claimed: int | None = None) -> float:
+    """M = s(gold) - s(what a text claims), or the best other score, in nats; above 0 the gold label wins.
+
+    With more than two labels a margin against a claim may be above 0 though a third label beats both: ask
+    `right` whether the answer is right.
 
     Args:
         scores: of the labels, (K,), K >= 2.
         gold: index of the right label.
-        others: indices of the labels it is held against, such as the one a text claims; None: all others.
+        claimed: index of the label that a text claims; None, or the gold label itself: the best other one.
     """
-    against = [i for i in range(len(scores)) if i != gold] if others is None else others
+    others = [i for i in range(len(scores)) if i != gold]
+    against = others if claimed is None or claimed == gold else [claimed]
     return round(float(scores[gold] - max(scores[i] for i in against)), DIGITS)
 
 

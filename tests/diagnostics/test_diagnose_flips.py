@@ -6,7 +6,8 @@ import pytest
 
 from rlcomm.diagnostics import compare, flips
 from rlcomm.diagnostics.items import Pairs, items_of
-from rlcomm.evaluation.margins import margin, quadrant
+from rlcomm.evaluation import answers
+from rlcomm.evaluation.margins import quadrant
 from rlcomm.omni.score import candidate_scores
 from tests.diagnostics.conftest import MEDIA
 
@@ -15,6 +16,7 @@ def record(key, joint, reference, condition="adversarial", task="mcr_aqa", sourc
     return {
         "key": key, "id": key, "task": task, "condition": condition, "distractor": "text", "usual": usual,
         "source": source or key, "labels": ["a", "b"], "gold": 0, "claimed": 1,
+        "scores": {"joint": [joint, 0.0], "reference": [reference, 0.0]},
         "margins": {"joint": joint, "reference": reference}, "quadrant": quadrant(joint, reference),
     }  # fmt: skip
 
@@ -47,6 +49,16 @@ def test_the_summary_by_hand():
     assert found["macro"]["flip"] == {**found["macro"]["flip"], "value": 0.5, "n": 6}
 
 
+def test_a_lead_over_the_claim_is_no_right_answer():
+    """Trap: a third label beats both the gold one and the claimed one; accuracy counts all labels."""
+    scores = {"joint": [-2.0, -3.0, -1.0], "reference": [-0.5, -3.0, -1.0]}
+    group = flips.summary([{**record("1", 1.0, 2.5), "scores": scores}])["groups"][
+        "mcr_aqa/adversarial/no_text"
+    ]
+    assert group["right"]["value"] == 1.0
+    assert (group["acc_joint"]["value"], group["acc_reference"]["value"]) == (0.0, 1.0)
+
+
 def test_every_benchmark_weighs_the_same_in_the_macro_rate():
     rows = [record(str(i), -1.0, 1.0) for i in range(9)] + [record("x", 1.0, 1.0, task="alme")]
     assert flips.summary(rows)["macro"]["flip"]["value"] == 0.5
@@ -71,7 +83,11 @@ def test_scores_are_those_of_the_plain_reference(policy, sets):
         plain = candidate_scores(policy.model, policy.processor, prompts, [list(item.labels)] * 2)
         for name, row in zip(("joint", "reference"), plain, strict=True):
             assert found["scores"][name] == pytest.approx(row, abs=2e-5)
-        assert found["margins"]["joint"] == pytest.approx(margin(found["scores"]["joint"], item.gold))
+        raw = {"candidates": list(item.labels), "scores": found["scores"]}
+        same = answers.margin(
+            answers.Item(item.joint, raw, dev=False), "joint"
+        )  # as conflict evaluation has it
+        assert found["margins"]["joint"] == pytest.approx(same)
 
 
 def test_swapped_media_give_other_margins(policy, sets):

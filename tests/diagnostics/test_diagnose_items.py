@@ -45,6 +45,19 @@ def test_everything_that_can_be_left_out_is(sets):
     assert {one.distractor for one in found.values() if one.task == "mcr_aqa"} == {"text"}  # nothing to see
 
 
+def test_the_margin_is_held_against_what_the_usual_distractor_claims():
+    """As conflict evaluation holds it; a claim that stays in both branches misleads neither more."""
+    meta = {
+        "candidates": ["harp", "violin", "drum"], "text_answer": "Violin", "condition": "adversarial",
+        "without_text": "Which one?",
+    }  # fmt: skip
+    sample = make_sample(answer="harp", meta=meta)
+    found = {one.distractor: one for one in items_of("mcr_aqa", [sample], "all")}
+    assert {name: one.claimed for name, one in found.items()} == {"text": 1, "video": None, "audio": None}
+    assert found["text"].margin([-1.0, -3.0, 0.0]) == 2.0
+    assert found["video"].margin([-1.0, -3.0, 0.0]) == -1.0
+
+
 def test_an_item_about_the_picture_is_misled_by_the_sound():
     sample = make_sample(meta={"candidates": ["yes", "no"], "task": "audio_driven"})
     assert [one.distractor for one in items_of("avhbench", [sample])] == ["audio"]

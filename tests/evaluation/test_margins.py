@@ -13,8 +13,9 @@ def test_margin_is_against_the_best_other_label():
 
 def test_margin_may_be_held_against_one_label_alone():
     """What the text claims, though a third label scores higher than both."""
-    assert margins.margin([-1.0, -3.0, 0.0], 0, [1]) == 2.0
+    assert margins.margin([-1.0, -3.0, 0.0], 0, 1) == 2.0
     assert margins.margin([-1.0, -3.0, 0.0], 0) == -1.0
+    assert margins.margin([-1.0, -3.0, 0.0], 0, 0) == -1.0  # a text that claims the truth misleads to nothing
 
 
 def test_margins_are_kept_to_six_digits():
