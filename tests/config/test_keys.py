@@ -46,7 +46,7 @@ def test_every_key_of_a_stage_is_listed_once_with_its_default(stage):
     ("stage", "name", "allowed"),
     [
         ("step_rr", "learning_rate", "number, at least 0"),
-        ("step_rr", "rewards", "list of format, arr, avc, accuracy"),
+        ("step_rr", "rewards", "list of format, arr, avc, accuracy, consistency"),
         ("step_rr", "reward_weights", "list of numbers, or null"),
         ("step_rr", "omega", "number, between -1 and 1, or null"),
         ("step_rr", "use_vllm", "false only"),
