@@ -108,8 +108,8 @@ def audit(
     }  # fmt: skip
     said = _findings(found, rows)
     if of_twins:
-        found["twins"] = twin_policies.scores(samples, of_twins[0])
-        said += twin_policies.findings(found["twins"], REACHES)
+        found["twins"] = twins = twin_policies.scores(samples, of_twins[0])
+        said += twin_policies.findings(twins, REACHES)
     return {**found, "findings": said}
 
 
