@@ -1,4 +1,4 @@
-"""`accelerate launch -m rlcomm diagnose` on two processes gives the bytes of one."""
+"""`rlcomm diagnose` on two processes gives the bytes of one."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_two_processes_give_the_bytes_of_one(diagnosed_world, nano_folder, tmp_p
         "--which", ",".join(PARTS), "--disable_tqdm", "true",
     ]  # fmt: skip
     assert main([*words, "--output_dir", str(tmp_path / "one")]) == 0
-    on_two_processes("-m", "rlcomm", *words, "--output_dir", str(tmp_path / "two"))
+    on_two_processes(*words, "--output_dir", str(tmp_path / "two"))
     for name in ("diagnosis.json", "diagnosis.html", *(f"{part}.jsonl" for part in PARTS)):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     assert not (tmp_path / "two" / "measured").exists()

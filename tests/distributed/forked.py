@@ -4,11 +4,9 @@ The ranks get the environment that a launcher gives them. `Death` has them kill 
 """
 
 import io
-import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +19,8 @@ import transformers.modeling_utils
 from rlcomm.cli import main
 from rlcomm.stages import run, step_rr
 from rlcomm.trainers import checkpoints
+from tests.forking import CONTEXT, free_port, of_rank
 from tests.stages.conftest import format_
-
-_CONTEXT: Any = multiprocessing.get_context("forkserver")
-_STAGES = [f"rlcomm.stages.{name}" for name in ("sft", "step_rr", "ans_co")]
-_CONTEXT.set_forkserver_preload(["pytest", *_STAGES, "tests.distributed.forked"])
 
 
 @dataclass
@@ -131,12 +126,10 @@ class Started:
 
 def start(recipe: str | Path, log: Path, world: int = 1, death: Death | None = None) -> Started:
     """`rlcomm train RECIPE` on `world` ranks; what they say is added to `log`.<rank>."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     logs = [log.with_name(f"{log.name}.{rank}") for rank in range(world)]
     ranks = [
-        _CONTEXT.Process(
+        CONTEXT.Process(
             target=_rank,
             args=(rank, world, port, ["train", str(recipe)], str(logs[rank]), death, dict(os.environ)),
         )
@@ -155,12 +148,7 @@ def _rank(
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(environment)  # as it is now; the server has that of its own start
-    if world > 1:
-        os.environ |= {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
-            "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            "ACCELERATE_USE_CPU": "true",
-        }  # fmt: skip
+    os.environ.update(of_rank(rank, world, port))
     torch.set_num_threads(1)
     step_rr.reward_functions = lambda recipe, weights: [format_]  # type: ignore[assignment]
     if death is not None:

@@ -1,12 +1,9 @@
-"""`accelerate launch -m rlcomm eval` on two processes gives the bytes of one."""
-
-import os
-import subprocess
-import sys
+"""`rlcomm eval` on two processes gives the bytes of one."""
 
 import pytest
 
 from rlcomm.orchestra.build import build
+from tests import forking
 
 CONFLICT = [
     "recipes/orchestra/conflict.yaml", "--benchmarks", "mcr_aqa,avconfuse_muted", "--decoders", "gacl,aad",
@@ -38,16 +35,10 @@ def test_two_processes_give_the_numbers_of_one(options, module, function, tmp_pa
     options = [*options, "--eval_max_rows", "5", "--eval_batch_size", "2", "--disable_tqdm", "true"]
     build(tmp_path / "world", seed=8, test=6, progress=False)
     (tmp_path / "noted.py").write_text(NOTED.format(module=module, function=function))
-    launcher = ["-m", "accelerate.commands.launch", "--config_file", "launch/cpu_2.yaml"]
-    for name, start in (("one", []), ("two", launcher)):
-        environment = {
-            **os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "NOTES": str(tmp_path / name),
-        }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, *start, str(tmp_path / "noted.py"), "eval", *options, "--eval_data",
-             str(tmp_path / "world"), "--output_dir", str(tmp_path / "out" / name)],
-            env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    words = ["eval", *options, "--eval_data", tmp_path / "world", "--output_dir"]
+    for ranks, name in enumerate(("one", "two"), 1):
+        environment = {"ACCELERATE_USE_CPU": "true", "NOTES": str(tmp_path / name)}
+        done = forking.command([*words, tmp_path / "out" / name], ranks, tmp_path / "noted.py", environment)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.count("results.json") == 1  # the first process alone speaks
     batches = {p.name: p.read_text().count("batch\n") for p in tmp_path.iterdir() if p.is_file()}

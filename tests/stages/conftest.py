@@ -1,9 +1,6 @@
 """Small runs of every stage: a recipe file, six real clips, the random miniature."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from rlcomm.cli import main
 from rlcomm.data.sample import Sample, write_jsonl
 from rlcomm.stages import run, step_rr
 from rlcomm.trainers.metrics_file import MetricsFile
+from tests import forking
 
 STEPS = 4
 COMMON = dict(
@@ -98,16 +96,7 @@ def changed(sample: Sample, **turn) -> Sample:
     return dataclasses.replace(sample, turns=(dataclasses.replace(sample.turns[0], **turn),))
 
 
-def on_two_processes(*program: str) -> None:
-    """Launches a program and its arguments on two CPU processes; all have ended when it returns."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "launch/cpu_2.yaml"]
-    with subprocess.Popen(
-        [*launcher, *program], env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as launched:  # fmt: skip
-        try:
-            _, said = launched.communicate(timeout=400)
-        except BaseException:
-            launched.terminate()  # takes its processes with it, which may wait for each other
-            raise
-    assert launched.returncode == 0, said[-3000:]
+def on_two_processes(*words: str, program: Path | None = None) -> None:
+    """Runs a command, or a script with these words, on two CPU processes; all have ended when it returns."""
+    done = forking.command(words, ranks=2, program=program)
+    assert done.returncode == 0, done.stderr[-3000:]

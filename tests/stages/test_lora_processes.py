@@ -15,7 +15,7 @@ KEYS = dict(
 
 
 def completions(recipe, tmp_path: Path, name: str, **keys) -> pd.DataFrame:
-    on_two_processes("-m", "rlcomm", "train", recipe("step_rr", name, **KEYS, **keys))
+    on_two_processes("train", recipe("step_rr", name, **KEYS, **keys))
     assert (tmp_path / name / "model" / "adapter_model.safetensors").is_file()
     (file,) = (tmp_path / name / "completions").glob("*.parquet")
     return pd.read_parquet(file)[["prompt", "completion"]]

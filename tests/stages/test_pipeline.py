@@ -1,25 +1,21 @@
-"""The end-to-end path at reduced size: real clips, real processes, the shipped miniatures."""
+"""The end-to-end path at reduced size: real clips, real (forked) processes, the shipped miniatures."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rlcomm.cli import main
-from rlcomm.orchestra import quickstart
 from rlcomm.stages import pipeline
 from rlcomm.stages.pipeline import clocked, spent
+from tests import forking
 
 STAGES = ["base", "base_steps", "warmup", "step_rr", "ans_co"]
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "rlcomm", *map(str, arguments)], capture_output=True, text=True, timeout=850
-    )
+    return forking.command(arguments, seconds=850)
 
 
 @pytest.fixture(scope="module")
@@ -77,38 +73,26 @@ def test_every_stage_leaves_a_run_folder(tiny):
         assert not list((out / stage / "model").glob("*.bin"))
 
 
-@pytest.fixture
-def again(monkeypatch):
-    """The same command in this process, whose environment it would change for good."""
-    for name, value in quickstart.KEEP_MEMORY.items():
-        monkeypatch.setenv(name, value)
-
-    def command(out, *more):
-        return main(["quickstart", "--tiny", "--output_dir", str(out), *more])
-
-    return command
-
-
-def test_a_pipeline_cut_off_goes_on_after_the_last_finished_stage(tiny, again, capfd):
+def test_a_pipeline_cut_off_goes_on_after_the_last_finished_stage(tiny):
     out, _ = tiny
     before = (out / "warmup" / "model" / "model.safetensors").stat().st_mtime_ns
     for name in ("stage.json", "results.json"):
         (out / "ans_co" / name).unlink()
     (out / "summary.json").unlink()
-    assert again(out) == 0
-    said = capfd.readouterr().out
-    assert "warmup: finished before" in said
-    assert "ans_co: finished before" not in said
+    result = run("quickstart", "--tiny", "--output_dir", out)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "warmup: finished before" in result.stdout
+    assert "ans_co: finished before" not in result.stdout
     assert (out / "warmup" / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert (out / "summary.json").exists()
 
 
-def test_another_recipe_in_the_same_folder_is_refused(tiny, again, capfd):
+def test_another_recipe_in_the_same_folder_is_refused(tiny):
     out, _ = tiny
-    assert again(out, "--seed", "5") == 2
-    said = capfd.readouterr().err
-    assert "another recipe" in said
-    assert "Traceback" not in said
+    result = run("quickstart", "--tiny", "--output_dir", out, "--seed", "5")
+    assert result.returncode == 2
+    assert "another recipe" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 # -- the driver alone ----------------------------------------------------------------------------------------
