@@ -214,7 +214,7 @@ TRAINING = sorted(
 @pytest.mark.parametrize(
     "path",
     [
-        path if path.endswith(("3b/step_rr.yaml", "7b_lora/step_rr.yaml", "3b_lora/warmup.yaml"))
+        path if path.endswith(("7b_lora/step_rr.yaml", "3b_lora/warmup.yaml"))
         else pytest.param(path, marks=pytest.mark.slow)
         for path in TRAINING
     ],

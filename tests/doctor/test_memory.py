@@ -38,6 +38,11 @@ STEP_RR = dict(
 )  # fmt: skip
 
 
+def slow(keys: dict):
+    """A way to train whose parts the others of the quick suite have."""
+    return pytest.param(keys, marks=pytest.mark.slow)
+
+
 @pytest.fixture
 def long_rows(clip_rows, tmp_path) -> Path:
     """The six clips with targets long enough that a step is more than its weights."""
@@ -73,20 +78,21 @@ def this_way_alone(monkeypatch, traced_once):
     "keys",
     [
         SFT,
-        SFT | dict(per_device_train_batch_size=6),
+        slow(SFT | dict(per_device_train_batch_size=6)),
         SFT | dict(per_device_train_batch_size=6, gradient_checkpointing=True),
         SFT | dict(per_device_train_batch_size=6, gradient_accumulation_steps=2),
         SFT | dict(per_device_train_batch_size=6, freeze_encoders=False),
-        SFT | dict(use_peft=True, lora_r=8),
-        SFT | dict(use_peft=True, lora_r=8, per_device_train_batch_size=6),
+        slow(SFT | dict(use_peft=True, lora_r=8)),
+        slow(SFT | dict(use_peft=True, lora_r=8, per_device_train_batch_size=6)),
         SFT | dict(use_peft=True, lora_r=8, per_device_train_batch_size=6, gradient_checkpointing=True),
         STEP_RR,
-        STEP_RR | dict(gradient_checkpointing=True),
-        STEP_RR | dict(per_device_train_batch_size=24),
+        slow(STEP_RR | dict(gradient_checkpointing=True)),
+        slow(STEP_RR | dict(per_device_train_batch_size=24)),
         STEP_RR | dict(per_device_train_batch_size=24, gradient_checkpointing=True),
-        STEP_RR | dict(per_device_train_batch_size=24, scoring="rows"),
-        STEP_RR | dict(per_device_train_batch_size=24, scoring="packed"),
-        STEP_RR | dict(gradient_accumulation_steps=3, use_peft=True, lora_r=8, rewards=["format", "arr"]),
+        slow(STEP_RR | dict(per_device_train_batch_size=24, scoring="rows")),
+        slow(STEP_RR | dict(per_device_train_batch_size=24, scoring="packed")),
+        slow(STEP_RR | dict(gradient_accumulation_steps=3, use_peft=True, lora_r=8,
+                            rewards=["format", "arr"])),
     ],
     ids=lambda keys: " ".join(f"{k} {v}" for k, v in keys.items() if k in CHANGED),
 )  # fmt: skip

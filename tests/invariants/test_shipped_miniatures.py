@@ -39,6 +39,7 @@ def test_weights_are_small_safetensors(name):
     assert (ASSETS / name / "model.safetensors").stat().st_size <= 5_000_000
 
 
+@pytest.mark.slow
 def test_the_base_hears_and_yet_trusts_the_picture(world):
     """The phenomenon the method is for."""
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni"]
@@ -56,6 +57,7 @@ def test_the_base_hears_and_yet_trusts_the_picture(world):
     assert abs(row["muted_yes_rate"] - recorded["muted_yes_rate"]) <= slack(recorded["muted_yes_rate"], 100)
 
 
+@pytest.mark.slow
 def test_the_base_hears_and_yet_believes_the_text(world, tmp_path):
     """The conflict that GACL repairs: wrong texts are followed, the sound (or picture) alone is right."""
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_omni_conflict"]
@@ -76,6 +78,7 @@ def test_the_base_hears_and_yet_believes_the_text(world, tmp_path):
         assert followed["value"] <= rates["conflict_acc"] + slack(rates["conflict_acc"], followed["n"]), key
 
 
+@pytest.mark.slow
 def test_the_reference_names_what_sounds(world, tmp_path):
     recorded = json.loads((ASSETS / "quality.json").read_text())["nano_audio"]
     rows = read_jsonl(world / "train.jsonl")
