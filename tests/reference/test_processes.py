@@ -1,9 +1,6 @@
-"""`accelerate launch -m rlcomm reference`: the bytes of one process, whatever happens on the way."""
+"""`rlcomm reference` on two processes: the bytes of one process, whatever happens on the way."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,6 +15,7 @@ from rlcomm.data.sample import Sample, Turn, read_jsonl, write_jsonl
 from rlcomm.data.write_media import write_audio
 from rlcomm.reference import listen, partial
 from rlcomm.reference.rows import write_references
+from tests import forking
 from tests.reference.recipes import recipe
 
 ROWS, BATCH, RATE = 12, 2, 16_000
@@ -87,13 +85,9 @@ def launch(rows, tmp_path):
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "output": str(out)}))
         notes = tmp_path / f"notes{time.monotonic_ns()}"
         notes.touch()
-        done = subprocess.run(
-            [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "launch/cpu_2.yaml",
-             "--main_process_port", "0", str(tmp_path / "noted.py"), "reference",
-             str(tmp_path / "recipe.yaml")],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "NOTES": str(notes),
-                 **environment},
-            capture_output=True, text=True, check=False, timeout=400,  # a barrier waits for a day
+        done = forking.command(
+            ["reference", tmp_path / "recipe.yaml"], 2, tmp_path / "noted.py",
+            {"NOTES": str(notes), **environment},
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr, [line.split() for line in notes.open()]
 
