@@ -19,7 +19,7 @@ from rlcomm.data.sample import Sample, Turn
 from rlcomm.decoding.branches import branch_prompts
 from rlcomm.omni.encode import EncodedPrompt
 from rlcomm.omni.policy import Policy, load_policy
-from rlcomm.omni.tree import branch_scores
+from rlcomm.omni.score import branch_scores
 from rlcomm.reports.tables import plain
 from rlcomm.utils.errors import UserError
 

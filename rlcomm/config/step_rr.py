@@ -9,14 +9,13 @@ import rlcomm.utils.torchvision_ops  # noqa: F401  (before anything that imports
 
 from trl import GRPOConfig  # isort: skip
 
-from rlcomm.config.policy import ATTENTIONS
 from rlcomm.config.rewards import RewardFields, check_rewards
 from rlcomm.config.training import TrainedFields, check_trained, keep_to_our_path
 from rlcomm.utils import options
 from rlcomm.utils.errors import UserError
 from rlcomm.utils.options import Limits, option
 
-SCORINGS = ("auto", "grouped", "packed", "rows")
+SCORINGS = ("auto", "grouped", "rows")
 GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
 
 _BATCHING = "continuous batching takes no processor, so no media"
@@ -104,6 +103,11 @@ class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
     rollouts_shown: int = option(4, "completions a look, the best and the worst of each prompt", at_least=1)
 
     def __post_init__(self) -> None:
+        if self.scoring == "packed":
+            raise UserError(
+                "scoring is 'packed', a form that is gone since grouped does the same for less; leave "
+                "scoring at auto."
+            )
         options.split_commas(self)
         options.check(self)
         keep_to_our_path(self)
@@ -112,8 +116,7 @@ class StepRRRecipe(RewardFields, TrainedFields, GRPOConfig):
         check_trained(self)
         check_rewards(self)
         check_twins(self)
-        takes = {"grouped": ("sdpa",), "packed": ("sdpa", "eager")}.get(self.scoring, ATTENTIONS)
-        if self.attn_implementation not in takes:
+        if self.scoring == "grouped" and self.attn_implementation == "flash_attention_2":
             raise UserError(
                 f"scoring is {self.scoring!r}, but attn_implementation is {self.attn_implementation!r}, "
                 "whose kernel cannot attend so; leave scoring at auto or set attn_implementation sdpa."

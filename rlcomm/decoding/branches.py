@@ -8,7 +8,7 @@
     audio_priority  ignore_text  bias_awareness  chain_of_thought     prompt interventions
 
 The clip is processed once for each set of senses; branches that differ in words alone share its tensors
-(`encode.reword`), so that `tree.branch_scores` reads the media once for all of them.
+(`encode.reword`), so that `score.branch_scores` reads the media once for all of them.
 """
 
 import dataclasses

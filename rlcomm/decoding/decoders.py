@@ -97,7 +97,7 @@ def choose(
 
     Args:
         decoder: a key of `READS`.
-        scores: branch -> (K,) candidate scores in nats, of `tree.branch_scores`; None or missing: the item
+        scores: branch -> (K,) candidate scores in nats, of `score.branch_scores`; None or missing: the item
             has no such branch.
         settings: keywords of `gacl.Settings`, or `a`, `b` (and `gate`) of a contrast; None: its defaults.
         stats: dev statistics for GACL's `center` and `zscore`.

@@ -13,7 +13,7 @@ from rlcomm.decoding.branches import REASONED, branch_prompts
 from rlcomm.omni.branching import generate_branched
 from rlcomm.omni.labels import label_tokens
 from rlcomm.omni.policy import own_temperature
-from rlcomm.omni.tree import branch_scores
+from rlcomm.omni.score import branch_scores
 from rlcomm.utils.errors import UserError
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlcomm.omni.rollout import base_model
+from rlcomm.omni.policy import base_model
 
 COMPONENTS = ("residual", "attention", "mlp")
 Activations = dict[tuple[str, int], torch.Tensor]  # (component, layer) -> (B, T, H)

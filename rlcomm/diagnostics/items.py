@@ -28,7 +28,7 @@ from rlcomm.evaluation.margins import rounded
 from rlcomm.evaluation.records import LABEL_SCORED
 from rlcomm.evaluation.runner import Clips
 from rlcomm.omni.encode import EncodedPrompt, encode, reword, user_text
-from rlcomm.omni.tree import branch_scores
+from rlcomm.omni.score import branch_scores
 
 Record = dict[str, Any]  # what a part measured of one item or question: `Item.fields`, and its own
 
@@ -135,7 +135,7 @@ class Pairs:
     """The prompts of items: a clip is decoded once, and encoded once for each set of senses.
 
     The prompts of joint and reference share their media tensors (the same objects) where words alone are
-    left out; `omni.tree.branch_scores` then reads the media once for both.
+    left out; `omni.score.branch_scores` then reads the media once for both.
 
     Args:
         policy: of `omni.policy.load_policy`.
@@ -233,7 +233,7 @@ def label_scores(
     labels: Sequence[Sequence[str]],
     batch_size: int,
 ) -> list[list[list[float]]]:
-    """`omni.tree.branch_scores`, so many at a time: mean log-probability of a label's tokens, in nats.
+    """`omni.score.branch_scores`, so many at a time: mean log-probability of a label's tokens, in nats.
 
     Args:
         policy: of `omni.policy.load_policy`.

@@ -67,24 +67,25 @@ def measure(
 
 
 def _read(policy: Any, items: Sequence[Item], pairs: Pairs) -> list[Record]:
-    """One forward for scores and states: rows of a tree begin with the prompt, so its last token is known."""
+    """One forward for scores and states: the last token of a prompt stands where its labels are predicted."""
     import torch
 
     from rlcomm.diagnostics.hooks import decoder_of, layers_of, reading
     from rlcomm.omni.labels import label_tokens
-    from rlcomm.omni.tree import branch_scores
+    from rlcomm.omni.score import Work, candidate_scores
 
     prompts = [pairs(item)[0] for item in items]
     layers = layers_of(decoder_of(policy.model))
     with reading(layers, ["residual"]) as states:
-        scores = branch_scores(
-            policy.model, policy.processor, [[prompt] for prompt in prompts], [item.labels for item in items]
+        scores = candidate_scores(
+            policy.model, policy.processor, prompts, [item.labels for item in items], work=(work := Work())
         )
-    records = []
-    for row, (item, prompt, (own,)) in enumerate(zip(items, prompts, scores, strict=True)):
-        hidden = torch.stack(
-            [states["residual", layer][row, len(prompt) - 1] for layer in range(len(layers))]
-        )
+    assert work.starts is not None
+    records, label = [], 0
+    for item, own in zip(items, scores, strict=True):
+        last = int(work.starts[label])
+        label += len(own)
+        hidden = torch.stack([states["residual", layer].flatten(0, 1)[last] for layer in range(len(layers))])
         best = max(range(len(own)), key=own.__getitem__)
         sums = summed(own, label_tokens(policy.processor.tokenizer, item.labels))
         records.append(

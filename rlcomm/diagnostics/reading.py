@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from rlcomm.diagnostics.hooks import Activations, Layers, Patch, decoder_of, layers_of, reading, writing
 from rlcomm.omni.encode import EncodedPrompt, merge_media
 from rlcomm.omni.labels import label_ids
-from rlcomm.omni.rollout import base_model
+from rlcomm.omni.policy import base_model
 
 
 class Reading:

@@ -32,9 +32,9 @@ from rlcomm.data.check import check
 from rlcomm.data.clips import load_clip
 from rlcomm.data.probe import probe
 from rlcomm.data.sample import Sample, read_jsonl, write_jsonl
-from rlcomm.doctor import machine, memory, peak
+from rlcomm.doctor import machine, memory, peak, scoring
 from rlcomm.omni.encode import conversation_pieces, encode
-from rlcomm.omni.policy import in_short, resolve_model
+from rlcomm.omni.policy import in_short, missing_kernel, resolve_model
 from rlcomm.reports.tables import plain
 from rlcomm.stages import step_rr
 from rlcomm.stages.needs import usable
@@ -117,6 +117,11 @@ def examine(path: str, overrides: list[str], options: Options = Options()) -> di
     }  # fmt: skip
     prompt, clip = _prompt(recipe, model.config, samples, options, found["notes"])
     found["prompt"] = {"clip": clip, **dataclasses.asdict(prompt), "tokens": prompt.tokens}
+    found["notes"] += scoring.notes(recipe, model.config.get_text_config(), prompt)
+    if (
+        why := missing_kernel(recipe.attn_implementation)
+    ) is not None:  # without a GPU: written for elsewhere
+        found["problems" if torch.cuda.is_available() else "notes"].append(why)
     _disk(recipe, counts, found["problems"])
     if config.model_type.removesuffix("_thinker") != "qwen2_5_omni":
         found["notes"].append(
@@ -234,8 +239,8 @@ def _disk(recipe: Any, counts: dict[str, tuple[int, int, int, int]], problems: l
 # -- memory --------------------------------------------------------------------------------------------------
 
 
-def step_of(recipe: Any, ranks: int, embedder: int = 0) -> memory.Step:
-    """What one rank does in a step of a recipe."""
+def step_of(recipe: Any, config: Any, ranks: int, embedder: int = 0) -> memory.Step:
+    """What one rank does in a step of a recipe with a decoder of this configuration."""
     rl = recipe.stage in ("step_rr", "grpo")
     group = recipe.num_generations if rl else 1
     sampled = 0
@@ -248,7 +253,7 @@ def step_of(recipe: Any, ranks: int, embedder: int = 0) -> memory.Step:
     return memory.Step(
         batch=recipe.per_device_train_batch_size,
         group=group,
-        scoring=_scoring(recipe) if rl else "rows",
+        scoring=scoring.chosen(recipe, config) if rl else "rows",
         sampled=sampled,
         sampled_group=getattr(recipe, "num_generations", 1),
         accumulation=recipe.gradient_accumulation_steps,
@@ -260,17 +265,11 @@ def step_of(recipe: Any, ranks: int, embedder: int = 0) -> memory.Step:
     )
 
 
-def _scoring(recipe: Any) -> str:
-    """What `scoring: auto` comes to (`rlcomm.omni.score`)."""
-    if recipe.scoring != "auto":
-        return recipe.scoring
-    return {"sdpa": "grouped", "eager": "packed"}.get(recipe.attn_implementation, "rows")
-
-
 def _memory(
     recipe: Any, models: dict[str, Any], prompt: memory.Prompt, options: Options, notes: list[str]
 ) -> dict[str, Any]:
-    step = step_of(recipe, options.ranks, _embedder(recipe, notes))
+    config = models["whole"].config.get_text_config()
+    step = step_of(recipe, config, options.ranks, _embedder(recipe, notes))
     devices = {torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())}
     rooms: list[float] = [options.memory_gb * 1e9] if options.memory_gb else sorted(devices) or [80e9]
     stacks = {kind: memory.Stacks(model, step.autocast) for kind, model in models.items()}

@@ -264,9 +264,9 @@ class Stacks:
         self._decoder, self._tower = lru_cache(None)(self._decode), lru_cache(None)(self._watch)
         self._grouped = lru_cache(None)(self._group)
 
-    def decoder(self, lines: int, tokens: int, packed: bool, grad: bool = True) -> Layer:
-        """A decoder layer over (lines, tokens); several plain rows have a Boolean mask for their padding."""
-        return _along(lambda number: self._decoder(number, tokens, packed, grad), lines)
+    def decoder(self, lines: int, tokens: int, grad: bool = True) -> Layer:
+        """A decoder layer over (lines, tokens); several rows have a Boolean mask for their padding."""
+        return _along(lambda number: self._decoder(number, tokens, grad), lines)
 
     def groups(self, prompts: int, prefix: int, completion: int, count: int) -> Layer:
         """A decoder layer over one row of prompts with `count` completions each (`rlcomm.omni.grouped`)."""
@@ -294,21 +294,21 @@ class Stacks:
         layers = tower.blocks if name == "visual" else tower.layers
         return len(layers), _along(lambda number: self._tower(name, places, number, grad), lines)
 
-    def _decode(self, lines: int, tokens: int, packed: bool, grad: bool) -> Layer:
-        kind = self.dtype if packed else torch.bool
-        mask = (kind, lines, 1, tokens, tokens) if packed or lines > 1 else None
+    def _decode(self, lines: int, tokens: int, grad: bool) -> Layer:
+        mask = (torch.bool, lines, 1, tokens, tokens) if lines > 1 else None
         return self._trace(lines, tokens, grad, attention_mask=mask)
 
     def _group(self, prompts: int, prefix: int, completion: int, count: int) -> Layer:
         grouped.enable(self.thinker)
         size = prefix + count * completion
-        layout = grouped.Groups(
-            [
-                grouped.group(number * size, prefix, [completion] * count, torch.device("cpu"))
-                for number in range(prompts)
-            ]
-        )
-        return self._trace(1, prompts * size, True, **{grouped.ARGUMENT: layout})
+        groups = []
+        for start in range(0, prompts * size, size):
+            split = start + prefix
+            groups.append(grouped.Group.of((), start, [prefix], torch.device("cpu")))
+            groups.append(
+                grouped.Group.of([slice(start, split)], split, [completion] * count, torch.device("cpu"))
+            )
+        return self._trace(1, prompts * size, True, **{grouped.ARGUMENT: grouped.Groups(groups)})
 
     def _trace(self, lines: int, tokens: int, grad: bool, **given: Any) -> Layer:
         heads = getattr(self.text, "head_dim", None) or self.text.hidden_size // self.text.num_attention_heads
@@ -415,7 +415,7 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
     The lines are those of `lines_of`, of T tokens; grouped, all stand in one row and have no mask.
 
         media       what the towers read, in float32 and in s
-        mask        T^2 s a packed line, T^2 a padded row
+        mask        T^2 a padded row
         kept        L (input + `Layer.kept`) of the decoder, L inputs where it is checkpointed, and three more
                     (embeddings, last norm, scored positions); of a tower likewise where a gradient passes
         layer       the layer at work in the backward, with what it keeps where it is checkpointed
@@ -431,8 +431,8 @@ def training(stacks: Stacks, prompt: Prompt, step: Step, head_trains: bool) -> d
         count = math.ceil(step.batch / lines)
         decoder = stacks.groups(lines, prompt.tokens - 1, prompt.completion, count)
     else:
-        decoder = stacks.decoder(lines, tokens, step.scoring == "packed")
-    masked = {"grouped": 0, "packed": s, "rows": int(lines > 1)}[step.scoring]
+        decoder = stacks.decoder(lines, tokens)
+    masked = step.scoring == "rows" and lines > 1
     layers = [(text.num_hidden_layers, decoder)]
     towers = stacks.towers(prompt, lines, step.checkpointing)
     layers += [(depth, layer) for depth, layer in towers if layer.kept]  # a gradient passes
@@ -484,7 +484,7 @@ def rollout(stacks: Stacks, prompt: Prompt, step: Step) -> dict[str, int]:
     text, layers = stacks.text, stacks.text.num_hidden_layers
     token = 2 * text.num_key_value_heads * (text.hidden_size // text.num_attention_heads) * s
     prompts = max(1, step.sampled // step.sampled_group)
-    read = stacks.decoder(prompts, prompt.tokens, False, grad=False)
+    read = stacks.decoder(prompts, prompt.tokens, grad=False)
     towers = stacks.towers(prompt, prompts, False)
     seen = max((layer.hidden + layer.forward for _, layer in towers), default=0)
     reading = 2 * read.hidden + read.forward + prompts * prompt.tokens * token * layers

@@ -126,7 +126,7 @@ def _add_scores(policy: Any, items: Sequence[Prompts], records: Sequence[Raw], p
     branch writes some first."""
     from rlcomm.decoding.branches import REASONED
     from rlcomm.omni.labels import label_tokens
-    from rlcomm.omni.tree import branch_scores
+    from rlcomm.omni.score import branch_scores
 
     tokenizer = policy.processor.tokenizer
 

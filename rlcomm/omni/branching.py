@@ -4,8 +4,9 @@
     branch 2: sound ----------------> logits --+--> rule --> scores --> argmax --> one token, fed to all
     ...                                      --+
 
-The branches differ in media and words and so in length; each has keys, values and positions of its own. What
-they share is the answer: every branch is asked for its next token behind the same words.
+The branches differ in media and words and so in length. What they share is the answer: every branch is asked
+for its next token behind the same words. They are read together, one clip under several words once, and go on
+together, a row each.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +16,8 @@ import torch
 from transformers import SuppressTokensLogitsProcessor
 
 from rlcomm.omni.encode import EncodedPrompt
-from rlcomm.omni.policy import suppressed_tokens
-from rlcomm.omni.rollout import base_model, read
+from rlcomm.omni.policy import base_model, suppressed_tokens
+from rlcomm.omni.rollout import begin
 
 Rule = Callable[[list[torch.Tensor]], torch.Tensor]
 """Next-token logits (B, V) of every branch, float32, in order -> scores (B, V)."""
@@ -57,11 +58,12 @@ def generate_branched_ids(
     device, tokenizer = thinker.device, processor.tokenizer
     suppress: Any = SuppressTokensLogitsProcessor(suppressed_tokens(tokenizer), device=device)
 
-    readers = [read(thinker, list(prompts), tokenizer.pad_token_id) for prompts in branches]
+    rows = begin(thinker, [prompt for prompts in branches for prompt in prompts], tokenizer.pad_token_id)
     answers: list[list[int]] = [[] for _ in branches[0]]
     alive = torch.arange(len(answers), device=device)  # which answer each row belongs to
     for step in range(max_new_tokens):
-        scores = suppress(None, rule([suppress(None, rows.logits()) for rows in readers]))
+        logits = suppress(None, rows.logits()).chunk(len(branches))  # branch after branch
+        scores = suppress(None, rule(list(logits)))
         tokens = scores.argmax(-1)
         answered = scores.gather(-1, tokens[:, None])[:, 0] > -torch.inf  # a NaN is not
         for answer, token, given in zip(alive.tolist(), tokens.tolist(), answered.tolist(), strict=True):
@@ -72,10 +74,9 @@ def generate_branched_ids(
             break
         keep = going.nonzero()[:, 0]
         alive, tokens = alive[keep], tokens[keep]
-        for rows in readers:
-            if len(keep) < len(going):
-                rows.select(keep)
-            rows.feed(tokens)
+        if len(keep) < len(going):
+            rows.select(torch.cat([keep + number * len(going) for number in range(len(branches))]))
+        rows.feed(tokens.repeat(len(branches)))
     return answers
 
 

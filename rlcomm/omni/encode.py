@@ -9,7 +9,7 @@ positions simply continue from `next_position`.
 
 import copy
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,6 +169,18 @@ def reword(policy: Any, prompt: EncodedPrompt, text: str) -> EncodedPrompt:
         torch.cat([prompt.ids[:kept], tail]),
         torch.cat([prompt.positions[:, :kept], following], 1),
         start + len(tail),
+        prompt.media,
+    )
+
+
+def extend(prompt: EncodedPrompt, ids: Sequence[int]) -> EncodedPrompt:
+    """`prompt` with more text behind it, such as the beginning of an answer."""
+    text = torch.tensor(ids, dtype=prompt.ids.dtype)
+    places = (prompt.next_position + torch.arange(len(ids))).to(prompt.positions.dtype)
+    return EncodedPrompt(
+        torch.cat([prompt.ids, text]),
+        torch.cat([prompt.positions, places.expand(3, -1)], 1),
+        prompt.next_position + len(ids),
         prompt.media,
     )
 

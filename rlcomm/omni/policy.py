@@ -19,7 +19,7 @@ from transformers import (
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen3OmniMoeThinkerForConditionalGeneration,
 )
-from transformers.utils import logging
+from transformers.utils import is_flash_attn_2_available, logging
 from trl.trainer import utils as trl_utils
 from trl.trainer.utils import add_fused_lm_head
 
@@ -90,21 +90,16 @@ def load_policy(
 
     Raises:
         UserError: the folder is missing, is not an omni model that this library reads, lacks a tensor or its
-            processor, or holds an adapter of another model.
+            processor, or holds an adapter of another model; or a package that the attention needs is missing.
     """
     name = resolve_model(model_name_or_path)
     adapter = None
     if (Path(name) / "adapter_config.json").exists():
         adapter = name
         name = resolve_model(LoraConfig.from_pretrained(adapter).base_model_name_or_path or "")
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError, StrictDataclassError) as error:
-        raise UserError(
-            f"model_name_or_path is {model_name_or_path!r}, which cannot be read as a model "
-            f"({in_short(error)}); give a folder with config.json and safetensors weights, or a "
-            "hub id that this machine can reach."
-        ) from error
+    config = _read_config(name, model_name_or_path, revision)
+    if (why := missing_kernel(attn_implementation)) is not None:
+        raise UserError(why)
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(
             f"dtype is {dtype!r}, which is no floating type we train in; use float32, bfloat16 or float16."
@@ -116,18 +111,49 @@ def load_policy(
     )  # fmt: skip
     if adapter is not None:
         model = _adapted(model, adapter, name)
-    try:
-        processor = AutoProcessor.from_pretrained(
-            adapter if adapter and _has_processor(adapter) else name, revision=revision
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model_name_or_path is {model_name_or_path!r}, which has weights but no processor that can be "
-            f"read ({in_short(error)}); put the processor's and tokenizer's files beside them."
-        ) from error
+    beside = adapter if adapter and _has_processor(adapter) else name
+    processor = _read_processor(beside, model_name_or_path, revision)
     if device is not None:
         model.to(device)
     return Policy(model.eval(), processor, str(model_name_or_path))
+
+
+def _read_config(name: str, given: str, revision: str | None) -> Any:
+    """The configuration of the checkpoint `name`, which the user called `given`."""
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, StrictDataclassError) as error:
+        raise UserError(
+            f"model_name_or_path is {given!r}, which cannot be read as a model "
+            f"({in_short(error)}); give a folder with config.json and safetensors weights, or a "
+            "hub id that this machine can reach."
+        ) from error
+
+
+def _read_processor(name: str, given: str, revision: str | None) -> Any:
+    """The processor in the folder `name`, whose weights the user called `given`."""
+    try:
+        return AutoProcessor.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model_name_or_path is {given!r}, which has weights but no processor that can be "
+            f"read ({in_short(error)}); put the processor's and tokenizer's files beside them."
+        ) from error
+
+
+def missing_kernel(attn_implementation: str) -> str | None:
+    """Why this machine cannot attend so, as a sentence for the user; None: it can."""
+    if attn_implementation != "flash_attention_2" or is_flash_attn_2_available(kernels_fallback_ok=True):
+        return None
+    return (
+        "attn_implementation is flash_attention_2, but the package flash_attn (2.3.3 or newer, and a GPU for "
+        "it) is not here; pip install flash-attn, or set attn_implementation sdpa."
+    )
+
+
+def base_model(model: Any) -> Any:
+    """The thinker inside a PeftModel (its LoRA layers stay active), or the thinker itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def in_short(error: BaseException) -> str:
@@ -208,7 +234,7 @@ def own_temperature(model: Any) -> Iterator[None]:
     Args:
         model: the thinker, or a PeftModel around it.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = base_model(model)
     before = inner.__dict__.get("forward")
     add_fused_lm_head(inner, outputs=("log_probs", "entropy"))
     try:

@@ -6,23 +6,23 @@
 
 A step of decoding attends to [the prompt's keys; the sequence's own keys]. All queries of a prompt meet its
 keys in one product, so a prompt's keys are stored once and read once a step, whatever the number of its
-sequences. Own keys grow in place. `rollout.Rows`, which gives every sequence a copy of its prompt, is the
-plain reference.
+sequences. Own keys grow in place. `rows.Rows`, which gives every sequence a copy of its prompt, is the plain
+reference.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from rlcomm.omni import grouped, rows
 from rlcomm.omni.encode import EncodedPrompt, merge_media, position_dtype
+from rlcomm.omni.layout import find_families, lay_out
 
 ATTENTION = "rlcomm_shared"
 ROOM = 32  # own keys for so many tokens at first; doubled when they are used up
-PADDING = 0.1  # prompts are read together while at most this share of the batch is padding
 
 
 class SharedLayer(DynamicLayer):
@@ -73,7 +73,7 @@ class SharedLayer(DynamicLayer):
 class SharedRows:
     """Prompts that have been read and are being continued by several sequences each, by one token at a time.
 
-    The interface of `rollout.Rows`.
+    The interface of `rows.Rows`.
 
     Args:
         thinker: the model that reads.
@@ -88,17 +88,16 @@ class SharedRows:
 
     def __init__(self, thinker: Any, prompts: list[EncodedPrompt], pad_id: int, times: int = 1):
         self.thinker = thinker
-        layers, hidden, following, lengths = _read(thinker, prompts, pad_id)
-        self.layers = [SharedLayer(keys, values, len(prompts) * times) for keys, values in layers]
+        read = _read(thinker, prompts, pad_id)
+        self.layers = [SharedLayer(keys, values, len(prompts) * times) for keys, values in read.layers]
         self.cache = Cache(layers=list(self.layers))
-        self.following, self.hidden = (x.repeat_interleave(times, dim=0) for x in (following, hidden))
-        longest = int(lengths.max())
+        self.following, self.hidden = (x.repeat_interleave(times, 0) for x in (read.following, read.hidden))
         self._filler: torch.Tensor | None = None  # (B, 1, 1, P), -inf where a prompt has no token
-        if int(lengths.min()) < longest:
-            beyond = torch.arange(longest, device=hidden.device) >= lengths[:, None].to(hidden.device)
-            self._filler = hidden.new_zeros(beyond.shape).masked_fill_(beyond, -torch.inf)[:, None, None]
+        if not read.present.all():
+            absent = ~read.present
+            self._filler = read.hidden.new_zeros(absent.shape).masked_fill_(absent, -torch.inf)[:, None, None]
         self._prompts = len(prompts)
-        self._owner = torch.arange(len(prompts), device=hidden.device).repeat_interleave(times)
+        self._owner = torch.arange(len(prompts), device=thinker.device).repeat_interleave(times)
         # Queries stand in a table (prompts, width) when they meet the prompts' keys.
         self._width = times
         self._place: torch.Tensor | None = None  # of each sequence in the table; None: every place is taken
@@ -130,7 +129,7 @@ class SharedRows:
 
     def feed(self, tokens: torch.Tensor) -> None:
         """Reads one more token (N,) in every sequence."""
-        with _attention(self.thinker.model.language_model.config):
+        with grouped.attending(self.thinker.model.language_model.config, ATTENTION):
             self.hidden = self.thinker.model(
                 input_ids=tokens[:, None], past_key_values=self.cache, use_cache=True, shared_rows=self,
                 position_ids=self.following[None, :, None].expand(3, -1, -1),
@@ -177,71 +176,60 @@ def shared_attention(
 AttentionInterface.register(ATTENTION, shared_attention)
 
 
-@contextmanager
-def _attention(config: Any) -> Iterator[None]:
-    """Every decoder layer takes `shared_attention` inside; transformers then makes no mask."""
-    before, config._attn_implementation = config._attn_implementation, ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+@dataclass
+class _Read:
+    """Prompts that have been read.
 
-
-def _read(
-    thinker: Any, prompts: list[EncodedPrompt], pad_id: int
-) -> tuple[list, torch.Tensor, torch.Tensor, Any]:
-    """Reads the prompts, those of like lengths in one forward.
-
-    Padded on the right, no token sees a filler, so there is no mask and the fastest causal kernels apply.
-
-    Returns:
-        Per layer keys and values (B, K, P, D); hidden states at the last tokens (B, H); next positions (B,);
-        lengths (B,).
+    Attributes:
+        layers: per layer keys and values (B, K, P, D).
+        present: (B, P), false where a prompt has no token.
+        hidden: last hidden states at the last tokens, (B, H).
+        following: position of the next token, (B,).
     """
-    device = thinker.device
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    batches = together(lengths.tolist())
-    hidden: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
-    layers: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for numbers in batches:
-        some = [prompts[i] for i in numbers]
-        longest = int(lengths[numbers].max())
-        ids = torch.full((len(some), longest), pad_id)
-        positions = torch.zeros((3, len(some), longest), dtype=position_dtype(prompts))
-        for row, prompt in enumerate(some):
-            ids[row, : len(prompt)] = prompt.ids
-            positions[:, row, : len(prompt)] = prompt.positions
-        cache: Any = DynamicCache(config=thinker.config.get_text_config())
+
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+    present: torch.Tensor
+    hidden: torch.Tensor
+    following: torch.Tensor
+
+
+def _read(thinker: Any, prompts: list[EncodedPrompt], pad_id: int) -> _Read:
+    """Reads all prompts in one row, what they share once; plainly where the model cannot attend so."""
+    config = thinker.model.language_model.config
+    if grouped.refusal(config) is not None:
+        plain = rows.read(thinker, prompts, pad_id)
+        held: Any = plain.cache.layers
+        layers = [(layer.keys, layer.values) for layer in held]
+        return _Read(layers, plain.mask.bool(), plain.hidden, plain.following)
+    device, dtype = thinker.device, position_dtype(prompts)
+    # What follows a prompt is one token, which is drawn where the prompt ends and not read yet.
+    drawn = [torch.tensor([pad_id])] * len(prompts)
+    row = lay_out(prompts, drawn, find_families(prompts, thinker.config), device)
+    cache: Any = DynamicCache(config=thinker.config.get_text_config())
+    own = config._attn_implementation.removeprefix(grouped.ATTENTION)
+    with grouped.attending(config, grouped.ATTENTION + own):
         states = thinker.model(
-            input_ids=ids.to(device), position_ids=positions.to(device), past_key_values=cache,
-            use_cache=True, **merge_media(some, device, thinker.dtype),
+            input_ids=row.ids[None].to(device), position_ids=row.positions[:, None].to(device),
+            past_key_values=cache, use_cache=True, **grouped.inputs(row.groups),
+            **merge_media(row.readers, device, thinker.dtype),
         ).last_hidden_state  # fmt: skip
-        for row, number in enumerate(numbers):
-            hidden[number] = states[row, lengths[number] - 1]
-        found = [(layer.keys, layer.values) for layer in cache.layers]
-        if len(batches) == 1:
-            layers = found
-            break
-        if not layers:
-            everyone = (len(prompts), found[0][0].shape[1], int(lengths.max()), found[0][0].shape[3])
-            layers = [(keys.new_zeros(everyone), values.new_zeros(everyone)) for keys, values in found]
-        for whole, part in zip(layers, found, strict=True):
-            for into, read in zip(whole, part, strict=True):
-                into[numbers, :, :longest] = read
-    following = torch.tensor([prompt.next_position for prompt in prompts], dtype=position_dtype(prompts))
-    return layers, torch.stack(hidden), following.to(device), lengths
+    longest = max(map(len, prompts))
+    places = torch.zeros(len(prompts), longest, dtype=torch.long)
+    present = torch.zeros(places.shape, dtype=torch.bool)
+    for number, spans in enumerate(row.seen):
+        tokens = torch.cat([torch.arange(span.start, span.stop) for span in spans])
+        places[number, : len(tokens)], present[number, : len(tokens)] = tokens, True
+    places = places.to(device)
+    layers = []
+    while cache.layers:  # each leaves as soon as it is sorted by prompts
+        layer = cache.layers.pop(0)
+        layers.append((_by_prompt(layer.keys, places), _by_prompt(layer.values, places)))
+    following = torch.tensor([prompt.next_position for prompt in prompts], dtype=dtype)
+    return _Read(layers, present.to(device), states[0, row.starts.to(device)], following.to(device))
 
 
-def together(lengths: list[int]) -> list[list[int]]:
-    """Numbers of the prompts that are read in one forward each: `PADDING` bounds what is spent on filler."""
-    batches: list[list[int]] = []
-    used = 0  # tokens of the batch at hand
-    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
-        size = lengths[number]
-        if batches and (len(batches[-1]) + 1) * size * (1 - PADDING) <= used + size:
-            batches[-1].append(number)
-            used += size
-        else:
-            batches.append([number])
-            used = size
-    return [sorted(batch) for batch in batches]
+def _by_prompt(row: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """(1, K, L, D) of one row -> (B, K, P, D) of the prompts whose tokens stand at `places` (B, P)."""
+    if len(places) == 1:
+        return row
+    return row[0][:, places].transpose(0, 1).contiguous()

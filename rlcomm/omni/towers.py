@@ -4,7 +4,7 @@
                                                        \\--> scoring, in every step of every epoch
 
 A prompt that `Towers` has been over carries embeddings in place of what the towers read. They enter the model
-where the towers' own output does, whatever form (rollout, rows, packed, ...) the forward has.
+where the towers' own output does, whatever form (rollout, rows, grouped) the forward has.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from rlcomm.omni.encode import EncodedPrompt
-from rlcomm.omni.policy import ENCODERS
+from rlcomm.omni.policy import ENCODERS, base_model
 from rlcomm.utils.errors import UserError
 
 # Per sense: the keys of `EncodedPrompt.media` that its tower reads.
@@ -44,8 +44,7 @@ class Towers:
     """
 
     def __init__(self, model: Any, memory_mb: int):
-        thinker = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.model = thinker.model
+        self.model = base_model(model).model
         parameters = [p for name in ENCODERS for p in getattr(self.model, name).parameters()]
         if any(parameter.requires_grad for parameter in parameters):
             raise UserError(

@@ -104,7 +104,7 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
     Args:
         samples: the rows.
         prompts: makes the encoded prompt of a sample, once.
-        scoring: `auto`, `grouped`, `packed` or `rows` (see `rlcomm.omni.score`).
+        scoring: `auto`, `grouped` or `rows` (see `rlcomm.omni.score`).
         observe: the latest generation to further metrics; called on the main process alone.
         drawing: which rows a generation asks, twins among them; None: as TRL shuffles them.
         twin_baseline: one baseline over the 2G completions of a pair of twins.

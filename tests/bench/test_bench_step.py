@@ -33,7 +33,7 @@ def test_every_part_is_in_the_table_and_in_the_file(tmp_path, capsys):
     assert len(found["shapes"]) == 1
     for shape in found["shapes"]:
         assert shape["limit"] == pytest.approx((shape["prompt"] + 3) * 2 / (shape["prompt"] + 6))
-        assert {"rows", "packed"} <= set(shape["scoring"])
+        assert {"rows", "grouped"} <= set(shape["scoring"])
         assert set(shape["rollout"]) == {"generate", "copies", "shared"}
         assert set(shape["step"]) == {"trl", "rlcomm", "kept"}
         for entry in shape["scoring"].values():
@@ -47,14 +47,16 @@ def test_every_part_is_in_the_table_and_in_the_file(tmp_path, capsys):
             assert entry["whole_times"] == pytest.approx(base["whole_s"] / entry["whole_s"])
     table = capsys.readouterr().out
     assert table.count("token-count limit") == 1
-    assert all(word in table for word in ("rows", "packed", "generate", "shared", "trl", "rlcomm", "peak_mb"))
+    assert all(
+        word in table for word in ("rows", "grouped", "generate", "shared", "trl", "rlcomm", "peak_mb")
+    )
 
 
 def test_the_peak_of_memory_is_that_of_the_form(tiny):
     """Eight rows of a prompt hold several times what one row with eight completions does."""
-    options = Options(parts=["scoring"], scorings=["packed"], rounds=1)
+    options = Options(parts=["scoring"], scorings=["grouped"], rounds=1)
     found = bench_step.measure(tiny, Shape(128, 2, 8, 1), options)["scoring"]
-    assert 1 < 2 * found["packed"]["peak_mb"] < found["rows"]["peak_mb"]
+    assert 1 < 2 * found["grouped"]["peak_mb"] < found["rows"]["peak_mb"]
 
 
 def test_a_whole_step_has_its_peak_of_memory_and_the_first_form_pays_for_nobody(tiny):
@@ -77,7 +79,7 @@ def test_a_whole_step_has_its_peak_of_memory_and_the_first_form_pays_for_nobody(
 def test_every_combination_of_the_lengths_is_measured(capsys):
     given = ["--prompt_lengths", "64", "70", "--completion_lengths", "2", "3", "--prompts", "1", "2"]
     assert (
-        main(["bench", "step", *TINY, *given, "--parts", "scoring", "--scorings", "packed", "--no_memory"])
+        main(["bench", "step", *TINY, *given, "--parts", "scoring", "--scorings", "grouped", "--no_memory"])
         == 0
     )
     table = capsys.readouterr().out
@@ -109,7 +111,7 @@ def test_all_forms_do_the_same_work(tiny):
     hook.remove()
     assert patches[0] == 3 * patches[1] == 3 * patches[2]
     gradients = []
-    for scoring in ("rows", "packed"):
+    for scoring in ("rows", "grouped"):
         work._backward(scoring)
         gradients.append(torch.cat([p.grad.flatten() for p in work.trained if p.grad is not None]))
         work.optimiser.zero_grad()
@@ -127,7 +129,7 @@ def test_a_step_leaves_the_model_as_it_was(tiny):
 def test_with_kept_embeddings_the_scores_are_the_same(tiny):
     work = Work(tiny, Shape(64, 4, 2, 2))
     found = [
-        score(tiny.model, some.rows, some.completions, some.mask, "packed", some.pad_id)[0]
+        score(tiny.model, some.rows, some.completions, some.mask, "grouped", some.pad_id)[0]
         for some in (work, work.kept())
     ]
     assert torch.allclose(*found, atol=1e-6)
@@ -179,4 +181,4 @@ def test_mistakes_are_one_sentence(capsys, argv, says):
 
 
 def test_rows_are_always_measured():
-    assert Options(scorings=["packed"]).scorings == ["rows", "packed"]
+    assert Options(scorings=["grouped"]).scorings == ["rows", "grouped"]

@@ -176,23 +176,24 @@ def test_towers_that_train_are_not_kept(tmp_path):
     assert load_recipe(written(tmp_path, "step_rr", freeze_encoders=False)).cache_encoders_mb == 0
 
 
-@pytest.mark.parametrize(
-    ("scoring", "attention"),
-    [("grouped", "eager"), ("grouped", "flash_attention_2"), ("packed", "flash_attention_2")],
-)
-def test_a_scoring_that_the_attention_cannot_do_is_found_before_the_model_is_read(
-    tmp_path, scoring, attention
-):
-    message = refused(tmp_path, "step_rr", scoring=scoring, attn_implementation=attention)
-    assert message.startswith(f"scoring is '{scoring}', but attn_implementation is '{attention}'")
-    for fine in ("auto", "rows"):
-        load_recipe(written(tmp_path, "step_rr", scoring=fine, attn_implementation=attention))
+def test_a_scoring_that_the_attention_cannot_do_is_found_before_the_model_is_read(tmp_path):
+    flash = "flash_attention_2"
+    message = refused(tmp_path, "step_rr", scoring="grouped", attn_implementation=flash)
+    assert message.startswith(f"scoring is 'grouped', but attn_implementation is '{flash}'")
+    for scoring, attention in (("auto", flash), ("rows", flash), ("grouped", "eager"), ("grouped", "sdpa")):
+        load_recipe(written(tmp_path, "step_rr", scoring=scoring, attn_implementation=attention))
+
+
+def test_the_form_of_scoring_that_is_gone_is_named(tmp_path):
+    message = refused(tmp_path, "step_rr", scoring="packed")
+    assert message.startswith("scoring is 'packed', a form that is gone")
+    assert message.endswith("leave scoring at auto.")
 
 
 @pytest.mark.parametrize(
     ("stage", "key", "known"),
     [
-        ("step_rr", "scoring", "packed"),
+        ("step_rr", "scoring", "grouped"),
         ("step_rr", "loss_type", "dr_grpo"),
         ("step_rr", "avc_mode", "calibrated"),
         ("step_rr", "format_mode", "lenient"),

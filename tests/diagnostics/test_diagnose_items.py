@@ -12,7 +12,7 @@ from rlcomm.diagnostics.items import Pairs, blocks, items_of
 from rlcomm.evaluation import runner
 from rlcomm.omni.encode import encode
 from rlcomm.omni.labels import label_ids
-from rlcomm.omni.rollout import base_model
+from rlcomm.omni.policy import base_model
 from rlcomm.omni.score import candidate_scores
 from tests.conftest import make_sample
 from tests.diagnostics.conftest import MEDIA

@@ -49,7 +49,7 @@ STAGES = {
     "sft": {},
     "step_rr": ROLLOUTS,
     "everything": EVERYTHING,
-    "everything_packed": EVERYTHING,
+    "everything_eager": dict(EVERYTHING, attn_implementation="eager"),
     # Two prompts a step, in every other one twins; on two ranks each has one of them.
     "twins": dict(
         ROLLOUTS,
@@ -123,8 +123,7 @@ def prepared(clip_rows, nano_folder, tmp_path_factory) -> Callable[..., Path]:
         if twins:
             file = "twins_swapped" if layout == "swapped" else "twins"
         if everything or twins or stage == "step_rr":
-            shared = "packed" if stage.endswith("packed") else "grouped"
-            keys["scoring"] = "rows" if layout == "one" else shared
+            keys["scoring"] = "rows" if layout == "one" else "grouped"
         values = {
             "stage": "sft" if mixed else "step_rr" if everything or twins else stage,
             "model_name_or_path": str(folder / "adapters" if everything else nano_folder), **COMMON,

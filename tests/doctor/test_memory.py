@@ -30,7 +30,7 @@ COMMON = dict(
 SFT = dict(stage="sft", per_device_train_batch_size=2)
 CHANGED = (
     "stage", "per_device_train_batch_size", "gradient_checkpointing", "gradient_accumulation_steps",
-    "use_peft", "freeze_encoders", "scoring",
+    "use_peft", "freeze_encoders", "scoring", "attn_implementation",
 )  # fmt: skip
 STEP_RR = dict(
     stage="step_rr", per_device_train_batch_size=8, num_generations=4, max_completion_length=24,
@@ -90,7 +90,7 @@ def this_way_alone(monkeypatch, traced_once):
         slow(STEP_RR | dict(per_device_train_batch_size=24)),
         STEP_RR | dict(per_device_train_batch_size=24, gradient_checkpointing=True),
         slow(STEP_RR | dict(per_device_train_batch_size=24, scoring="rows")),
-        slow(STEP_RR | dict(per_device_train_batch_size=24, scoring="packed")),
+        slow(STEP_RR | dict(per_device_train_batch_size=24, attn_implementation="eager")),
         slow(STEP_RR | dict(gradient_accumulation_steps=3, use_peft=True, lora_r=8,
                             rewards=["format", "arr"])),
     ],
@@ -166,12 +166,11 @@ def test_a_layer_keeps_what_its_backward_needs():
     assert memory.trace(layer, (2, 5, 8), torch.float32, False, False).kept == 0
 
 
-@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
-def test_many_lines_cost_what_they_cost(packed, attn, nano_config):
+def test_many_lines_cost_what_they_cost(attn, nano_config):
     """Lines beyond three are not traced: their cost is drawn out from two and three."""
     stacks = Stacks(memory.meta_model(nano_config, "float32", attn, True), False)
-    assert stacks.decoder(7, 50, packed) == stacks._decode(7, 50, packed, True)
+    assert stacks.decoder(7, 50) == stacks._decode(7, 50, True)
     assert stacks.tower("visual", 24, 7, True)[1] == stacks._watch("visual", 24, 7, True)
 
 
@@ -242,7 +241,7 @@ def test_the_largest_batch_fits_and_the_next_does_not():
 
 def test_layers_grow_with_their_tokens(nano_config):
     stacks = Stacks(memory.meta_model(nano_config, "float32", "sdpa", True), False)
-    short, long = stacks.decoder(2, 50, True), stacks.decoder(2, 100, True)
+    short, long = stacks.decoder(1, 50), stacks.decoder(1, 100)
     assert isinstance(long, Layer)
     assert long.kept == 2 * short.kept
     assert (
@@ -253,7 +252,7 @@ def test_layers_grow_with_their_tokens(nano_config):
 def test_a_generation_has_a_line_for_each_prompt_of_a_part():
     """Groups stay together in the split: a part is whole groups, one cut group, or begins in the middle."""
     prompt = memory.Prompt(100, 0, 0, 0, 0, completion=10)
-    whole = Step(8, group=4, scoring="packed", sampled=8, sampled_group=4)
+    whole = Step(8, group=4, scoring="grouped", sampled=8, sampled_group=4)
     assert memory.lines_of(prompt, whole) == (2, 99 + 4 * 10)
     assert memory.lines_of(prompt, dataclasses.replace(whole, scoring="rows")) == (8, 110)
     assert memory.lines_of(prompt, dataclasses.replace(whole, batch=2, sampled=16)) == (1, 99 + 2 * 10)
@@ -263,8 +262,7 @@ def test_a_generation_has_a_line_for_each_prompt_of_a_part():
 def test_a_row_of_groups_is_drawn_out_from_two_and_three(nano_config):
     stacks = Stacks(memory.meta_model(nano_config, "float32", "sdpa", True), False)
     assert stacks.groups(6, 40, 10, 4) == stacks._group(6, 40, 10, 4)
-    packed = stacks.decoder(6, 80, True)
-    assert stacks.groups(6, 40, 10, 4).hidden == packed.hidden
+    assert stacks.groups(6, 40, 10, 4).hidden == stacks.decoder(6, 80).hidden
 
 
 @pytest.mark.parametrize("on", [False, True])

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlcomm.omni import grouped
 from rlcomm.omni.encode import reword, swap_media
-from rlcomm.omni.lines import find_families
+from rlcomm.omni.layout import find_families
 from rlcomm.omni.policy import load_policy, lora_config, set_trainable
 from rlcomm.omni.score import Work, _chosen, form, pad_completions, score
 from rlcomm.utils.errors import UserError
@@ -21,6 +21,12 @@ from tests.conftest import make_prompt
 from tests.omni.test_score import batch  # noqa: F401  (three clips, groups of 4, 3 and 1, shuffled)
 
 CPU = torch.device("cpu")
+every_attention = pytest.mark.parametrize("policy", ["sdpa", "eager"], indirect=True)
+
+
+@pytest.fixture
+def policy(nano_folder, request):
+    return load_policy(str(nano_folder), attn_implementation=getattr(request, "param", "sdpa"))
 
 
 def gradient(model, prompts, ids, mask, scoring, dtype=None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,10 +54,10 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
-@pytest.mark.parametrize("scoring", ["packed", "grouped"])
+@every_attention
 @pytest.mark.parametrize("lora", [False, True], ids=["whole", "lora"])
 @pytest.mark.parametrize("checkpointing", [None, False, True], ids=["plain", "checkpoint", "reentrant"])
-def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing, scoring):  # noqa: F811
+def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing):  # noqa: F811
     """Trap: a checkpointed layer is computed again in the backward, and must attend as in the forward."""
     set_trainable(policy.model, freeze_encoders=True)
     model = adapted(policy) if lora else policy.model
@@ -59,43 +65,42 @@ def test_log_probs_and_gradients_equal_rows(policy, batch, lora, checkpointing, 
         model.gradient_checkpointing_enable({"use_reentrant": checkpointing})
         model.enable_input_require_grads()
     model.train()
-    (rows, expected), (found, moved) = (gradient(model, *batch, form) for form in ("rows", scoring))
+    (rows, expected), (found, moved) = (gradient(model, *batch, form) for form in ("rows", "grouped"))
     assert torch.allclose(found, rows, atol=1e-5)
     assert expected.norm() > 0.1
     assert distance(moved, expected) < 1e-4
 
 
-@pytest.mark.parametrize("scoring", ["packed", "grouped"])
-def test_in_autocast_the_difference_is_that_of_the_precision(policy, batch, scoring):  # noqa: F811
+@every_attention
+def test_in_autocast_the_difference_is_that_of_the_precision(policy, batch):  # noqa: F811
     set_trainable(policy.model, freeze_encoders=True)
     exact, direction = gradient(policy.model, *batch, "rows")
     logps, moved = {}, {}
-    for name in ("rows", scoring):
+    for name in ("rows", "grouped"):
         logps[name], moved[name] = gradient(policy.model, *batch, name, torch.bfloat16)
     error = (logps["rows"] - exact).abs().max()
     assert error > 1e-3  # bfloat16 it was
-    assert (logps[scoring] - exact).abs().max() < 2 * error
-    assert distance(moved[scoring], direction) < 2 * distance(moved["rows"], direction)
+    assert (logps["grouped"] - exact).abs().max() < 2 * error
+    assert distance(moved["grouped"], direction) < 2 * distance(moved["rows"], direction)
 
 
-@pytest.mark.parametrize("scoring", ["packed", "grouped"])
-def test_a_bfloat16_model_scores_alike(policy, batch, scoring):  # noqa: F811
+@every_attention
+def test_a_bfloat16_model_scores_alike(policy, batch):  # noqa: F811
     prompts, ids, mask = batch
     exact = score(policy.model, prompts, ids, mask, "rows")[0]
     policy.model.to(torch.bfloat16)
     with torch.no_grad():
-        rows, found = (score(policy.model, prompts, ids, mask, form)[0] for form in ("rows", scoring))
+        rows, found = (score(policy.model, prompts, ids, mask, form)[0] for form in ("rows", "grouped"))
     assert (rows - exact).abs().max() > 1e-3
     assert (found - exact).abs().max() < 2 * (rows - exact).abs().max()
 
 
-@pytest.mark.parametrize("scoring", ["packed", "grouped"])
-def test_a_cut_group_scores_as_in_the_whole(policy, batch, scoring):  # noqa: F811
+def test_a_cut_group_scores_as_in_the_whole(policy, batch):  # noqa: F811
     """Other processes hold the rest of it: nothing may depend on who is beside a completion."""
     prompts, ids, mask = batch
-    whole = score(policy.model, prompts, ids, mask, scoring)[0]
+    whole = score(policy.model, prompts, ids, mask, "grouped")[0]
     for part in (slice(0, 3), slice(3, 8), slice(4, 5)):
-        found = score(policy.model, prompts[part], ids[part], mask[part], scoring)[0]
+        found = score(policy.model, prompts[part], ids[part], mask[part], "grouped")[0]
         assert torch.allclose(found, whole[part], atol=1e-5)
 
 
@@ -125,12 +130,10 @@ def test_swapped_media_are_told_apart(policy, batch):  # noqa: F811
 
 
 def test_ten_steps_by_each_form_end_in_the_same_weights(nano_folder, batch):  # noqa: F811
-    from rlcomm.omni.policy import load_policy
-
     prompts, ids, mask = batch
     advantages = torch.linspace(-1, 1, len(ids))[:, None]
     ends = {}
-    for scoring in ("rows", "packed", "grouped"):
+    for scoring in ("rows", "grouped"):
         model = load_policy(str(nano_folder)).model
         set_trainable(model, freeze_encoders=True)
         model.train()
@@ -148,9 +151,8 @@ def test_ten_steps_by_each_form_end_in_the_same_weights(nano_folder, batch):  # 
             optimizer.step()
         ends[scoring] = torch.cat([p.detach().flatten() for p in trained]) - start
     assert ends["rows"].abs().max() > 1e-3
-    for scoring in ("packed", "grouped"):
-        assert (ends[scoring] - ends["rows"]).abs().max() < 1e-4
-        assert distance(ends[scoring], ends["rows"]) < 1e-2
+    assert (ends["grouped"] - ends["rows"]).abs().max() < 1e-4
+    assert distance(ends["grouped"], ends["rows"]) < 1e-2
 
 
 class Shapes(TorchDispatchMode):
@@ -173,20 +175,23 @@ class Shapes(TorchDispatchMode):
 
 
 def test_nothing_is_as_large_as_tokens_by_tokens(policy):
-    """Trap: a mask (or scores) over all tokens, or over all completions of a prompt. `packed` has such a one,
-    and the same eye sees it; on the way back nothing of the kind may come up either."""
+    """Trap: a mask (or scores) over all tokens, or over all completions of a prompt. Eager attention over one
+    long row has such ones, and the same eye sees them; on the way back nothing of the kind may come up."""
     prompt = make_prompt(policy, 0, 8.0)
     ids, mask = pad_completions([[20 + (i + j) % 200 for j in range(37)] for i in range(7)], 0, CPU)
     words = 7 * 37
     places = len(prompt) - 1 + words
-    squares = {}
-    for scoring in ("packed", "grouped"):
+    for attention in ("sdpa", "eager"):
+        policy.model.set_attn_implementation(attention)
         with Shapes() as shapes:
-            score(policy.model, [prompt] * 7, ids, mask, scoring)[0].sum().backward()
-        squares[scoring] = shapes.squares(places, words, len(prompt) - 1)
+            score(policy.model, [prompt] * 7, ids, mask, "grouped")[0].sum().backward()
         assert (1, places, policy.model.config.get_text_config().hidden_size) in shapes.seen
-    assert (1, 1, places, places) in squares["packed"]
-    assert squares["grouped"] == set()
+        assert shapes.squares(places, words) == set()
+        assert attention == "eager" or shapes.squares(len(prompt) - 1) == set()
+    policy.model.set_attn_implementation("eager")
+    with Shapes() as shapes:
+        policy.model(input_ids=torch.full((1, places), 20))
+    assert (1, 4, places, places) in shapes.squares(places)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -209,11 +214,11 @@ def test_the_mask_is_made_once_for_all_layers_and_the_way_back(policy, batch, mo
     assert len(seen) == layers * prompts * (2 if checkpointing else 1)
     assert len({id(mask) for mask in seen}) == prompts
     (layout,) = layouts
-    assert layout.mask(0, 1, torch.bfloat16, CPU).dtype == torch.bfloat16
+    assert layout.mask(1, 1, torch.bfloat16, CPU).dtype == torch.bfloat16
 
 
 def test_a_mask_hides_what_comes_behind():
-    layout = grouped.Groups([grouped.group(4, 2, [3, 1], CPU)])
+    layout = grouped.Groups([grouped.Group.of([slice(4, 6)], 6, [3, 1], CPU)])
     hidden = [[0, 0, 0, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
     found = layout.mask(0, 2, torch.float32, CPU)
     assert found.isneginf().int().tolist() == hidden * 2
@@ -231,7 +236,7 @@ def test_questions_about_one_clip_are_read_behind_it_once(policy):
     texts = [tokenizer(text)["input_ids"] for text in ("yes", "a drum", "no harp no", "see", "no", "I hear")]
     ids, mask = pad_completions(texts, 0, CPU)
     found, gradients, work = {}, {}, {}
-    for scoring in ("rows", "packed", "grouped"):
+    for scoring in ("rows", "grouped"):
         work[scoring] = Work()
         logps, entropies = score(policy.model, prompts, ids, mask, scoring, work=work[scoring])
         policy.model.zero_grad()
@@ -240,23 +245,25 @@ def test_questions_about_one_clip_are_read_behind_it_once(policy):
         gradients[scoring] = torch.cat(
             [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
         )
-    for scoring in ("packed", "grouped"):
-        for one, other in zip(found[scoring], found["rows"], strict=True):
-            assert torch.allclose(one, other, atol=1e-5)
-        assert distance(gradients[scoring], gradients["rows"]) < 1e-4
+    for one, other in zip(found["grouped"], found["rows"], strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert distance(gradients["grouped"], gradients["rows"]) < 1e-4
     media = int(torch.isin(prompt.ids, torch.tensor([policy.config.audio_token_id])).sum())
     assert work["rows"].read - work["grouped"].read > 4 * media  # five rows of that clip, read once
     assert work["rows"].tokens == work["grouped"].tokens == work["rows"].read
     assert work["grouped"].padding == 0 < work["rows"].padding
 
 
-def test_words_longer_than_the_clip_are_not_repeated_to_share_it(policy):
+def test_words_longer_than_the_clip_stand_once_behind_it(policy):
+    """Trap: words repeated for each of their completions would cost more than the clip that is shared."""
     prompt = make_prompt(policy, 0)
     other = reword(policy, prompt, "Is there a drum? " * 20)
     ids, mask = pad_completions([[20, 21]] * 8, 0, CPU)
     work = Work()
     score(policy.model, [prompt] * 4 + [other] * 4, ids, mask, "grouped", work=work)
-    assert work.read == len(prompt) - 1 + len(other) - 1 + 8 * 2
+    common = int((prompt.ids == other.ids[: len(prompt)]).long().cumprod(0).sum())
+    assert 0 < common < len(prompt) - 1
+    assert work.read == common + (len(prompt) - 1 - common) + (len(other) - 1 - common) + 8 * 2
 
 
 def test_the_towers_keep_their_attention_and_files_do_not_tell(policy, batch, tmp_path):  # noqa: F811
@@ -264,14 +271,15 @@ def test_the_towers_keep_their_attention_and_files_do_not_tell(policy, batch, tm
         name: getattr(policy.config, name)._attn_implementation for name in ("audio_config", "vision_config")
     }
     score(policy.model, *batch, "grouped")
-    assert policy.model.model.language_model.config._attn_implementation == grouped.ATTENTION
+    assert policy.model.model.language_model.config._attn_implementation == f"{grouped.ATTENTION}sdpa"
     for name, kept in before.items():
         assert getattr(policy.config, name)._attn_implementation == kept
     policy.model.save_pretrained(tmp_path)
-    assert grouped.ATTENTION not in (tmp_path / "config.json").read_text()
+    assert grouped.ATTENTION.strip("_") not in (tmp_path / "config.json").read_text()
 
 
-def test_without_groups_the_attention_is_sdpa_to_the_bit(policy, batch):  # noqa: F811
+@every_attention
+def test_without_groups_the_attention_is_the_models_own_to_the_bit(policy, batch):  # noqa: F811
     before = score(policy.model, *batch, "rows")[0]
     grouped.enable(policy.model)
     assert torch.equal(score(policy.model, *batch, "rows")[0], before)
@@ -283,28 +291,20 @@ def test_a_layout_that_is_lost_on_its_way_is_no_silent_error(policy, batch, monk
         score(policy.model, *batch, "grouped")
 
 
-@pytest.mark.parametrize(
-    ("kind", "refused", "chosen"),
-    [
-        ("eager", ["grouped"], "packed"),
-        ("flash_attention_2", ["grouped", "packed"], "rows"),
-        ("sliding", ["grouped", "packed"], "rows"),
-    ],
-)
-def test_what_cannot_attend_so_is_refused_and_auto_goes_around_it(policy, batch, kind, refused, chosen):  # noqa: F811
-    """Trap: a mask that a kernel or a window does not heed gives wrong numbers and no error."""
-    exact = score(policy.model, *batch, "rows")[0]
+@pytest.mark.parametrize("kind", ["flash_attention_2", "sliding"])
+def test_what_cannot_attend_so_is_refused_and_auto_goes_around_it(policy, batch, kind):  # noqa: F811
+    """Trap: groups that a kernel or a window does not heed give wrong numbers and no error."""
     config = policy.config.get_text_config()
     if kind == "sliding":
         config.layer_types = ["sliding_attention"] * config.num_hidden_layers
     else:
         config._attn_implementation_internal = kind
-    for scoring in refused:
-        with pytest.raises(UserError, match=f"scoring is {scoring}, but .*; leave scoring at auto"):
-            score(policy.model, *batch, scoring)
-    assert _chosen(config, find_families(batch[0], policy.config), len(batch[1])) == chosen
-    if kind == "eager":
-        assert torch.allclose(score(policy.model, *batch, "auto")[0], exact, atol=1e-5)
+    with pytest.raises(UserError, match=r"scoring is grouped, but .*; leave scoring at auto"):
+        score(policy.model, *batch, "grouped")
+    families = find_families(batch[0], policy.config)
+    assert _chosen("auto", config, families, len(batch[1])) == "rows"
+    config.layer_types, config._attn_implementation_internal = None, "eager"
+    assert _chosen("auto", config, families, len(batch[1])) == "grouped"
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import torch
 
 from rlcomm.decoding import decoders
 from rlcomm.omni.labels import label_ids, label_tokens
-from rlcomm.omni.score import candidate_scores
-from rlcomm.omni.tree import branch_scores
+from rlcomm.omni.score import branch_scores, candidate_scores
 from tests.conftest import make_prompt
 from tests.trainers.plain import plain
 

@@ -1,4 +1,4 @@
-"""Log-probabilities: grouped = packed = rows = a plain forward with the media, and the media matter."""
+"""Log-probabilities: grouped = rows = a plain forward with the media, and the media matter."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def plain(policy, prompt, ids):
     return logps.gather(1, ids[:, None])[:, 0], -(logps.exp() * logps).sum(-1)
 
 
-@pytest.mark.parametrize("scoring", ["rows", "packed", "grouped", "auto"])
+@pytest.mark.parametrize("scoring", ["rows", "grouped", "auto"])
 def test_scores_equal_a_plain_forward(policy, batch, scoring):
     prompts, ids, mask = batch
     logps, entropies = score(policy.model, prompts, ids, mask, scoring)
@@ -52,7 +52,7 @@ def test_scores_equal_a_plain_forward(policy, batch, scoring):
         assert not logps[i, length:].any()
 
 
-@pytest.mark.parametrize("scoring", ["rows", "packed", "grouped"])
+@pytest.mark.parametrize("scoring", ["rows", "grouped"])
 def test_the_head_is_computed_at_completions_alone(policy, batch, scoring, monkeypatch):
     from trl.trainer import utils
 
@@ -81,7 +81,7 @@ def test_gradients_of_every_form_equal_those_of_rows(policy, batch, frozen):
     prompts, ids, mask = batch
     weight = torch.linspace(-1, 1, len(ids))[:, None]
     grads = {}
-    for scoring in ("rows", "packed", "grouped"):
+    for scoring in ("rows", "grouped"):
         policy.model.zero_grad()
         logps, entropies = score(policy.model, prompts, ids, mask, scoring)
         (weight * logps + 0.1 * entropies).sum().backward()
@@ -89,21 +89,20 @@ def test_gradients_of_every_form_equal_those_of_rows(policy, batch, frozen):
             [p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]
         )
     assert grads["rows"].norm() > 1
-    for scoring in ("packed", "grouped"):
-        assert (grads["rows"] - grads[scoring]).norm() / grads["rows"].norm() < 1e-4
+    assert (grads["rows"] - grads["grouped"]).norm() / grads["rows"].norm() < 1e-4
 
 
 def test_an_empty_completion_scores_nothing(policy, batch):
     prompts, ids, mask = batch
     mask = mask.clone()
     mask[2] = 0
-    for scoring in ("rows", "packed", "grouped"):
+    for scoring in ("rows", "grouped"):
         logps, _ = score(policy.model, prompts, ids, mask, scoring)
         assert not logps[2].any()
         assert logps[3].any()
 
 
-@pytest.mark.parametrize("scoring", ["rows", "packed", "grouped"])
+@pytest.mark.parametrize("scoring", ["rows", "grouped"])
 @pytest.mark.parametrize("keys", [("input_features",), ("pixel_values_videos",)])
 def test_another_clips_sound_or_picture_changes_the_score(policy, batch, scoring, keys):
     prompts, ids, mask = batch

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from rlcomm.omni import rollout, shared
-from rlcomm.omni.encode import merge_media
-from rlcomm.omni.rollout import generate_ids, read
-from rlcomm.omni.shared import SharedRows, together
+from rlcomm.omni.encode import merge_media, reword
+from rlcomm.omni.policy import load_policy
+from rlcomm.omni.rollout import generate_ids
+from rlcomm.omni.rows import read
+from rlcomm.omni.shared import SharedRows
 from tests.conftest import make_prompt
 
 CPU = torch.device("cpu")
@@ -63,26 +65,37 @@ def test_the_models_own_attention_is_back_after_every_step(policy):
     assert config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize(
-    ("lengths", "expected"),
-    [
-        ([100, 100, 100], [[0, 1, 2]]),
-        ([100, 95, 98], [[0, 1, 2]]),
-        ([100, 20, 99, 21], [[1, 3], [0, 2]]),
-        ([100], [[0]]),
-    ],
-)
-def test_prompts_of_like_lengths_are_read_together(lengths, expected):
-    assert together(lengths) == expected
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@torch.no_grad()
+def test_prompts_are_read_in_one_row_without_filler_and_a_clip_once(nano_folder, attention):
+    """Trap: prompts whose spans of the row are put together in the wrong order, or those of another."""
+    policy = load_policy(str(nano_folder), attn_implementation=attention)
+    clip = make_prompt(policy, 0)
+    asked = reword(policy, clip, "Is there a drum, or is there none?")
+    prompts = [clip, make_prompt(policy, 1, 4.0), asked, clip]
+    seen, plain = [], read(policy.model, prompts, 0)
+    hook = policy.model.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    ours = SharedRows(policy.model, prompts, 0)
+    hook.remove()
+    assert seen[0] < len(prompts[1]) + 1.5 * len(asked)  # of the clip's three prompts words alone were added
+    tokens = torch.randint(20, 300, (4,), generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        assert torch.allclose(ours.logits(), plain.logits(), atol=1e-4)
+        ours.feed(tokens)
+        plain.feed(tokens)
 
 
-def test_filler_stays_under_its_bound():
-    lengths = torch.randint(1, 3000, (64,), generator=torch.Generator().manual_seed(0)).tolist()
-    batches = together(lengths)
-    assert sorted(number for batch in batches for number in batch) == list(range(64))
-    for batch in batches:
-        some = [lengths[number] for number in batch]
-        assert 1 - sum(some) / (max(some) * len(some)) <= shared.PADDING + 1e-9
+@torch.no_grad()
+def test_an_attention_without_groups_reads_plainly(policy, monkeypatch):
+    prompts = [make_prompt(policy, 0), make_prompt(policy, 1, 4.0)]
+    expected = SharedRows(policy.model, prompts, 0, 2)
+    monkeypatch.setattr(shared.grouped, "refusal", lambda config: "it cannot")
+    plain = SharedRows(policy.model, prompts, 0, 2)
+    for rows in (expected, plain):
+        rows.feed(torch.tensor([30, 31, 32, 33]))
+    assert torch.allclose(plain.logits(), expected.logits(), atol=1e-4)
 
 
 def difference(ones: list, others: list) -> tuple[float, float]:

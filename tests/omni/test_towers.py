@@ -43,7 +43,7 @@ def graded(policy, prompts, scoring):
     return logps.detach(), torch.cat(grads)
 
 
-@pytest.mark.parametrize("scoring", ["rows", "packed", "grouped"])
+@pytest.mark.parametrize("scoring", ["rows", "grouped"])
 def test_scores_and_gradients_are_those_of_running_towers(policy, towers, scoring):
     """Trap: embeddings in the places of another sense, or of another prompt of the batch."""
     prompts = [
@@ -75,8 +75,8 @@ def test_rollouts_are_those_of_running_towers(policy, towers):
 def test_another_clips_sound_or_picture_changes_the_score(policy, towers, sense):
     one, other = towers(make_prompt(policy, 0)), towers(make_prompt(policy, 1))
     swapped = swap_media(one, other, (f"{sense}_embeds",))
-    before, _ = graded(policy, [one, one], "packed")
-    after, _ = graded(policy, [swapped, swapped], "packed")
+    before, _ = graded(policy, [one, one], "grouped")
+    after, _ = graded(policy, [swapped, swapped], "grouped")
     assert (before - after).abs().max() > 1e-3
 
 
@@ -95,7 +95,7 @@ def test_the_towers_run_once_a_clip(policy, towers):
     calls = []
     for tower in (policy.model.model.audio_tower, policy.model.model.visual):
         tower.register_forward_hook(lambda *args: calls.append(1))
-    graded(policy, [one, one], "packed")
+    graded(policy, [one, one], "grouped")
     generate_ids(policy.model, policy.processor, [one], 2, 4)
     assert not calls
 

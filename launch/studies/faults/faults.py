@@ -39,14 +39,14 @@ FAULTS = [
     ),
     Fault(
         "a completion sees its next token",
-        "behind.triu(prefix + 1)",
-        "behind.triu(prefix + 2)",
+        "behind.triu(before + 1)",
+        "behind.triu(before + 2)",
         "tests/omni/test_grouped.py::test_a_mask_hides_what_comes_behind",
     ),
     Fault(
         "completions one position too far",
-        "behind = prompt.next_position + torch.arange(length - 1, device=device)",
-        "behind = prompt.next_position + 1 + torch.arange(length - 1, device=device)",
+        "following = prompt.next_position + torch.arange(len(completion) - 1)",
+        "following = prompt.next_position + 1 + torch.arange(len(completion) - 1)",
         "tests/omni/test_score.py::test_scores_equal_a_plain_forward",
     ),
     Fault(

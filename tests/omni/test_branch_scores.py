@@ -1,15 +1,14 @@
-"""Several wordings and their labels in one forward equal one prompt at a time; media are read once."""
+"""Labels of several branches in one forward equal one prompt at a time; media are read once."""
 
 import dataclasses
 
 import pytest
 import torch
 
+from rlcomm.omni import grouped
 from rlcomm.omni.encode import encode, reword, swap_media
 from rlcomm.omni.policy import load_policy
-from rlcomm.omni.score import candidate_scores
-from rlcomm.omni.tree import branch_scores
-from rlcomm.utils.errors import UserError
+from rlcomm.omni.score import branch_scores, candidate_scores
 from tests.conftest import make_clip, make_prompt, make_sample
 
 LABELS = ["yes", "no", "yes and no", "a harp", "a drum"]
@@ -47,7 +46,7 @@ def items(policy):
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_a_tree_scores_what_single_prompts_score(policy, items, normalise):
+def test_branches_score_what_single_prompts_score(policy, items, normalise):
     candidates = [LABELS, LABELS[:2], LABELS[2:]]
     found = branch_scores(policy.model, policy.processor, items, candidates, normalise)
     for prompts, labels, scores in zip(items, candidates, found, strict=True):
@@ -94,15 +93,22 @@ def test_the_media_of_an_item_are_read_once(policy, items):
     assert seen == [len(items[0][0].media["pixel_values_videos"])]  # of one clip, not of two wordings
 
 
-def test_wordings_that_part_before_their_media_are_refused(policy, items):
+def test_wordings_that_part_before_their_media_share_nothing(policy, items):
+    first = items[0][0]
     broken = dataclasses.replace(items[0][1], ids=torch.cat([items[0][1].ids[:1] + 1, items[0][1].ids[1:]]))
-    with pytest.raises(ValueError, match="only their words may differ"):
-        branch_scores(policy.model, policy.processor, [[items[0][0], broken]], [LABELS])
+    found = branch_scores(policy.model, policy.processor, [[first, broken]], [LABELS])[0]
+    alone = [candidate_scores(policy.model, policy.processor, [one], [LABELS])[0] for one in (first, broken)]
+    assert torch.allclose(torch.tensor(found), torch.tensor(alone), atol=1e-5)
 
 
-def test_an_attention_that_takes_no_mask_is_refused(policy, items):
-    policy.config.get_text_config()._attn_implementation_internal = "flash_attention_2"
-    with pytest.raises(
-        UserError, match=r"'flash_attention_2', whose kernel .*; set attn_implementation sdpa"
-    ):
-        branch_scores(policy.model, policy.processor, items[:1], [LABELS])
+@pytest.mark.parametrize("kind", ["eager", "without groups"])
+def test_every_attention_scores_them(policy, items, kind, nano_folder, monkeypatch):
+    """Trap: one that cannot attend by groups would read the branches wrongly or not at all."""
+    expected = branch_scores(policy.model, policy.processor, items, [LABELS] * 3)
+    if kind == "eager":
+        policy = load_policy(str(nano_folder), attn_implementation="eager")
+    else:
+        monkeypatch.setattr(grouped, "refusal", lambda config: "it cannot")
+    found = branch_scores(policy.model, policy.processor, items, [LABELS] * 3)
+    for some, other in zip(found, expected, strict=True):
+        assert torch.allclose(torch.tensor(some), torch.tensor(other), atol=1e-5)
