@@ -24,7 +24,6 @@ SFT_REFUSED = dict.fromkeys(
     (False, "it would go around the path that carries the media"),
 )
 SFT_LIMITS = {
-    "router_aux_loss_coef": Limits(at_least=0),
     "dataset_num_proc": Limits(at_least=1),
     "pad_to_multiple_of": Limits(at_least=1),
 }

@@ -62,7 +62,6 @@ GRPO_LIMITS = {
     "off_policy_mask_threshold": Limits(at_least=0),
     "ref_model_mixup_alpha": Limits(at_least=0, at_most=1),
     "ref_model_sync_steps": Limits(at_least=1),
-    "router_aux_loss_coef": Limits(at_least=0),
     "num_completions_to_print": Limits(at_least=0),
     "max_tool_calling_iterations": Limits(at_least=1),
     "importance_sampling_level": Limits(choices=("token", "sequence")),

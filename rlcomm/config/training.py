@@ -95,6 +95,9 @@ class TrainedFields(TrainerFields, WorkerFields, DuringFields, AskedFields, Data
     """What the stages share that train a policy."""
 
     stage: str = option("", "base, sft, warmup, step_rr, grpo or ans_co")
+    router_aux_loss_coef: float | None = option(
+        0.0, "weight of an auxiliary loss on the routing of experts: only 0, no stage of ours computes one"
+    )
 
 
 def check_trained(recipe: Any) -> None:
@@ -104,6 +107,11 @@ def check_trained(recipe: Any) -> None:
         UserError: no rows, an evaluation that transformers would run, or one of ours that is half said.
     """
     check_during(recipe)
+    if recipe.router_aux_loss_coef:
+        raise UserError(
+            f"router_aux_loss_coef is {recipe.router_aux_loss_coef}, which cannot work here (no stage "
+            "computes an auxiliary loss on the routing of experts); leave it out."
+        )
     if recipe.eval_strategy != "no":
         raise UserError(
             f"eval_strategy is {recipe.eval_strategy.value!r}, but a stage evaluates once, when it ends; "

@@ -26,6 +26,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+from transformers.models.qwen3_omni_moe.processing_qwen3_omni_moe import _get_feat_extract_output_lengths
 
 from rlcomm.data.media import MediaSettings, expected
 from rlcomm.omni import grouped
@@ -47,7 +48,7 @@ class Prompt:
     Attributes:
         words: text tokens, those of the chat template included.
         video_tokens: visual tokens, patches / merge^2.
-        audio_tokens: 25 a second.
+        audio_tokens: 25 a second of Qwen2.5-Omni, 13 of Qwen3-Omni.
         patches: rows of `pixel_values_videos`.
         mel_frames: frames of the sound, 100 a second.
         completion: tokens behind the prompt.
@@ -180,7 +181,8 @@ def prompt_sizes(
 
     The picture: frames sized by `settings`, both sides rounded to whole tokens (transformers'
     `smart_resize`), frames/2 x height/14 x width/14 patches, 4 patches a token. The sound: 100 mel frames a
-    second, halved by the convolution and again by the pooling.
+    second, halved by the convolution and again by the pooling; Qwen3-Omni's by three convolutions, a second
+    by itself.
 
     Args:
         config: of the thinker.
@@ -200,9 +202,15 @@ def prompt_sizes(
         pairs = math.ceil(frames / vision.temporal_patch_size)
         patches = pairs * (high // vision.patch_size) * (wide // vision.patch_size)
     mel = math.ceil(samples / HOP) if sound else 0
-    return Prompt(
-        words, patches // vision.spatial_merge_size**2, ((mel - 1) // 2 + 1) // 2, patches, mel, completion
-    )
+    heard = audio_tokens(config.model_type, mel)
+    return Prompt(words, patches // vision.spatial_merge_size**2, heard, patches, mel, completion)
+
+
+def audio_tokens(model_type: str, mel: int) -> int:
+    """Tokens of a sound of so many mel frames, by the processor of the model."""
+    if mel and model_type.startswith("qwen3_omni_moe"):
+        return int(_get_feat_extract_output_lengths(mel))
+    return ((mel - 1) // 2 + 1) // 2
 
 
 # -- layers --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from rlcomm.omni.score import score
 from rlcomm.rewards.adapters import completion_text
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
 from rlcomm.trainers.order import Drawing, OrderOfEpoch
+from rlcomm.trainers.routers import without_router_loss
 from rlcomm.trainers.times import StepTimes
 from rlcomm.trainers.twins import advantages, twin_groups
 
@@ -134,6 +135,7 @@ class OmniGRPOTrainer(StepTimes, AtomicCheckpoints, GRPOTrainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        without_router_loss(self)
         self.samples, self.prompts, self.scoring, self.observe = samples, prompts, scoring, observe
         self.drawing, self.twin_baseline = drawing, twin_baseline
         # Fetching rows, which are numbers, needs no worker; in one, nothing could be announced to `prompts`.

@@ -12,6 +12,7 @@ from rlcomm.omni.prompts import Prompts
 from rlcomm.omni.score import score
 from rlcomm.trainers.checkpoints import AtomicCheckpoints
 from rlcomm.trainers.clips import ClipSampler
+from rlcomm.trainers.routers import without_router_loss
 from rlcomm.trainers.times import StepTimes
 from rlcomm.utils.errors import UserError
 
@@ -71,6 +72,10 @@ class OmniSFTTrainer(StepTimes, AtomicCheckpoints, SFTTrainer):
     scoring = "auto"
     clips: Sequence[Hashable] | None = None
     model: Any
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        without_router_loss(self)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         if self.clips is None:

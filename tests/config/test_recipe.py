@@ -266,6 +266,8 @@ def test_another_order_beside_that_of_clips(tmp_path):
         ("step_rr", "use_vllm", True),
         ("step_rr", "use_transformers_continuous_batching", True),
         ("step_rr", "use_liger_kernel", True),
+        ("step_rr", "router_aux_loss_coef", 0.001),
+        ("sft", "router_aux_loss_coef", 0.001),
         ("step_rr", "ds3_gather_for_generation", False),
         ("step_rr", "beta", 0.04),
         ("step_rr", "eval_strategy", "steps"),

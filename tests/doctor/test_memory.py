@@ -1,8 +1,10 @@
 """The memory of a step: estimated from a configuration, and measured on real steps of the miniature."""
 
 import dataclasses
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -20,6 +22,7 @@ from rlcomm.doctor import memory, peak
 from rlcomm.doctor.memory import Layer, Stacks, Step
 from rlcomm.omni.encode import encode, merge_media
 from rlcomm.omni.policy import set_trainable
+from tests.checkpoints import qwen3_processor, qwen3_tokenizer
 from tests.conftest import make_clip, make_prompt, make_sample
 from tests.real_shapes import omni_config
 
@@ -196,6 +199,20 @@ def test_the_arithmetic_of_a_prompt_is_the_processors(frames, height, width, sec
     assert sizes.patches == len(prompt.media.get("pixel_values_videos", []))
     mask = prompt.media.get("feature_attention_mask")
     assert sizes.mel_frames == (0 if mask is None else int(mask.sum()))
+
+
+def test_the_sound_of_qwen3_omni_is_counted_by_its_own_processor(tokenizer):
+    """Trap: 13 tokens a second, where Qwen2.5-Omni has 25."""
+    processor = qwen3_processor(qwen3_tokenizer(tokenizer))
+    for seconds in (0.5, 1.0, 2.37, 6.0):
+        samples = round(16_000 * seconds)
+        prompt = processor(text=["<|audio_pad|>"], audio=[np.zeros(samples, np.float32)], return_tensors="pt")
+        counted = int(
+            (prompt["input_ids"] == processor.tokenizer.convert_tokens_to_ids("<|audio_pad|>")).sum()
+        )
+        assert memory.audio_tokens("qwen3_omni_moe_thinker", math.ceil(samples / memory.HOP)) == counted
+    assert memory.audio_tokens("qwen3_omni_moe_thinker", 6000) == 60 * 13
+    assert memory.audio_tokens("qwen2_5_omni_thinker", 6000) == 60 * 25
 
 
 @pytest.mark.parametrize(
