@@ -59,8 +59,6 @@ KNOWN_LONG_FUNCTIONS: set[str] = {
     "evaluation/benchmarks/alme.py:read",
     "evaluation/benchmarks/custom.py:read",
     "evaluation/benchmarks/mcr.py:read",
-    "omni/rollout.py:generate_ids",
-    "omni/score.py:score",
     "stages/pipeline.py:run_pipeline",
 }
 
