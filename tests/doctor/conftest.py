@@ -11,7 +11,7 @@ _traced: dict[tuple, memory.Layer] = {}
 def said(value) -> str:
     """What of an argument decides the trace."""
     if isinstance(value, Groups):
-        return str([(one.start, one.split, one.stop, one.count, one.longest) for one in value.groups])
+        return str([(one.context, one.start, one.stop, one.count, one.longest) for one in value.groups])
     return str(value)
 
 
