@@ -81,6 +81,8 @@ def verdict(
         return Verdict(said, said == asked)
     texts = [text for text in (normalise(answer), normalise(plain(answer))) if text]
     said = next((text for text in texts if text == normalise(gold)), texts[0] if texts else None)
+    if right is not None:
+        return Verdict(texts[0] if texts else None, False)  # of a label set, and none of the labels
     return Verdict(said, said is not None and said == normalise(gold))
 
 

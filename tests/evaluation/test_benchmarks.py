@@ -1,13 +1,16 @@
 """Reading the official files; wrong rows are reported together."""
 
+import dataclasses
 import json
 
 import pytest
 
+from rlcomm import steps
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.data.vocabulary import Vocabulary
-from rlcomm.evaluation.benchmarks import avconfuse, music_avqa
+from rlcomm.evaluation.benchmarks import avconfuse, common, music_avqa
 from rlcomm.evaluation.records import Reading
+from rlcomm.rewards import accuracy
 from rlcomm.utils.errors import UserError
 from tests.evaluation import fake_world as world
 
@@ -69,6 +72,43 @@ def test_the_official_modified_rows(tmp_path):
     assert scored["correct"] is None
 
 
+@pytest.mark.parametrize("name", [None, "", "combined_000004_rain.mp4", 3.5])
+def test_a_modified_clip_is_never_replaced_by_the_one_it_was_made_of(tmp_path, name):
+    (tmp_path / "000004.mp4").write_bytes(b"x")
+    row = {
+        "video_id": "000004",
+        "question": "Describe.",
+        "sound_type": "rain",
+        "annotation": "Based on the audio, rain.",
+    }
+    path = write(tmp_path / "m.json", [{**row, "filename": name} if name is not None else row])
+    with pytest.raises(UserError, match="field 'filename'"):
+        avconfuse.read_modified(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no", "No.", "No, it is silent.", "**No**", r"\boxed{no}", "The answer is no.",
+        "There is no violin sound.", "没有", "No idea.", "no one knows", "yes or no",
+        "There is no drum sound.", "yes", "piano", "", None,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("gold", ["yes", "no"])
+def test_what_is_rewarded_is_what_is_measured(answer, gold):
+    """One function judges: the reward, AV-ConfuseBench, MUSIC-AVQA and every benchmark of labels agree."""
+    sample = Sample("1", (Turn("Is there a violin sound?", gold, type="Audio/Existential"),))
+    labelled = dataclasses.replace(sample, meta={"candidates": ["yes", "no"]})
+    reading = Reading(answer or "", answer, "", "")
+    rewarded = accuracy.score(steps.parse(f"<answer>{answer or ''}</answer>"), sample) == 1.0
+    scored = [
+        avconfuse.score_muted(sample, reading), music_avqa.score(sample, reading),
+        common.score(labelled, reading),
+    ]  # fmt: skip
+    assert [one["correct"] for one in scored] == [rewarded] * 3
+    assert len({one["parsed"] for one in scored}) == 1
+
+
 def test_all_wrong_rows_are_named_together(tmp_path):
     path = write(
         tmp_path / "muted.json",
@@ -113,7 +153,10 @@ def test_a_file_of_another_shape_is_refused(tmp_path, text):
     ],
 )
 def test_yes_no(answer, expected):
-    assert avconfuse.yes_no(answer) == expected
+    for gold in ("yes", "no"):
+        sample = Sample("1", (Turn("Is there a violin sound?", gold),))
+        scored = avconfuse.score_muted(sample, Reading(answer or "", answer, "", ""))
+        assert scored == {"class": expected, "parsed": expected is not None, "correct": expected == gold}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rlcomm.data.rows import Finder, Wrong
 from rlcomm.data.sample import Sample, Turn
 from rlcomm.data.vocabulary import Vocabulary
 from rlcomm.evaluation import margins, metrics
-from rlcomm.evaluation.benchmarks.common import clip_name, clips, gold_yes_no, of, read_whole, yes_no
+from rlcomm.evaluation.benchmarks.common import clip_name, clips, gold_yes_no, of, read_whole
 from rlcomm.evaluation.judge import halves, judge
 from rlcomm.evaluation.metrics import Metric
 from rlcomm.evaluation.records import LABEL_SCORED, Reading, Record
@@ -55,7 +55,7 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
     Args:
         path: JSON list of `{"video_id", "filename": "combined_000001_bird.mp4", "question", "sound_type":
             "bird", "annotation": "Based on the video, ... Based on the audio, ..."}`.
-        video_dir: folder of the clips; `filename` is looked up there, then `<video_id>.mp4`.
+        video_dir: folder of the clips, named by `filename`.
 
     Returns:
         Samples whose gold answer is the annotation, with `meta["sound_type"]` and, as far as the annotation's
@@ -70,9 +70,7 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
     def read(row: dict, wrong: Wrong) -> Sample:
         video_id, question = wrong.text(row, "video_id"), wrong.text(row, "question")
         sound_type, annotation = wrong.text(row, "sound_type"), wrong.text(row, "annotation")
-        name = str(row.get("filename") or "")
-        named = name and (Path(video_dir) / name).is_file()
-        clip = find(name, "filename", wrong) if named else find(video_id, "video_id", wrong)
+        clip = find(wrong.text(row, "filename"), "filename", wrong)  # <video_id>.mp4 has its own sound
         seen = vocabulary.claimed(halves(annotation)[1]) - {vocabulary.name(sound_type)}
         meta = {"video_id": video_id, "sound_type": sound_type, "visible": sorted(seen)}
         return Sample(f"{Path(path).stem}-{wrong.row}", (Turn(question, annotation),), clip, clip, meta=meta)
@@ -82,8 +80,10 @@ def read_modified(path: str | os.PathLike, video_dir: str | os.PathLike) -> list
 
 def score_muted(sample: Sample, reading: Reading) -> dict[str, Any]:
     """The scored fields of one muted or control item: `class`, `parsed`, `correct`."""
-    answered = yes_no(reading.answer)
-    return {"class": answered, "parsed": answered is not None, "correct": answered == sample.answer}
+    from rlcomm.rewards.accuracy import judge
+
+    said, correct = judge(reading.answer, sample)
+    return {"class": said, "parsed": said is not None, "correct": correct}
 
 
 def score_modified(

@@ -133,16 +133,6 @@ def candidates(sample: Sample) -> tuple[str, ...]:
     return tuple(dict.fromkeys(sample.meta.get("candidates") or sample.options))
 
 
-def yes_no(answer: str | None) -> str | None:
-    """The class of an answer to a yes/no question: "yes", "no", or None for unparsed.
-
-    The first word decides, as a whole word: "No, it is silent." is "no"; "none", "not sure", "" and "yes or
-    no" are None. Never a substring: "no" is in "piano".
-    """
-    found = re.match(r"\W*(yes|no)\b(?!\s*(?:or|and|/)\s*(?:yes|no)\b)", (answer or "").lower())
-    return found.group(1) if found else None
-
-
 def score(sample: Sample, reading: Reading) -> dict[str, Any]:
     """The scored fields of one item with one gold answer.
 
@@ -153,20 +143,10 @@ def score(sample: Sample, reading: Reading) -> dict[str, Any]:
         why: both in words.
         type, task, condition, pair, groups, candidates, text_answer: of the sample; None where it has none.
     """
-    from rlcomm.rewards.accuracy import matches, normalise
+    from rlcomm.rewards.accuracy import judge
 
-    answer, labels = reading.answer, candidates(sample)
-    found: str | None
-    if sample.options:
-        found = next((o for o in sample.options if matches(answer, o, sample.options)), None)
-        correct = matches(answer, sample.answer, sample.options)
-    elif set(labels) == set(YES_NO):
-        found = yes_no(answer)
-        correct = found == sample.answer
-    else:
-        label = named(answer, labels)
-        found = label or normalise(answer or "") or None
-        correct = label == sample.answer if sample.answer in labels else matches(answer, sample.answer)
+    labels = candidates(sample)
+    found, correct = judge(reading.answer, sample)
     return {
         "class": found,
         "parsed": found is not None,

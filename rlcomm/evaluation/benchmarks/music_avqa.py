@@ -51,14 +51,14 @@ def type_key(value: Any) -> str | None:
 
 
 def score(sample: Sample, reading: Reading) -> dict[str, Any]:
-    """The scored fields of one item: `type`, `parsed` (there is an answer), `correct` (as rewarded)."""
-    from rlcomm.rewards.accuracy import matches
+    """The scored fields of one item: `type`, `parsed` (it says something), `correct` (as rewarded)."""
+    from rlcomm.rewards.accuracy import judge
 
-    answer = reading.answer
+    said, correct = judge(reading.answer, sample)
     return {
-        "parsed": answer is not None,
+        "parsed": said is not None,
         "type": type_key(sample.turns[0].type or sample.meta.get("question_type")),
-        "correct": answer is not None and matches(answer, sample.answer, sample.options),
+        "correct": correct,
     }
 
 
