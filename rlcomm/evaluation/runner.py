@@ -22,6 +22,7 @@ from rlcomm.evaluation.catalog import Set
 from rlcomm.utils import processes
 from rlcomm.utils.journal import kept, open_journal, weights
 
+FORM = 2  # of what a journal holds; 2: labels scored by their own tokens, with their number
 KEPT_CLIPS = 8  # decoded clips that are remembered: a clip's questions follow one another
 
 
@@ -84,6 +85,7 @@ def claim(folder: Path, policy: Any, sets: Sequence[Set], asked: Mapping[str, An
     """
     path = str(getattr(policy, "path", ""))
     made = {
+        "form": FORM,
         "model": path,
         "weights": weights(path),
         "benchmarks": {one.key: zlib.crc32(repr(one.samples).encode()) for one in sets},
